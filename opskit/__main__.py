@@ -1,0 +1,5 @@
+"""`python -m opskit` is the `opskit` command."""
+
+from opskit.cli import main
+
+main()

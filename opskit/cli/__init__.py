@@ -1,0 +1,98 @@
+"""The command line. Commands are loaded on first use, so that `opskit --help` stays fast."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from opskit import __version__
+from opskit.errors import OpskitError
+
+# name → (module:attribute, one line of help). The help line stands here so that `--help` loads no command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "standalone": ("opskit.cli.daemons:standalone", "Run scheduler, DAG processor and worker together."),
+    "scheduler": ("opskit.cli.daemons:scheduler", "Run a scheduler."),
+    "worker": ("opskit.cli.daemons:worker", "Run a worker."),
+    "dag-processor": ("opskit.cli.daemons:dag_processor", "Run the DAG processor."),
+    "dags": ("opskit.cli.dags:dags", "List, trigger, pause and test DAGs."),
+    "tasks": ("opskit.cli.tasks:tasks", "List, test and clear task instances, read their logs."),
+    "db": ("opskit.cli.db:db", "Create, check, migrate and clean the metastore."),
+    "connections": ("opskit.cli.connections:connections", "Manage connections."),
+    "variables": ("opskit.cli.variables:variables", "Manage variables."),
+    "pools": ("opskit.cli.pools:pools", "Manage pools."),
+    "config": ("opskit.cli.configuration:config", "Show settings and where each comes from."),
+    "info": ("opskit.cli.info:info", "Show versions, paths and the state of this installation."),
+    "backup": ("opskit.cli.backup:backup", "Back up the metastore and prove the backup."),
+    "restore": ("opskit.cli.restore:restore", "Restore a backup."),
+    "watchdog": ("opskit.cli.watchdog:watchdog", "Check the scheduler, and restart it when that helps."),
+    "deploy-dag": (
+        "opskit.cli.deploy_dag:deploy_dag",
+        "Deploy DAG files to worker nodes as one transaction.",
+    ),
+    "logs": ("opskit.cli.logs:logs", "Clean task logs."),
+    "permissions": ("opskit.cli.permissions:permissions", "Check and repair owners and modes."),
+    "units": ("opskit.cli.units:units", "Print or install systemd units."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module_name, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module_name), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="opskit")
+def cli() -> None:
+    """opskit keeps a workflow cluster running.
+
+    Everything lives under OPSKIT_HOME (default ~/opskit).
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with the code of opskit/errors.py."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code. A user's mistake gives a message and a hint on stderr, never a traceback."""
+    try:
+        result: Any = cli.main(args=arguments, prog_name="opskit", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.Abort:
+        click.echo("opskit: interrupted", err=True)
+        return 130
+    except KeyboardInterrupt:
+        click.echo("opskit: interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except OpskitError as error:
+        click.echo(f"opskit: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"        {error.hint}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) went away: not our user's mistake, and nothing more can be said.
+        sys.stderr.close()
+        return 141
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,513 @@
+"""Settings: declared once in `SETTINGS`, read once, from flag, environment, file and default.
+
+Order, first wins: `OPSKIT__SECTION__KEY`, `OPSKIT__SECTION__KEY_CMD`, the same two with the prefix
+`AIRFLOW__`, `key` in `opskit.toml`, `key_cmd` in `opskit.toml`, the default. (Command-line flags are
+the caller's: they never reach this module.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opskit.errors import ConfigError
+
+Value = str | int | float | bool | list[str] | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `type` is one of str, int, float, bool, list (of strings), table (free-form TOML)."""
+
+    section: str
+    key: str
+    type: str
+    default: Value
+    help: str
+    unit: str = ""
+    secret: bool = False
+    minimum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+
+def _settings(section: str, *rows: Setting) -> tuple[Setting, ...]:
+    assert all(row.section == section for row in rows)
+    return rows
+
+
+# Paths may contain {home}: OPSKIT_HOME.
+SETTINGS: tuple[Setting, ...] = (
+    *_settings(
+        "core",
+        Setting("core", "dags_folder", "str", "{home}/dags", "Where DAG files lie."),
+        Setting(
+            "core",
+            "executor",
+            "str",
+            "LocalExecutor",
+            "Where task instances run.",
+            choices=("LocalExecutor", "SequentialExecutor"),
+        ),
+        Setting("core", "parallelism", "int", 16, "Attempts that one worker runs at once.", minimum=1),
+        Setting(
+            "core",
+            "max_active_tasks_per_dag",
+            "int",
+            16,
+            "Running task instances of one DAG, where the DAG does not say.",
+            minimum=1,
+        ),
+        Setting(
+            "core",
+            "max_active_runs_per_dag",
+            "int",
+            16,
+            "Running DagRuns of one DAG, where the DAG does not say.",
+            minimum=1,
+        ),
+        Setting("core", "dags_are_paused_at_creation", "bool", True, "New DAGs start paused."),
+        Setting("core", "default_timezone", "str", "UTC", "Zone of naive dates in DAG files."),
+        Setting(
+            "core", "default_pool_slots", "int", 128, "Slots of default_pool when it is created.", minimum=1
+        ),
+        Setting(
+            "core",
+            "fernet_key",
+            "str",
+            "",
+            "Key(s) for connections and variables, comma-separated, newest first. "
+            "Empty: {home}/fernet.key, made at the first start.",
+            secret=True,
+        ),
+        Setting(
+            "core",
+            "isolation",
+            "str",
+            "fork",
+            "fork: a process per attempt. reuse: a warm process runs several attempts of one DAG file.",
+            choices=("fork", "reuse"),
+        ),
+        Setting(
+            "core",
+            "dagbag_import_timeout",
+            "float",
+            30.0,
+            "Time that one DAG file may take to load.",
+            unit="s",
+            minimum=0.1,
+        ),
+        Setting(
+            "core",
+            "dag_file_memory_limit",
+            "int",
+            2048,
+            "Memory that loading one DAG file may use.",
+            unit="MiB",
+            minimum=64,
+        ),
+        Setting(
+            "core",
+            "task_memory_limit",
+            "int",
+            0,
+            "Memory that one attempt may use; 0: no limit.",
+            unit="MiB",
+            minimum=0,
+        ),
+        Setting("core", "hide_sensitive_var_conn_fields", "bool", True, "Mask secrets in task logs."),
+    ),
+    *_settings(
+        "database",
+        Setting(
+            "database",
+            "sql_alchemy_conn",
+            "str",
+            "sqlite:///{home}/opskit.db",
+            "URL of the metastore: sqlite, postgresql, mysql or mariadb.",
+            secret=True,
+        ),
+        Setting(
+            "database", "sql_alchemy_pool_size", "int", 5, "Connections that one process keeps.", minimum=1
+        ),
+    ),
+    *_settings(
+        "scheduler",
+        Setting(
+            "scheduler",
+            "scheduler_heartbeat_sec",
+            "float",
+            2.0,
+            "Time between heartbeats of an instance.",
+            unit="s",
+            minimum=0.1,
+        ),
+        Setting(
+            "scheduler",
+            "scheduler_health_check_threshold",
+            "float",
+            15.0,
+            "A scheduler without heartbeat for so long has lost its leases.",
+            unit="s",
+            minimum=1,
+        ),
+        Setting(
+            "scheduler",
+            "task_instance_heartbeat_timeout",
+            "float",
+            30.0,
+            "A worker silent for so long has lost its attempts.",
+            unit="s",
+            minimum=1,
+        ),
+        Setting(
+            "scheduler",
+            "poll_interval",
+            "float",
+            1.0,
+            "Longest sleep before the scheduler looks at the metastore again.",
+            unit="s",
+            minimum=0.05,
+        ),
+        Setting("scheduler", "catchup_by_default", "bool", True, "catchup of DAGs that do not say."),
+        Setting("scheduler", "parsing_processes", "int", 2, "DAG files loaded at once.", minimum=1),
+        Setting(
+            "scheduler",
+            "refresh_interval",
+            "float",
+            30.0,
+            "Time between full listings of the DAG folder (changes are seen at once where inotify works).",
+            unit="s",
+            minimum=0.1,
+        ),
+        Setting(
+            "scheduler", "zygotes", "int", 16, "Warm processes of DAG files that one worker keeps.", minimum=1
+        ),
+    ),
+    *_settings(
+        "logging",
+        Setting("logging", "base_log_folder", "str", "{home}/logs", "Where task logs are written."),
+        Setting(
+            "logging",
+            "logging_level",
+            "str",
+            "INFO",
+            "Level of opskit's own log lines.",
+            choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        ),
+    ),
+    *_settings(
+        "smtp",
+        Setting("smtp", "smtp_host", "str", "localhost", "Mail server."),
+        Setting("smtp", "smtp_port", "int", 25, "Its port.", minimum=1),
+        Setting("smtp", "smtp_user", "str", "", "User; empty: none."),
+        Setting("smtp", "smtp_password", "str", "", "Password.", secret=True),
+        Setting("smtp", "smtp_mail_from", "str", "opskit@localhost", "Sender."),
+        Setting("smtp", "smtp_starttls", "bool", True, "Use STARTTLS where a user is set."),
+        Setting("smtp", "smtp_ssl", "bool", False, "Use TLS from the start."),
+        Setting("smtp", "smtp_timeout", "float", 30.0, "Time for one mail.", unit="s", minimum=1),
+    ),
+    *_settings(
+        "alerts",
+        Setting("alerts", "email_to", "list", [], "Who is told when a verb finds trouble."),
+    ),
+    *_settings(
+        "backup",
+        Setting("backup", "to", "str", "{home}/backups", "Default target: a folder or s3://bucket/prefix."),
+        Setting("backup", "endpoint_url", "str", "", "Endpoint of an S3-compatible store; empty: AWS."),
+        Setting("backup", "keep_daily", "int", 7, "Days of which the newest backup is kept.", minimum=0),
+        Setting("backup", "keep_weekly", "int", 4, "Weeks of which the newest backup is kept.", minimum=0),
+        Setting("backup", "keep_monthly", "int", 6, "Months of which the newest backup is kept.", minimum=0),
+        Setting("backup", "part_size", "int", 8, "Size of a multipart part.", unit="MiB", minimum=5),
+    ),
+    *_settings(
+        "watchdog",
+        Setting(
+            "watchdog", "slow_after", "float", 15.0, "No progress for so long: slow.", unit="s", minimum=1
+        ),
+        Setting(
+            "watchdog", "stuck_after", "float", 45.0, "No progress for so long: stuck.", unit="s", minimum=1
+        ),
+        Setting(
+            "watchdog", "term_grace", "float", 5.0, "Time between SIGTERM and SIGKILL.", unit="s", minimum=0
+        ),
+        Setting("watchdog", "max_restarts_per_hour", "int", 4, "Then it stops and alerts.", minimum=0),
+        Setting(
+            "watchdog",
+            "restart",
+            "str",
+            "auto",
+            "How to start again: auto (the systemd unit where there is one, else directly), systemd, command, direct.",
+            choices=("auto", "systemd", "command", "direct"),
+        ),
+        Setting("watchdog", "restart_command", "str", "", "Command for restart = command."),
+        Setting("watchdog", "unit", "str", "opskit-scheduler.service", "systemd unit of the scheduler."),
+        Setting(
+            "watchdog",
+            "prove_within",
+            "float",
+            30.0,
+            "Time in which a restarted scheduler must show progress.",
+            unit="s",
+            minimum=1,
+        ),
+    ),
+    *_settings(
+        "deploy",
+        Setting("deploy", "dags_folder", "str", "", "DAG folder on the nodes; empty: the same path as here."),
+        Setting(
+            "deploy",
+            "groups",
+            "table",
+            {},
+            'Host groups: [deploy.groups] workers = ["w1", "airflow@w2:2222"].',
+        ),
+        Setting("deploy", "owner", "str", "", "Owner of deployed files; empty: the login user."),
+        Setting("deploy", "group", "str", "", "Group of deployed files; empty: the owner's."),
+        Setting("deploy", "file_mode", "str", "0640", "Mode of deployed files."),
+        Setting("deploy", "dir_mode", "str", "0750", "Mode of deployed directories."),
+        Setting("deploy", "python", "str", "", "Interpreter that parses on the node; empty: python3 there."),
+        Setting("deploy", "keep_releases", "int", 3, "Earlier releases kept on each node.", minimum=1),
+        Setting("deploy", "connect_timeout", "float", 10.0, "Time to reach a host.", unit="s", minimum=1),
+        Setting("deploy", "timeout", "float", 120.0, "Time for one phase on one host.", unit="s", minimum=1),
+        Setting(
+            "deploy",
+            "transport",
+            "str",
+            "auto",
+            "openssh, paramiko, or auto: openssh where it is installed.",
+            choices=("auto", "openssh", "paramiko"),
+        ),
+        Setting("deploy", "git_url", "str", "", "Repository that the dag_distribution DAG pulls from."),
+        Setting("deploy", "git_ref", "str", "main", "Branch, tag or commit of it."),
+        Setting("deploy", "git_subdir", "str", "", "Folder with the DAG files inside it."),
+    ),
+    *_settings(
+        "permissions",
+        Setting(
+            "permissions",
+            "policy",
+            "table",
+            {},
+            "Per path (relative to OPSKIT_HOME, or absolute): owner, group, file_mode, dir_mode.",
+        ),
+    ),
+    *_settings(
+        "logs",
+        Setting(
+            "logs", "max_age_days", "float", 30.0, "Older task logs are removed.", unit="days", minimum=0
+        ),
+    ),
+    *_settings(
+        "cleanup",
+        Setting(
+            "cleanup",
+            "max_age_days",
+            "float",
+            90.0,
+            "Older ended DagRuns are removed.",
+            unit="days",
+            minimum=0,
+        ),
+        Setting("cleanup", "batch_size", "int", 500, "DagRuns deleted per transaction.", minimum=1),
+    ),
+)
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+_SECTIONS = {setting.section for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings with where each came from. `get("core", "parallelism")` gives the typed value."""
+
+    home: Path
+    values: Mapping[str, Value]
+    origins: Mapping[str, str]
+    path: Path = field(default_factory=Path)
+
+    def get(self, section: str, key: str) -> Any:
+        """The value of a declared setting. KeyError for an undeclared one: that is a bug of the caller."""
+        return self.values[f"{section}.{key}"]
+
+    def get_path(self, section: str, key: str) -> Path:
+        return Path(str(self.get(section, key))).expanduser()
+
+    @property
+    def dags_folder(self) -> Path:
+        return self.get_path("core", "dags_folder")
+
+    @property
+    def logs_folder(self) -> Path:
+        return self.get_path("logging", "base_log_folder")
+
+    @property
+    def run_folder(self) -> Path:
+        """Sockets, locks and pid files of this OPSKIT_HOME."""
+        return self.home / "run"
+
+    @property
+    def database_url(self) -> str:
+        return str(self.get("database", "sql_alchemy_conn"))
+
+
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`OPSKIT_HOME`, else `~/opskit`; always absolute."""
+    return Path(os.path.abspath(os.path.expanduser(environ.get("OPSKIT_HOME") or "~/opskit")))
+
+
+def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read all settings.
+
+    Raises ConfigError for an unknown key (with the nearest one), a value of the wrong type, a command
+    that failed, or settings that contradict each other.
+    """
+    env = os.environ if environ is None else environ
+    home = default_home(env) if home is None else Path(os.path.abspath(home))
+    path = home / "opskit.toml"
+    from_file = _read_file(path)
+    values: dict[str, Value] = {}
+    origins: dict[str, str] = {}
+    for setting in SETTINGS:
+        raw, origin = _find(setting, env, from_file, path)
+        value = setting.default if raw is None else _convert(setting, raw, origin)
+        if isinstance(value, str):
+            value = value.replace("{home}", str(home))
+        values[setting.name] = value
+        origins[setting.name] = origin
+    config = Config(home=home, values=values, origins=origins, path=path)
+    _check_together(config)
+    return config
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for section, table in data.items():
+        if section not in _SECTIONS:
+            raise ConfigError(f"{path}: unknown section [{section}]", hint=_nearest(section, _SECTIONS))
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: [{section}] must be a table of settings")
+        for key in table:
+            name = f"{section}.{key.removesuffix('_cmd')}"
+            if f"{section}.{key}" not in _BY_NAME and name not in _BY_NAME:
+                known = [s.key for s in SETTINGS if s.section == section]
+                raise ConfigError(
+                    f"{path}: unknown setting {key!r} in [{section}]", hint=_nearest(key, known)
+                )
+    return data
+
+
+def _nearest(name: str, known: Any) -> str | None:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else "`opskit config list` shows all settings"
+
+
+def _find(
+    setting: Setting, env: Mapping[str, str], from_file: Mapping[str, Any], path: Path
+) -> tuple[Any, str]:
+    for prefix in ("OPSKIT", "AIRFLOW"):
+        name = f"{prefix}__{setting.section}__{setting.key}".upper()
+        if name in env:
+            return env[name], f"environment {name}"
+        if f"{name}_CMD" in env:
+            return _run(env[f"{name}_CMD"], f"environment {name}_CMD"), f"environment {name}_CMD"
+    table = from_file.get(setting.section, {})
+    if setting.key in table:
+        return table[setting.key], str(path)
+    if f"{setting.key}_cmd" in table:
+        return _run(
+            str(table[f"{setting.key}_cmd"]), f"{path} {setting.key}_cmd"
+        ), f"{path} {setting.key}_cmd"
+    return None, "default"
+
+
+def _run(command: str, origin: str) -> str:
+    try:
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"the command of {origin} failed: {error}") from error
+    return done.stdout.rstrip("\n")
+
+
+def _convert(setting: Setting, raw: Any, origin: str) -> Value:
+    value = _parse(setting, raw, origin)
+    if setting.minimum is not None and isinstance(value, (int, float)) and value < setting.minimum:
+        raise ConfigError(f"{setting.name} is {value} ({origin}), the least is {setting.minimum:g}")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(
+            f"{setting.name} is {value!r} ({origin})", hint=f"choose one of {', '.join(setting.choices)}"
+        )
+    return value
+
+
+def _parse(setting: Setting, raw: Any, origin: str) -> Value:
+    kind = setting.type
+    try:
+        if kind == "bool":
+            if isinstance(raw, bool):
+                return raw
+            lowered = str(raw).strip().lower()
+            if lowered in ("true", "t", "yes", "on", "1"):
+                return True
+            if lowered in ("false", "f", "no", "off", "0"):
+                return False
+            raise ValueError("neither true nor false")
+        if kind in ("int", "float"):
+            if isinstance(raw, bool):
+                raise ValueError("a number is needed")
+            if kind == "float":
+                return float(raw)
+            number = float(raw)
+            if not number.is_integer():
+                raise ValueError("a whole number is needed")
+            return int(number)
+        if kind == "list":
+            if isinstance(raw, str):
+                return [part.strip() for part in raw.split(",") if part.strip()]
+            if isinstance(raw, list) and all(isinstance(item, str) for item in raw):
+                return list(raw)
+            raise ValueError("a list of strings is needed")
+        if kind == "table":
+            if isinstance(raw, str):
+                return dict(tomllib.loads(raw))
+            if isinstance(raw, dict):
+                return raw
+            raise ValueError("a table is needed")
+        if isinstance(raw, (dict, list)):
+            raise ValueError("a string is needed")
+        return str(raw)
+    except ValueError as error:
+        shown = "(secret)" if setting.secret else repr(raw)
+        raise ConfigError(f"{setting.name} is {shown} ({origin}): {error}") from error
+
+
+def _check_together(config: Config) -> None:
+    beat = config.get("scheduler", "scheduler_heartbeat_sec")
+    lease = config.get("scheduler", "scheduler_health_check_threshold")
+    if lease < 3 * beat:
+        raise ConfigError(
+            f"scheduler.scheduler_health_check_threshold ({lease:g} s) must be at least three times "
+            f"scheduler.scheduler_heartbeat_sec ({beat:g} s)",
+            hint="else a scheduler that is only busy would lose its leases",
+        )
+    if config.get("watchdog", "stuck_after") <= config.get("watchdog", "slow_after"):
+        raise ConfigError("watchdog.stuck_after must be longer than watchdog.slow_after")

@@ -1,0 +1,117 @@
+"""What the scheduler and the web UI know of a DAG: plain values, read from JSON, no user code.
+
+`opskit.core.dag.serialization.serialize(dag)` makes the JSON form from a DAG; `load` reads it.
+Durations are seconds, times are aware UTC datetimes (ISO 8601 with offset in JSON).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+FORMAT = 1
+"""Version of the JSON form. A reader refuses a newer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedTask:
+    """One task. `upstream` and `downstream` are the direct neighbours' task_ids, sorted."""
+
+    task_id: str
+    operator: str
+    upstream: tuple[str, ...] = ()
+    downstream: tuple[str, ...] = ()
+    trigger_rule: str = "all_success"
+    owner: str = "opskit"
+    retries: int = 0
+    retry_delay: float = 300.0
+    retry_exponential_backoff: bool = False
+    max_retry_delay: float | None = None
+    execution_timeout: float | None = None
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
+    pool: str = "default_pool"
+    pool_slots: int = 1
+    priority_weight: int = 1
+    """The effective weight: the weight rule (downstream, upstream, absolute) is already applied."""
+    max_active_tis_per_dag: int | None = None
+    queue: str = "default"
+    isolation: str | None = None
+    """fork or reuse; None: core.isolation decides."""
+    reschedules: bool = False
+    """A sensor in reschedule mode."""
+    has_on_failure_callback: bool = False
+    has_on_retry_callback: bool = False
+    is_empty: bool = False
+    """Does nothing and has no callbacks: the scheduler ends it without starting a process."""
+    group: str | None = None
+    """Full id of the task group it belongs to."""
+    ui: dict[str, Any] = field(default_factory=dict)
+    """For display only: doc_md, color, template fields as text …"""
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedDag:
+    """One DAG. `tasks` is in a topological order."""
+
+    dag_id: str
+    relative_fileloc: str
+    """Path of the DAG file below the DAG folder."""
+    timetable: dict[str, Any]
+    """As `opskit.core.dag.timetables.serialize` gives it."""
+    tasks: tuple[SerializedTask, ...]
+    description: str | None = None
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    timezone: str = "UTC"
+    start_date: datetime | None = None
+    """The earliest start_date of DAG and tasks."""
+    end_date: datetime | None = None
+    catchup: bool | None = None
+    """None: scheduler.catchup_by_default decides."""
+    max_active_runs: int | None = None
+    max_active_tasks: int | None = None
+    dagrun_timeout: float | None = None
+    is_paused_upon_creation: bool | None = None
+    has_on_success_callback: bool = False
+    has_on_failure_callback: bool = False
+    params: dict[str, Any] = field(default_factory=dict)
+    """Default values of the DAG's params; plain JSON."""
+    groups: tuple[dict[str, Any], ...] = ()
+    """Task groups: {"group_id", "parent", "tooltip"}."""
+    ui: dict[str, Any] = field(default_factory=dict)
+    """For display only: doc_md, default_view, schedule text …"""
+
+    def task(self, task_id: str) -> SerializedTask:
+        for task in self.tasks:
+            if task.task_id == task_id:
+                return task
+        raise KeyError(task_id)
+
+
+_DAG_FIELDS = {f.name for f in fields(SerializedDag)}
+_TASK_FIELDS = {f.name for f in fields(SerializedTask)}
+
+
+def load(data: dict[str, Any]) -> SerializedDag:
+    """Read the JSON form. ValueError when a newer opskit wrote it. Keys that are unknown here are ignored."""
+    if data.get("format", 0) > FORMAT:
+        raise ValueError(f"serialized DAG has format {data['format']}, this opskit reads up to {FORMAT}")
+    tasks = tuple(_load_task(task) for task in data["tasks"])
+    rest: dict[str, Any] = {key: data[key] for key in _DAG_FIELDS & data.keys() if key != "tasks"}
+    for key in ("start_date", "end_date"):
+        if rest.get(key):
+            rest[key] = datetime.fromisoformat(rest[key])
+    for key in ("owners", "tags", "groups"):
+        if key in rest:
+            rest[key] = tuple(rest[key])
+    return SerializedDag(tasks=tasks, **rest)
+
+
+def _load_task(data: dict[str, Any]) -> SerializedTask:
+    rest = {key: data[key] for key in _TASK_FIELDS & data.keys()}
+    for key in ("upstream", "downstream"):
+        if key in rest:
+            rest[key] = tuple(rest[key])
+    return SerializedTask(**rest)

@@ -1,0 +1,282 @@
+"""The tables of the metastore. `migrations/` builds the same; a test proves them equal.
+
+Keys are natural where they are short, so that the scheduler knows them without asking. Times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+ID = String(250).with_variant(
+    mysql.VARCHAR(250, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+"""dag_id, task_id, run_id, keys: Airflow's own limit; compared byte by byte on every database."""
+_BIG = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+_LONG = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in and out, stored as UTC. A naive one is refused: it would be a guess."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+dag = Table(
+    "dag",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("fileloc", String(2000), nullable=False, comment="path below the DAG folder"),
+    Column("is_paused", Boolean(create_constraint=False), nullable=False),
+    Column(
+        "is_active", Boolean(create_constraint=False), nullable=False, comment="its file still defines it"
+    ),
+    Column("version_hash", String(64), nullable=False, comment="dag_version that new runs use"),
+    Column("description", Text),
+    Column("owners", String(2000), nullable=False, default=""),
+    Column("tags", Text, nullable=False, default="[]", comment="JSON list"),
+    Column("schedule", Text, nullable=False, default="", comment="as text, for people"),
+    Column("last_parsed_at", UtcDateTime),
+    Column("next_logical_date", UtcDateTime),
+    Column("next_interval_start", UtcDateTime),
+    Column("next_interval_end", UtcDateTime),
+    Column("next_run_after", UtcDateTime, comment="when the next scheduled run may be created"),
+    # --- the protocol: see ARCHITECTURE.md, "Leases" ---
+    Column("wake_at", UtcDateTime, comment="earliest time at which a scheduler should look; NULL: never"),
+    Column("revision", _BIG, nullable=False, default=0, comment="raised by every change from outside"),
+    Column("lease_owner", String(36), comment="instance.id of the scheduler that decides for this DAG"),
+    Column("lease_epoch", _BIG, nullable=False, default=0, comment="raised by every claim"),
+    Index(None, "wake_at"),
+    Index(None, "lease_owner"),
+)
+
+dag_version = Table(
+    "dag_version",
+    metadata,
+    Column("hash", String(64), primary_key=True, comment="SHA-256 of data"),
+    Column("dag_id", ID, nullable=False, index=True),
+    Column("fileloc", String(2000), nullable=False),
+    Column("data", _LONG, nullable=False, comment="JSON, see core/dag/serialized.py"),
+    Column("source", _LONG, comment="text of the DAG file"),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+dag_file = Table(
+    "dag_file",
+    metadata,
+    Column(
+        "path_hash",
+        String(64),
+        primary_key=True,
+        comment="SHA-256 of path: paths are longer than a key may be",
+    ),
+    Column("path", String(2000), nullable=False, comment="below the DAG folder"),
+    Column("content_hash", String(64), nullable=False),
+    Column("dag_ids", Text, nullable=False, default="[]", comment="JSON list of the last good load"),
+    Column("parsed_at", UtcDateTime, nullable=False),
+    Column("parse_seconds", Float, nullable=False),
+    Column("import_error", _LONG, comment="NULL: the last load was good"),
+)
+
+dag_run = Table(
+    "dag_run",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("dag_id", ID, nullable=False),
+    Column("run_id", ID, nullable=False),
+    Column("run_type", String(20), nullable=False, comment="scheduled, manual, backfill"),
+    Column("state", String(20), nullable=False, comment="queued, running, success, failed"),
+    Column("logical_date", UtcDateTime, nullable=False),
+    Column("data_interval_start", UtcDateTime, nullable=False),
+    Column("data_interval_end", UtcDateTime, nullable=False),
+    Column("conf", _LONG, nullable=False, default="{}", comment="JSON"),
+    Column("version_hash", String(64), comment="dag_version that its task instances were made from"),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("start_date", UtcDateTime),
+    Column("end_date", UtcDateTime),
+    Column("note", Text),
+    UniqueConstraint("dag_id", "run_id"),
+    UniqueConstraint("dag_id", "logical_date"),
+    Index(None, "dag_id", "state"),
+    Index(None, "state"),
+)
+
+task_instance = Table(
+    "task_instance",
+    metadata,
+    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, default=-1, autoincrement=False),
+    Column("state", String(20)),
+    Column("try_number", Integer, nullable=False, default=0, comment="tries begun; 0: none yet"),
+    Column("max_tries", Integer, nullable=False, default=0, comment="retries allowed, as in Airflow"),
+    Column("dispatches", Integer, nullable=False, default=0, comment="raised by every claim, never reused"),
+    Column("operator", String(250), nullable=False, default=""),
+    Column("pool", ID, nullable=False, default="default_pool"),
+    Column("pool_slots", Integer, nullable=False, default=1),
+    Column("priority_weight", Integer, nullable=False, default=1),
+    Column("queued_at", UtcDateTime),
+    Column("start_date", UtcDateTime),
+    Column("end_date", UtcDateTime),
+    Column("next_at", UtcDateTime, comment="when a retry or a reschedule is due"),
+    Column("first_poke_at", UtcDateTime, comment="start of the first poke of this try, for sensor timeouts"),
+    Column("worker_id", String(36), comment="instance.id of the worker that was given the attempt"),
+    Column("hostname", String(250)),
+    Column("pid", Integer),
+    Column("reason", Text, comment="why it is in this state, where a process did not say so itself"),
+    Index(None, "state", "pool"),
+)
+
+task_attempt = Table(
+    "task_attempt",
+    metadata,
+    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, autoincrement=False),
+    Column("try_number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(20)),
+    Column("start_date", UtcDateTime),
+    Column("end_date", UtcDateTime),
+    Column("hostname", String(250)),
+    Column("pid", Integer),
+    Column("reason", Text),
+    comment="tries that a retry or a clear has superseded; the newest try is in task_instance",
+)
+
+xcom = Table(
+    "xcom",
+    metadata,
+    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, default=-1, autoincrement=False),
+    Column("key", ID, primary_key=True),
+    Column("value", _LONG, nullable=False, comment="JSON"),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+attempt_result = Table(
+    "attempt_result",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("dag_id", ID, nullable=False, index=True),
+    Column("worker_id", String(36), nullable=False),
+    Column("payload", _LONG, nullable=False, comment="JSON: the result message of ARCHITECTURE.md, 'Wire'"),
+    Column("created_at", UtcDateTime, nullable=False),
+    comment="results of workers that can't reach the scheduler; the DAG's owner takes and deletes them",
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(20), nullable=False, comment="scheduler, worker, dag_processor, gateway"),
+    Column("hostname", String(250), nullable=False),
+    Column("home", String(2000), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column(
+        "pid_started", Float, nullable=False, comment="process start, seconds since boot: tells a reused pid"
+    ),
+    Column("version", String(50), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("progress", _BIG, nullable=False, default=0, comment="loops that ended well"),
+    Column("progress_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime, comment="set when it stopped, or was found dead"),
+    Column("detail", Text, nullable=False, default="{}", comment="JSON"),
+    Index(None, "kind", "ended_at"),
+)
+
+pool = Table(
+    "slot_pool",
+    metadata,
+    Column("pool", ID, primary_key=True),
+    Column("slots", Integer, nullable=False),
+    Column("used_slots", Integer, nullable=False, default=0, comment="kept by the wave's transaction"),
+    Column("description", Text),
+)
+
+variable = Table(
+    "variable",
+    metadata,
+    Column("key", ID, primary_key=True),
+    Column("val", _LONG, nullable=False),
+    Column("is_encrypted", Boolean(create_constraint=False), nullable=False),
+    Column("description", Text),
+)
+
+connection = Table(
+    "connection",
+    metadata,
+    Column("conn_id", ID, primary_key=True),
+    Column("conn_type", String(500), nullable=False, default=""),
+    Column("description", Text),
+    Column("host", String(500)),
+    Column("schema", String(500)),
+    Column("login", Text),
+    Column("password", Text, comment="encrypted"),
+    Column("port", Integer),
+    Column("extra", _LONG, comment="encrypted"),
+    Column("is_encrypted", Boolean(create_constraint=False), nullable=False),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("owner", String(500), nullable=False),
+    Column("event", String(100), nullable=False),
+    Column("dag_id", ID),
+    Column("run_id", ID),
+    Column("task_id", ID),
+    Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
+    comment="the audit log: one line per change that a person or a verb made",
+)

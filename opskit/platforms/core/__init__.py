@@ -1,0 +1,41 @@
+"""The bundled core behind the verbs. Each part is imported when a verb asks for it: the watchdog pays for no ORM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opskit.config import Config
+
+if TYPE_CHECKING:
+    from opskit.platforms.base import Folders, Health, Metastore, Services
+
+
+@dataclass(frozen=True)
+class CorePlatform:
+    config: Config
+    name: str = "opskit"
+
+    @property
+    def health(self) -> Health:
+        from opskit.platforms.core.health import CoreHealth
+
+        return CoreHealth(self.config)
+
+    @property
+    def services(self) -> Services:
+        from opskit.platforms.core.services import CoreServices
+
+        return CoreServices(self.config)
+
+    @property
+    def metastore(self) -> Metastore:
+        from opskit.platforms.core.metastore import CoreMetastore
+
+        return CoreMetastore(self.config)
+
+    @property
+    def folders(self) -> Folders:
+        from opskit.platforms.core.folders import CoreFolders
+
+        return CoreFolders(self.config)
