@@ -25,9 +25,9 @@ _LAZY = {
     "get_current_context": "opskit.core.dag.context",
 }
 
-__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 -- the names of the lazy table
+__all__ = ["__version__", *_LAZY]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the names of _LAZY, for type checkers and editors
     from opskit.core.dag.connection import Connection
     from opskit.core.dag.context import get_current_context
     from opskit.core.dag.model import DAG, Label, chain, cross_downstream

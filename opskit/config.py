@@ -78,9 +78,7 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("core", "dags_are_paused_at_creation", "bool", True, "New DAGs start paused."),
         Setting("core", "default_timezone", "str", "UTC", "Zone of naive dates in DAG files."),
-        Setting(
-            "core", "default_pool_slots", "int", 128, "Slots of default_pool when it is created.", minimum=1
-        ),
+        Setting("core", "default_pool_slots", "int", 128, "Slots of default_pool when it is created.", minimum=1),
         Setting(
             "core",
             "fernet_key",
@@ -137,9 +135,7 @@ SETTINGS: tuple[Setting, ...] = (
             "URL of the metastore: sqlite, postgresql, mysql or mariadb.",
             secret=True,
         ),
-        Setting(
-            "database", "sql_alchemy_pool_size", "int", 5, "Connections that one process keeps.", minimum=1
-        ),
+        Setting("database", "sql_alchemy_pool_size", "int", 5, "Connections that one process keeps.", minimum=1),
     ),
     *_settings(
         "scheduler",
@@ -190,9 +186,7 @@ SETTINGS: tuple[Setting, ...] = (
             unit="s",
             minimum=0.1,
         ),
-        Setting(
-            "scheduler", "zygotes", "int", 16, "Warm processes of DAG files that one worker keeps.", minimum=1
-        ),
+        Setting("scheduler", "zygotes", "int", 16, "Warm processes of DAG files that one worker keeps.", minimum=1),
     ),
     *_settings(
         "logging",
@@ -232,15 +226,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_settings(
         "watchdog",
-        Setting(
-            "watchdog", "slow_after", "float", 15.0, "No progress for so long: slow.", unit="s", minimum=1
-        ),
-        Setting(
-            "watchdog", "stuck_after", "float", 45.0, "No progress for so long: stuck.", unit="s", minimum=1
-        ),
-        Setting(
-            "watchdog", "term_grace", "float", 5.0, "Time between SIGTERM and SIGKILL.", unit="s", minimum=0
-        ),
+        Setting("watchdog", "slow_after", "float", 15.0, "No progress for so long: slow.", unit="s", minimum=1),
+        Setting("watchdog", "stuck_after", "float", 45.0, "No progress for so long: stuck.", unit="s", minimum=1),
+        Setting("watchdog", "term_grace", "float", 5.0, "Time between SIGTERM and SIGKILL.", unit="s", minimum=0),
         Setting("watchdog", "max_restarts_per_hour", "int", 4, "Then it stops and alerts.", minimum=0),
         Setting(
             "watchdog",
@@ -304,9 +292,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_settings(
         "logs",
-        Setting(
-            "logs", "max_age_days", "float", 30.0, "Older task logs are removed.", unit="days", minimum=0
-        ),
+        Setting("logs", "max_age_days", "float", 30.0, "Older task logs are removed.", unit="days", minimum=0),
     ),
     *_settings(
         "cleanup",
@@ -410,9 +396,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             name = f"{section}.{key.removesuffix('_cmd')}"
             if f"{section}.{key}" not in _BY_NAME and name not in _BY_NAME:
                 known = [s.key for s in SETTINGS if s.section == section]
-                raise ConfigError(
-                    f"{path}: unknown setting {key!r} in [{section}]", hint=_nearest(key, known)
-                )
+                raise ConfigError(f"{path}: unknown setting {key!r} in [{section}]", hint=_nearest(key, known))
     return data
 
 
@@ -421,9 +405,7 @@ def _nearest(name: str, known: Any) -> str | None:
     return f"did you mean {close[0]!r}?" if close else "`opskit config list` shows all settings"
 
 
-def _find(
-    setting: Setting, env: Mapping[str, str], from_file: Mapping[str, Any], path: Path
-) -> tuple[Any, str]:
+def _find(setting: Setting, env: Mapping[str, str], from_file: Mapping[str, Any], path: Path) -> tuple[Any, str]:
     for prefix in ("OPSKIT", "AIRFLOW"):
         name = f"{prefix}__{setting.section}__{setting.key}".upper()
         if name in env:
@@ -434,9 +416,7 @@ def _find(
     if setting.key in table:
         return table[setting.key], str(path)
     if f"{setting.key}_cmd" in table:
-        return _run(
-            str(table[f"{setting.key}_cmd"]), f"{path} {setting.key}_cmd"
-        ), f"{path} {setting.key}_cmd"
+        return _run(str(table[f"{setting.key}_cmd"]), f"{path} {setting.key}_cmd"), f"{path} {setting.key}_cmd"
     return None, "default"
 
 
@@ -453,9 +433,7 @@ def _convert(setting: Setting, raw: Any, origin: str) -> Value:
     if setting.minimum is not None and isinstance(value, (int, float)) and value < setting.minimum:
         raise ConfigError(f"{setting.name} is {value} ({origin}), the least is {setting.minimum:g}")
     if setting.choices and value not in setting.choices:
-        raise ConfigError(
-            f"{setting.name} is {value!r} ({origin})", hint=f"choose one of {', '.join(setting.choices)}"
-        )
+        raise ConfigError(f"{setting.name} is {value!r} ({origin})", hint=f"choose one of {', '.join(setting.choices)}")
     return value
 
 

@@ -47,9 +47,7 @@ def write_pid_file(run_folder: Path, kind: str, instance_id: str, started_at: st
     run_folder.mkdir(parents=True, exist_ok=True)
     started = process_started(os.getpid())
     assert started is not None
-    record = PidFile(
-        kind, instance_id, os.getpid(), started, [sys.executable, *sys.orig_argv[1:]], started_at, _unit()
-    )
+    record = PidFile(kind, instance_id, os.getpid(), started, [sys.executable, *sys.orig_argv[1:]], started_at, _unit())
     path = run_folder / f"{kind}.{instance_id}.pid.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(record)))

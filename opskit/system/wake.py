@@ -15,9 +15,7 @@ class WakeSocket:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = self._folder / name
         self._path.unlink(missing_ok=True)
-        self._socket = socket.socket(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        )
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         with short_path(self._path) as path:
             self._socket.bind(path)
 

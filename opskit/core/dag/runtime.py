@@ -45,9 +45,7 @@ class RuntimeStore(Protocol):
         indexes. Tasks without one are left out. In the order of task_ids, then map_index."""
         ...
 
-    def set_xcom(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any
-    ) -> None: ...
+    def set_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None: ...
 
     def get_variable(self, key: str) -> str | None:
         """The stored text; None when there is no such variable."""
@@ -61,9 +59,7 @@ class RuntimeStore(Protocol):
 
     def get_connection(self, conn_id: str) -> Connection | None: ...
 
-    def get_run(
-        self, dag_id: str, run_id: str | None = None, logical_date: datetime | None = None
-    ) -> RunInfo | None:
+    def get_run(self, dag_id: str, run_id: str | None = None, logical_date: datetime | None = None) -> RunInfo | None:
         """The run with this run_id or this logical date."""
         ...
 

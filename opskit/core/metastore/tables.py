@@ -17,7 +17,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -28,9 +27,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-ID = String(250).with_variant(
-    mysql.VARCHAR(250, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
+ID = String(250).with_variant(mysql.VARCHAR(250, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 """dag_id, task_id, run_id, keys: Airflow's own limit; compared byte by byte on every database."""
 _BIG = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 _LONG = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
@@ -76,9 +73,7 @@ dag = Table(
     Column("dag_id", ID, primary_key=True),
     Column("fileloc", String(2000), nullable=False, comment="path below the DAG folder"),
     Column("is_paused", Boolean(create_constraint=False), nullable=False),
-    Column(
-        "is_active", Boolean(create_constraint=False), nullable=False, comment="its file still defines it"
-    ),
+    Column("is_active", Boolean(create_constraint=False), nullable=False, comment="its file still defines it"),
     Column("version_hash", String(64), nullable=False, comment="dag_version that new runs use"),
     Column("description", Text),
     Column("owners", String(2000), nullable=False, default=""),
@@ -221,9 +216,7 @@ instance = Table(
     Column("hostname", String(250), nullable=False),
     Column("home", String(2000), nullable=False),
     Column("pid", Integer, nullable=False),
-    Column(
-        "pid_started", Float, nullable=False, comment="process start, seconds since boot: tells a reused pid"
-    ),
+    Column("pid_started", Float, nullable=False, comment="process start, seconds since boot: tells a reused pid"),
     Column("version", String(50), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
