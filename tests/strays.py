@@ -1,0 +1,56 @@
+"""Finds processes that tests left behind: they carry a mark of this test process in their environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.waiting import wait_until
+
+VARIABLE = "OPSKIT_TEST_PROCESS"
+expected: set[int] = set()
+"""Servers that live longer than one test; whoever starts one adds it and stops it."""
+
+
+def mark() -> None:
+    """Let all processes that we start from now on be known as ours."""
+    os.environ[VARIABLE] = str(os.getpid())
+
+
+def living() -> set[int]:
+    """Our processes that live, without ourselves and without zombies."""
+    found = set()
+    wanted = f"{VARIABLE}={os.getpid()}".encode()
+    for name in os.listdir("/proc") if Path("/proc").is_dir() else ():
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            # A zombie's environment reads as empty.
+            if wanted in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                found.add(int(name))
+        except OSError:
+            continue  # it ended meanwhile, or belongs to somebody else
+    return found - expected
+
+
+def check(before: set[int], patience: float = 10.0) -> None:
+    """AssertionError when processes are there that were not there before; they are killed."""
+    try:
+        wait_until(lambda: not living() - before, timeout=patience)
+    except AssertionError:
+        left = {pid: _command(pid) for pid in living() - before}
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if left:
+            raise AssertionError(f"processes were left behind: {left}") from None
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "(ended)"
