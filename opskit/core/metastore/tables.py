@@ -273,3 +273,10 @@ log = Table(
     Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
     comment="the audit log: one line per change that a person or a verb made",
 )
+
+for _table in metadata.tables.values():
+    # Whatever the defaults of a MariaDB or MySQL server are: all of Unicode, compared byte by byte, with transactions.
+    for _kind in ("mysql", "mariadb"):
+        _table.dialect_options[_kind]["engine"] = "InnoDB"
+        _table.dialect_options[_kind]["charset"] = "utf8mb4"
+        _table.dialect_options[_kind]["collate"] = "utf8mb4_bin"
