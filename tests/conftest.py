@@ -113,7 +113,7 @@ def s3_server() -> Iterator[S3]:
 
 @pytest.fixture
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    """A running S3 API without buckets: `.endpoint_url`, `.make_bucket()`, `.client()`; the environment has credentials."""
+    """A running S3 API without buckets, credentials for it in the environment: `.endpoint_url`, `.make_bucket()`."""
     for name, value in moto_server.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
