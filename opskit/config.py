@@ -249,6 +249,59 @@ SETTINGS: tuple[Setting, ...] = (
             unit="s",
             minimum=1,
         ),
+        Setting(
+            "watchdog",
+            "components",
+            "list",
+            ["scheduler", "dag_processor", "worker"],
+            "What is watched. A scheduler must run here; the others are missed once they have run here.",
+        ),
+        Setting("watchdog", "probe_timeout", "float", 3.0, "Time for one look at the metastore.", unit="s", minimum=1),
+        Setting(
+            "watchdog",
+            "work_slow_after",
+            "float",
+            60.0,
+            "Work that could move and has waited for so long: slow.",
+            unit="s",
+            minimum=1,
+        ),
+        Setting(
+            "watchdog",
+            "work_stuck_after",
+            "float",
+            300.0,
+            "Work that could move and has waited for so long: stuck, whatever the scheduler's pulse says.",
+            unit="s",
+            minimum=1,
+        ),
+        Setting(
+            "watchdog",
+            "second_look",
+            "float",
+            6.0,
+            "Time that a nudged or resumed component has to move before it is restarted.",
+            unit="s",
+            minimum=0.1,
+        ),
+        Setting(
+            "watchdog",
+            "backoff",
+            "float",
+            60.0,
+            "Pause after a restart; doubled with each further one of the last hour, at most 15 minutes.",
+            unit="s",
+            minimum=0,
+        ),
+        Setting(
+            "watchdog",
+            "upgrade_within",
+            "float",
+            900.0,
+            "A schema that does not fit this version counts as an upgrade under way for so long, then as trouble.",
+            unit="s",
+            minimum=0,
+        ),
     ),
     *_settings(
         "deploy",
@@ -276,6 +329,7 @@ SETTINGS: tuple[Setting, ...] = (
             "openssh, paramiko, or auto: openssh where it is installed.",
             choices=("auto", "openssh", "paramiko"),
         ),
+        Setting("deploy", "ssh_config", "str", "", "SSH client configuration; empty: the user's own."),
         Setting("deploy", "git_url", "str", "", "Repository that the dag_distribution DAG pulls from."),
         Setting("deploy", "git_ref", "str", "main", "Branch, tag or commit of it."),
         Setting("deploy", "git_subdir", "str", "", "Folder with the DAG files inside it."),
@@ -489,3 +543,5 @@ def _check_together(config: Config) -> None:
         )
     if config.get("watchdog", "stuck_after") <= config.get("watchdog", "slow_after"):
         raise ConfigError("watchdog.stuck_after must be longer than watchdog.slow_after")
+    if config.get("watchdog", "work_stuck_after") <= config.get("watchdog", "work_slow_after"):
+        raise ConfigError("watchdog.work_stuck_after must be longer than watchdog.work_slow_after")

@@ -66,6 +66,25 @@ def read_pid_files(run_folder: Path, kind: str = "*") -> list[tuple[Path, PidFil
     return found
 
 
+def enable_stack_dumps(run_folder: Path) -> Path:
+    """From now on SIGUSR2 writes the stacks of all threads to `run/stacks.<pid>`, also while the interpreter hangs.
+
+    Call it once, early, in the main thread of a daemon. The file is overwritten by the next process with this pid.
+    """
+    import faulthandler
+    import signal
+
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path = stacks_path(run_folder, os.getpid())
+    # Stays open for the life of the process: the handler may not open anything.
+    faulthandler.register(signal.SIGUSR2, file=open(path, "w"), all_threads=True)  # noqa: SIM115
+    return path
+
+
+def stacks_path(run_folder: Path, pid: int) -> Path:
+    return run_folder / f"stacks.{pid}"
+
+
 def _unit() -> str:
     """The systemd service this process belongs to, from its control group."""
     if "INVOCATION_ID" not in os.environ:

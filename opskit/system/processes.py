@@ -1,0 +1,200 @@
+"""Processes of this machine: their state, their families, what they hang in, and their end. psutil loads on demand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from opskit.system.daemon import is_alive, process_started
+
+_STATES = {"T": "frozen", "t": "traced", "D": "blocked"}
+_LONGEST = 65_536
+"""Bytes of one piece of evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that a reused pid can't be mistaken for."""
+
+    pid: int
+    started: float
+    """As `daemon.process_started` gives it."""
+
+    @property
+    def alive(self) -> bool:
+        return is_alive(self.pid, self.started)
+
+
+def process_state(pid: int, pid_started: float) -> str:
+    """running, frozen (stopped by a signal), traced (a debugger holds it), blocked (uninterruptible) or gone."""
+    if not is_alive(pid, pid_started):
+        return "gone"
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return _STATES.get(text[text.rindex(")") + 2], "running")
+
+
+def family(pid: int, spare: Collection[int]) -> list[Process]:
+    """A process, its descendants and, where it leads a process group, the members of that group; itself first.
+
+    Processes whose pid is in `spare` are left out with all of their descendants, and so are we.
+    """
+    import psutil
+
+    spared = {os.getpid(), *spare}
+    children: dict[int, list[int]] = {}
+    groups: dict[int, list[int]] = {}
+    for process in psutil.process_iter():
+        try:
+            children.setdefault(process.ppid(), []).append(process.pid)
+            groups.setdefault(os.getpgid(process.pid), []).append(process.pid)
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile
+    for root in tuple(spared):
+        spared.update(_descendants(root, children))
+    spared.discard(pid)  # it may be our own ancestor
+    members = [pid, *_descendants(pid, children)]
+    for member in groups.get(pid, []):
+        members += [member, *_descendants(member, children)]
+    found = []
+    for member in dict.fromkeys(members):
+        started = None if member in spared else process_started(member)
+        if started is not None:
+            found.append(Process(member, started))
+    return found
+
+
+def _descendants(pid: int, children: dict[int, list[int]]) -> list[int]:
+    found: list[int] = []
+    waiting = list(children.get(pid, []))
+    while waiting:
+        child = waiting.pop()
+        if child not in found:
+            found.append(child)
+            waiting += children.get(child, [])
+    return found
+
+
+def send(process: Process, number: signal.Signals) -> bool:
+    """Send a signal; False when the process is gone. PermissionError when it is somebody else's."""
+    try:
+        # The descriptor pins the process: its pid can't be reused between the look and the signal.
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not process.alive:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_gone(processes: Collection[Process], seconds: float) -> list[Process]:
+    """Those that still live after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while left := [process for process in processes if process.alive]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def handles_signal(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has installed a handler for a signal: without one, most signals would end it."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except OSError:
+        pass
+    return False
+
+
+def describe(process: Process) -> list[str]:
+    """Kernel's view of a process for an evidence file: status, where each thread waits, open descriptors."""
+    root = Path(f"/proc/{process.pid}")
+    lines = [f"command: {_read(root / 'cmdline').replace(chr(0), ' ').strip()}"]
+    wanted = ("State", "PPid", "TracerPid", "Threads", "VmRSS", "VmSwap", "SigPnd", "ShdPnd", "SigBlk", "SigCgt")
+    lines += [line for line in _read(root / "status").splitlines() if line.split(":")[0] in wanted]
+    for thread in _listed(root / "task"):
+        task = root / "task" / thread
+        lines.append(
+            f"thread {thread} {_read(task / 'comm').strip()}: waits in {_read(task / 'wchan').strip() or '?'},"
+            f" system call {_read(task / 'syscall').strip() or '?'}"
+        )
+        lines += [f"    {line}" for line in _read(task / "stack").splitlines()]
+    descriptors = _listed(root / "fd")
+    lines.append(f"open descriptors: {len(descriptors)}")
+    for name in descriptors[:200]:
+        try:
+            lines.append(f"    {name} -> {os.readlink(root / 'fd' / name)}")
+        except OSError:
+            continue
+    return lines
+
+
+def python_stacks(process: Process, dump: Path, patience: float = 2.0) -> list[str]:
+    """Stacks of all threads: by py-spy where it is installed, and by the process itself into `dump` (SIGUSR2)."""
+    lines = []
+    try:
+        done = subprocess.run(
+            ["py-spy", "dump", "--nonblocking", "--pid", str(process.pid)], capture_output=True, text=True, timeout=20
+        )
+        lines += ["py-spy:", *(done.stdout or done.stderr).splitlines()]
+    except FileNotFoundError:
+        pass
+    except subprocess.TimeoutExpired:
+        lines.append("py-spy gave no answer within 20 s")
+    if process_state(process.pid, process.started) == "frozen":
+        return [*lines, "the process is frozen: it can't tell its stacks"]
+    if not dump.exists() or not handles_signal(process.pid, signal.SIGUSR2):
+        return [*lines, "the process has not enabled stack dumps"]
+    before = dump.stat().st_size
+    if not send(process, signal.SIGUSR2):
+        return [*lines, "the process is gone"]
+    deadline = time.monotonic() + patience
+    size = before
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        last, size = size, dump.stat().st_size
+        if size > before and size == last:
+            break
+    if size == before:
+        return [*lines, f"no stacks within {patience:g} s after SIGUSR2: it hangs in the kernel"]
+    return [*lines, *tail(dump, size - before)]
+
+
+def tail(path: Path, size: int = _LONGEST) -> list[str]:
+    """The lines in the last `size` bytes of a file; empty when there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - min(size, _LONGEST)))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder), key=lambda name: int(name) if name.isdigit() else 0)
+    except OSError:
+        return []
