@@ -22,13 +22,15 @@ class WakeSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Take all wake-ups that are there."""
+    def drain(self) -> bool:
+        """Take all wake-ups that are there; whether there was one."""
+        woken = False
         try:
             while self._socket.recv(16):
-                pass
+                woken = True
         except BlockingIOError:
             pass
+        return woken
 
     def close(self) -> None:
         self._socket.close()

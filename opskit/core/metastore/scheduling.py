@@ -1,6 +1,6 @@
 """The scheduler's queries: leases, reading the runs of a DAG, and the one transaction of a wave.
 
-Protocol: ARCHITECTURE.md, "Leases" and "A wave". Each function is a fixed number of statements, whatever the number of rows.
+Protocol: ARCHITECTURE.md, "Leases" and "A wave". Each function is a fixed number of statements, however many rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from opskit.core.dag import states
-from opskit.core.metastore.engine import bulk_update
+from opskit.core.metastore.bulk import bulk_insert, bulk_update
 from opskit.core.metastore.tables import (
     attempt_result,
     dag,
@@ -71,7 +71,7 @@ def alive_schedulers(connection: Connection, alive_since: datetime) -> set[str]:
 
 
 def claim(connection: Connection, dag_ids: Sequence[str], me: str, alive_since: datetime) -> list[str]:
-    """Take the lease of these DAGs, as far as they are still free. Rows that another scheduler is taking are skipped."""
+    """Take the lease of these DAGs, as far as they are free. Rows that another scheduler is taking are skipped."""
     alive = alive_schedulers(connection, alive_since) - {me}
     query = (
         select(dag.c.dag_id, dag.c.lease_owner)
@@ -146,9 +146,7 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
         for row in connection.execute(select(task_instance).where(task_instance.c.dag_run_id.in_(list(by_run)))):
             by_run[row.dag_run_id].instances.setdefault(row.dag_run_id, []).append(row)
         for row in connection.execute(
-            select(xcom.c.dag_run_id, xcom.c.value).where(
-                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key == SKIP_KEY
-            )
+            select(xcom.c.dag_run_id, xcom.c.value).where(xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key == SKIP_KEY)
         ):
             skipped = by_run[row.dag_run_id].skipped.setdefault(row.dag_run_id, set())
             skipped.update(json.loads(row.value).get("skipped", ()))
@@ -258,35 +256,39 @@ def run_exists(connection: Connection, dag_id: str, logical_date: datetime, run_
     return row is not None
 
 
-def update_runs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Set state, start_date, end_date and version_hash of DagRuns (`id` names the row)."""
+def update_runs(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows of `(id, state, start_date, end_date, version_hash)` of DagRuns."""
     bulk_update(connection, dag_run, ["id"], ["state", "start_date", "end_date", "version_hash"], rows)
 
 
-def insert_instances(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """New task instances of a run."""
-    connection.execute(insert(task_instance), list(rows))
-
-
+INSTANCE_KEY = ["dag_run_id", "task_id", "map_index"]
 INSTANCE_COLUMNS = [
     "state", "try_number", "dispatches", "queued_at", "start_date", "end_date", "next_at", "first_poke_at",
     "worker_id", "hostname", "pid", "reason",
 ]  # fmt: skip
+NEW_INSTANCE_COLUMNS = ["max_tries", "operator", "pool", "pool_slots", "priority_weight"]
+ATTEMPT_COLUMNS = ["try_number", "state", "start_date", "end_date", "hostname", "pid", "reason"]
+XCOM_COLUMNS = ["key", "value", "created_at"]
 
 
-def update_instances(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write task instances as the scheduler knows them; how many rows there were."""
-    return bulk_update(connection, task_instance, ["dag_run_id", "task_id", "map_index"], INSTANCE_COLUMNS, rows)
+def insert_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """New task instances: rows of INSTANCE_KEY, INSTANCE_COLUMNS and NEW_INSTANCE_COLUMNS."""
+    bulk_insert(connection, task_instance, INSTANCE_KEY + INSTANCE_COLUMNS + NEW_INSTANCE_COLUMNS, rows)
 
 
-def insert_attempts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Tries that another try supersedes."""
-    connection.execute(insert(task_attempt), list(rows))
+def update_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+    """Write task instances, rows of INSTANCE_KEY and INSTANCE_COLUMNS; how many were found."""
+    return bulk_update(connection, task_instance, INSTANCE_KEY, INSTANCE_COLUMNS, rows)
 
 
-def insert_xcoms(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """New XComs. The caller has removed older ones of the same key."""
-    connection.execute(insert(xcom), list(rows))
+def insert_attempts(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Tries that another try supersedes: rows of INSTANCE_KEY and ATTEMPT_COLUMNS."""
+    bulk_insert(connection, task_attempt, INSTANCE_KEY + ATTEMPT_COLUMNS, rows, on_conflict="update")
+
+
+def insert_xcoms(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """XComs: rows of INSTANCE_KEY and XCOM_COLUMNS."""
+    bulk_insert(connection, xcom, INSTANCE_KEY + XCOM_COLUMNS, rows, on_conflict="update")
 
 
 def delete_xcoms(connection: Connection, keys: Sequence[tuple[int, str, int]]) -> None:

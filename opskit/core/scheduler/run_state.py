@@ -124,6 +124,8 @@ class RunState:
     following: list[RunState] = field(default_factory=list)
     # --- collected for the next wave ---
     changed: dict[Key, TaskInstance] = field(default_factory=dict)
+    added: list[TaskInstance] = field(default_factory=list)
+    """Task instances without a row yet."""
     superseded: list[Superseded] = field(default_factory=list)
     due: list[tuple[datetime, Key]] = field(default_factory=list)
     """Times at which a retry or a reschedule becomes ready; the loop moves them to its timers."""
@@ -241,12 +243,15 @@ class RunState:
 
     def _retry_delay(self, instance: TaskInstance) -> float:
         task = instance.task
-        return retries.retry_delay_seconds(
+        return retries.retry_delay(
+            delay=task.retry_delay,
+            exponential=task.retry_exponential_backoff,
+            max_delay=task.max_retry_delay,
+            dag_id=self.dag.dag_id,
+            task_id=task.task_id,
+            logical_date=self.logical_date,
             try_number=instance.try_number,
-            retry_delay=task.retry_delay,
-            exponential_backoff=task.retry_exponential_backoff,
-            max_retry_delay=task.max_retry_delay,
-            seed=f"{self.dag.dag_id}#{task.task_id}#{self.logical_date.isoformat()}#{instance.try_number}",
+            map_index=instance.map_index,
         )
 
     def _supersede(self, instance: TaskInstance) -> None:
@@ -299,9 +304,7 @@ class RunState:
             )
         if self.past is None:
             return True
-        return all(
-            self.past[task_id] in (states.SUCCESS, states.SKIPPED) for task_id in wanted if task_id in self.past
-        )
+        return all(self.past[task_id] in (states.SUCCESS, states.SKIPPED) for task_id in wanted if task_id in self.past)
 
     def _finish(self, instance: TaskInstance, state: str, at: datetime | None, *, ran: bool = False) -> None:
         """End an instance and all that follows from it, without recursion: chains may be long."""

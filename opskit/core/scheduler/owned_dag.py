@@ -1,0 +1,265 @@
+"""One DAG whose lease this scheduler holds: its active runs in memory, read again when others changed the rows."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from opskit.core.dag import states, timetables
+from opskit.core.dag.serialized import SerializedDag, SerializedTask
+from opskit.core.metastore.scheduling import INSTANCE_COLUMNS, DagRows
+from opskit.core.scheduler.run_state import RunState, TaskInstance
+
+_order = itertools.count()
+
+Candidate = tuple[int, datetime, int, RunState, TaskInstance]
+"""(-priority_weight, logical date, order, run, instance): sorts as Airflow queues."""
+
+
+Previous = Callable[["OwnedDag", RunState], tuple[int, Mapping[str, str | None]] | None]
+"""Reads the newest run before a given one: its dag_run.id and the states of its task instances."""
+
+
+@dataclass(slots=True)
+class OwnedDag:
+    dag_id: str
+    fileloc: str
+    version_hash: str
+    is_paused: bool
+    is_active: bool
+    epoch: int
+    revision: int
+    dag: SerializedDag
+    timetable: timetables.Timetable
+    catchup: bool
+    max_active_runs: int
+    max_active_tasks: int
+    runs: dict[int, RunState] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
+    """Rows of queued DagRuns, in the order of their logical dates."""
+    last_automated: timetables.DataInterval | None = None
+    next: timetables.DagRunInfo | None = None
+    queues: dict[str, list[Candidate]] = field(default_factory=dict)
+    """Ready task instances by pool; entries that are no longer ready are dropped when they surface."""
+    active: int = 0
+    """Task instances in flight."""
+    per_task: dict[str, int] = field(default_factory=dict)
+    """In flight by task_id, for tasks with max_active_tis_per_dag."""
+    held: bool = False
+    """The worker has said which attempts of this DAG it has; nothing is dispatched before."""
+    pool_delta: dict[str, int] = field(default_factory=dict)
+    """Slots taken (+) and freed (-) since the last durable wave."""
+
+    def in_flight(self) -> Iterator[tuple[RunState, TaskInstance]]:
+        """Every claimed task instance."""
+        if not self.active:
+            return
+        for run in self.runs.values():
+            for instance in run.instances.values():
+                if instance.state in states.IN_FLIGHT:
+                    yield run, instance
+
+    def take_ready(self, run: RunState) -> None:
+        """Move what has become ready into the queues."""
+        for instance in run.newly_ready:
+            heap = self.queues.setdefault(instance.task.pool, [])
+            heapq.heappush(heap, (-instance.task.priority_weight, run.logical_date, next(_order), run, instance))
+        run.newly_ready.clear()
+
+    def head(self, pool: str) -> Candidate | None:
+        """The next ready task instance of a pool."""
+        heap = self.queues.get(pool)
+        while heap:
+            _, _, _, run, instance = heap[0]
+            if not run.ended and run.ready.get(instance.key) is instance:
+                return heap[0]
+            heapq.heappop(heap)
+        return None
+
+    def occupy(self, instance: TaskInstance) -> None:
+        task = instance.task
+        self.active += 1
+        self.pool_delta[task.pool] = self.pool_delta.get(task.pool, 0) + task.pool_slots
+        if task.max_active_tis_per_dag is not None:
+            self.per_task[task.task_id] = self.per_task.get(task.task_id, 0) + 1
+
+    def vacate(self, instance: TaskInstance) -> None:
+        task = instance.task
+        self.active -= 1
+        self.pool_delta[task.pool] = self.pool_delta.get(task.pool, 0) - task.pool_slots
+        if task.max_active_tis_per_dag is not None:
+            self.per_task[task.task_id] -= 1
+
+    def plan_next(self, now: datetime) -> None:
+        """Find the next scheduled run, from the newest automated one."""
+        if not self.is_active:
+            self.next = None
+            return
+        restriction = timetables.TimeRestriction(self.dag.start_date, self.dag.end_date, self.catchup, now)
+        self.next = self.timetable.next_dagrun_info(self.last_automated, restriction)
+
+    def start_due(self, now: datetime) -> bool:
+        """Whether a queued run may start, or a scheduled run is to be created."""
+        if self.is_paused or len(self.runs) >= self.max_active_runs:
+            return False
+        return bool(self.waiting) or (self.next is not None and self.next.run_after <= now)
+
+    def idle_until(self, now: datetime) -> datetime | None:
+        """When someone should look at this DAG again, once it has no active run."""
+        if self.is_paused or not self.is_active or self.next is None:
+            return None
+        return max(self.next.run_after, now)
+
+
+def build(
+    rows: DagRows,
+    dag: SerializedDag,
+    *,
+    catchup_by_default: bool,
+    max_active_runs: int,
+    max_active_tasks: int,
+    previous: Previous,
+    now: datetime,
+) -> OwnedDag:
+    """Make the memory of a DAG from its rows."""
+    owned = OwnedDag(
+        dag_id=rows.dag_id,
+        fileloc=rows.fileloc,
+        version_hash=rows.version_hash,
+        is_paused=rows.is_paused,
+        is_active=rows.is_active,
+        epoch=rows.epoch,
+        revision=rows.revision,
+        dag=dag,
+        timetable=timetables.deserialize(dag.timetable),
+        catchup=catchup_by_default if dag.catchup is None else dag.catchup,
+        max_active_runs=dag.max_active_runs or max_active_runs,
+        max_active_tasks=dag.max_active_tasks or max_active_tasks,
+    )
+    if rows.last_automated is not None:
+        owned.last_automated = timetables.DataInterval(*rows.last_automated)
+    for row in rows.runs:
+        if row.state == states.QUEUED:
+            owned.waiting.append(row)
+            continue
+        run = run_from_row(row, dag)
+        restore_instances(run, rows.instances.get(row.id, ()))
+        add_run(owned, run, previous, skipped=rows.skipped.get(row.id, ()))
+    owned.pool_delta.clear()  # what is in flight is counted in the pools already
+    owned.plan_next(now)
+    return owned
+
+
+def run_from_row(row: Any, dag: SerializedDag) -> RunState:
+    return RunState(
+        id=row.id,
+        dag=dag,
+        run_id=row.run_id,
+        run_type=row.run_type,
+        logical_date=row.logical_date,
+        data_interval_start=row.data_interval_start,
+        data_interval_end=row.data_interval_end,
+        conf=json.loads(row.conf),
+        start_date=row.start_date,
+    )
+
+
+def fill_instances(run: RunState) -> None:
+    """The task instances of a run that starts now."""
+    for task in run.dag.tasks:
+        run.instances[(task.task_id, -1)] = TaskInstance(task, max_tries=task.retries)
+
+
+def restore_instances(run: RunState, rows: Any) -> None:
+    """The task instances of a run under way; `changed` and `added` get what a new version of the DAG makes different."""
+    tasks = {task.task_id: task for task in run.dag.tasks}
+    seen = set()
+    for row in rows:
+        task = tasks.get(row.task_id)
+        known = task is not None
+        if task is None:
+            if row.state in states.FINISHED:
+                continue
+            task = SerializedTask(row.task_id, row.operator, pool=row.pool, pool_slots=row.pool_slots)
+        seen.add(row.task_id)
+        instance = TaskInstance(task, row.map_index, max_tries=row.max_tries)
+        for column in INSTANCE_COLUMNS:
+            setattr(instance, column, getattr(row, column))
+        if known and instance.state == states.REMOVED:
+            instance.state = None
+            run.changed[instance.key] = instance
+        elif instance.state in states.IN_FLIGHT:
+            instance.unconfirmed = True
+        elif not known:
+            instance.state = states.REMOVED
+            run.changed[instance.key] = instance
+        run.instances[instance.key] = instance
+    for task in run.dag.tasks:
+        if task.task_id not in seen:
+            instance = TaskInstance(task, max_tries=task.retries)
+            run.instances[instance.key] = instance
+            run.added.append(instance)
+
+
+def add_run(
+    owned: OwnedDag,
+    run: RunState,
+    previous: Previous,
+    skipped: Any = (),
+) -> None:
+    """Let a run take part: link it to the run before it where its tasks depend on the past, and find what is ready."""
+    if any(task.depends_on_past or task.wait_for_downstream for task in run.dag.tasks):
+        found = previous(owned, run)
+        if found is not None:
+            before_id, before_states = found
+            before = owned.runs.get(before_id)
+            if before is not None:
+                run.previous = before
+                before.following.append(run)
+            else:
+                run.past = before_states
+    owned.runs[run.id] = run
+    for instance in run.instances.values():
+        if instance.state in states.IN_FLIGHT:
+            owned.occupy(instance)
+    run.wire(skipped)
+    owned.take_ready(run)
+
+
+def instance_row(run: RunState, instance: TaskInstance) -> tuple[Any, ...]:
+    """Key and INSTANCE_COLUMNS of a task instance: what the scheduler writes of it."""
+    return (
+        run.id,
+        instance.task.task_id,
+        instance.map_index,
+        instance.state,
+        instance.try_number,
+        instance.dispatches,
+        instance.queued_at,
+        instance.start_date,
+        instance.end_date,
+        instance.next_at,
+        instance.first_poke_at,
+        instance.worker_id,
+        instance.hostname,
+        instance.pid,
+        instance.reason,
+    )
+
+
+def new_instance_row(run: RunState, instance: TaskInstance) -> tuple[Any, ...]:
+    """Key, INSTANCE_COLUMNS and NEW_INSTANCE_COLUMNS of a new task instance."""
+    task = instance.task
+    return (
+        *instance_row(run, instance),
+        instance.max_tries,
+        task.operator,
+        task.pool,
+        task.pool_slots,
+        task.priority_weight,
+    )

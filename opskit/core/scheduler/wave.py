@@ -1,0 +1,371 @@
+"""A wave: everything decided since the last one becomes durable in one transaction; only then is it acted upon.
+
+See ARCHITECTURE.md, "A wave".
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from opskit.core.dag import states
+from opskit.core.metastore import scheduling
+from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
+from opskit.core.scheduler.owned_dag import (
+    OwnedDag,
+    add_run,
+    fill_instances,
+    instance_row,
+    new_instance_row,
+    run_from_row,
+)
+from opskit.core.scheduler.run_state import RunState, TaskInstance
+
+
+@dataclass(slots=True)
+class Pending:
+    """What has been decided and is not durable yet."""
+
+    xcoms: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    """`(dag_id, row)`"""
+    acknowledge: list[tuple[str, tuple[int, str, int, int]]] = field(default_factory=list)
+    """`(dag_id, key)` of results that this wave makes durable."""
+    taken_results: list[tuple[str, int]] = field(default_factory=list)
+    """`(dag_id, attempt_result.id)` of those that came through the metastore."""
+    touched: set[str] = field(default_factory=set)
+    """DAGs with changes."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a durable wave leaves to be done."""
+
+    claims: list[tuple[OwnedDag, RunState, TaskInstance]] = field(default_factory=list)
+    ended: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
+    started: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    """DAGs that others have changed meanwhile: to be read again."""
+    lost: list[str] = field(default_factory=list)
+    """DAGs whose lease another scheduler has taken."""
+    released: list[str] = field(default_factory=list)
+    starved: bool = False
+    """Something is ready, and only pool slots are missing."""
+
+    def sentence(self) -> str:
+        parts = [
+            f"started {len(self.started)} runs" if self.started else "",
+            f"claimed {len(self.claims)} task instances" if self.claims else "",
+            f"ended {', '.join(f'{o.dag_id} {r.run_id} {r.state}' for o, r in self.ended)}" if self.ended else "",
+            f"read again {', '.join(self.stale)}" if self.stale else "",
+            f"lost {', '.join(self.lost)}" if self.lost else "",
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+@dataclass(slots=True)
+class Wave:
+    """One scheduler's way to write. `previous` reads the run before a given one, for depends_on_past."""
+
+    engine: Engine
+    me: str
+    previous: Callable[[Connection, OwnedDag, RunState], tuple[int, Mapping[str, str | None]] | None]
+    tight_pools: set[str] = field(default_factory=set)
+    """Pools that were found over their limit: a freed slot there is not ours to reuse."""
+
+    def write(
+        self,
+        owned: Mapping[str, OwnedDag],
+        pending: Pending,
+        now: datetime,
+        *,
+        worker_id: str | None,
+        free: int,
+    ) -> Outcome:
+        """Commit one wave. On an exception nothing has happened in the metastore, and memory must be read again."""
+        concerned = {
+            dag_id: dag
+            for dag_id, dag in owned.items()
+            if dag_id in pending.touched
+            or dag.start_due(now)
+            or (free > 0 and dag.held and not dag.is_paused and any(dag.queues.values()))
+        }
+        outcome = Outcome()
+        if not concerned:
+            return outcome
+        with transaction(self.engine) as connection:
+            rows = scheduling.lock_dags(connection, concerned)
+            for dag_id in list(concerned):
+                dag = concerned[dag_id]
+                owner, epoch, revision = rows.get(dag_id, (None, -1, -1))
+                if owner != self.me or epoch != dag.epoch:
+                    outcome.lost.append(dag_id)
+                    del concerned[dag_id]
+                elif revision != dag.revision:
+                    outcome.stale.append(dag_id)
+                    del concerned[dag_id]
+            for dag in concerned.values():
+                self._start_runs(connection, dag, now, outcome)
+            if worker_id is not None and free > 0:
+                self._claim(connection, concerned, worker_id, free, now, outcome)
+            self._write_rows(connection, concerned, pending, now, outcome)
+        return outcome
+
+    # --- runs ---
+
+    def _start_runs(self, connection: Connection, owned: OwnedDag, now: datetime, outcome: Outcome) -> None:
+        planned = False
+        while owned.start_due(now):
+            if owned.waiting and (owned.next is None or owned.next.run_after > now or not self._next_first(owned)):
+                row = owned.waiting.pop(0)
+                run = run_from_row(row, owned.dag)
+            else:
+                new = self._create_scheduled(connection, owned, now)
+                planned = True
+                if new is None:
+                    continue
+                run = new
+            run.start_date = now
+            fill_instances(run)
+            scheduling.insert_instances(
+                connection, [new_instance_row(run, instance) for instance in run.instances.values()]
+            )
+            add_run(owned, run, lambda dag, new: self.previous(connection, dag, new))
+            outcome.started.append((owned, run))
+        if planned:
+            upcoming = owned.next
+            scheduling.set_next_run(
+                connection,
+                owned.dag_id,
+                {
+                    "next_logical_date": upcoming and upcoming.logical_date,
+                    "next_interval_start": upcoming and upcoming.data_interval.start,
+                    "next_interval_end": upcoming and upcoming.data_interval.end,
+                    "next_run_after": upcoming and upcoming.run_after,
+                },
+            )
+
+    @staticmethod
+    def _next_first(owned: OwnedDag) -> bool:
+        """Whether the due scheduled run is older than the oldest waiting one."""
+        assert owned.next is not None
+        return bool(owned.next.logical_date < owned.waiting[0].logical_date)
+
+    @staticmethod
+    def _create_scheduled(connection: Connection, owned: OwnedDag, now: datetime) -> RunState | None:
+        """The due scheduled run; None when someone has made a run for that date by hand."""
+        info = owned.next
+        assert info is not None
+        run_id = f"scheduled__{info.logical_date.isoformat()}"
+        owned.last_automated = info.data_interval
+        exists = scheduling.run_exists(connection, owned.dag_id, info.logical_date, run_id)
+        owned.plan_next(now)
+        if exists:
+            return None
+        values = {
+            "dag_id": owned.dag_id,
+            "run_id": run_id,
+            "run_type": "scheduled",
+            "state": states.RUNNING,
+            "logical_date": info.logical_date,
+            "data_interval_start": info.data_interval.start,
+            "data_interval_end": info.data_interval.end,
+            "conf": "{}",
+            "version_hash": owned.version_hash,
+            "queued_at": now,
+            "start_date": now,
+        }
+        number = scheduling.insert_run(connection, values)
+        return RunState(
+            id=number,
+            dag=owned.dag,
+            run_id=run_id,
+            run_type="scheduled",
+            logical_date=info.logical_date,
+            data_interval_start=info.data_interval.start,
+            data_interval_end=info.data_interval.end,
+            conf={},
+            start_date=now,
+        )
+
+    # --- claims ---
+
+    def _claim(
+        self,
+        connection: Connection,
+        concerned: Mapping[str, OwnedDag],
+        worker_id: str,
+        free: int,
+        now: datetime,
+        outcome: Outcome,
+    ) -> None:
+        """Choose what runs next: by priority over all DAGs, within the limits of DAGs, pools and the worker."""
+        heads: list[tuple[Any, str, OwnedDag]] = []
+        for dag in concerned.values():
+            if not dag.held or dag.is_paused or dag.active >= dag.max_active_tasks:
+                continue
+            for pool in dag.queues:
+                head = dag.head(pool)
+                if head is not None:
+                    heads.append((head[:3], pool, dag))
+        if not heads:
+            return
+        budget = self._budget(connection, concerned, heads, free)
+        heapq.heapify(heads)
+        put_back: list[tuple[OwnedDag, str, Any]] = []
+        while heads and free > 0:
+            _, pool, dag = heapq.heappop(heads)
+            if dag.active >= dag.max_active_tasks:
+                continue
+            candidate = dag.head(pool)
+            if candidate is None:
+                continue
+            _, _, _, run, instance = candidate
+            if instance.task.pool_slots > budget.get(pool, 0):
+                outcome.starved = True
+                continue
+            limit = instance.task.max_active_tis_per_dag
+            heapq.heappop(dag.queues[pool])
+            if limit is not None and dag.per_task.get(instance.task.task_id, 0) >= limit:
+                put_back.append((dag, pool, candidate))
+            else:
+                run.claim(instance, worker_id, now)
+                dag.occupy(instance)
+                budget[pool] -= instance.task.pool_slots
+                free -= 1
+                outcome.claims.append((dag, run, instance))
+            head = dag.head(pool)
+            if head is not None:
+                heapq.heappush(heads, (head[:3], pool, dag))
+        for dag, pool, candidate in put_back:
+            heapq.heappush(dag.queues[pool], candidate)
+
+    def _budget(
+        self,
+        connection: Connection,
+        concerned: Mapping[str, OwnedDag],
+        heads: Iterable[tuple[Any, str, OwnedDag]],
+        free: int,
+    ) -> dict[str, int]:
+        """Slots that this wave may take, by pool. A slot that it frees itself it may take again without asking."""
+        freed: dict[str, int] = {}
+        for dag in concerned.values():
+            for name, delta in dag.pool_delta.items():
+                freed[name] = freed.get(name, 0) - delta
+        wanted: dict[str, int] = {}
+        largest: dict[str, int] = {}
+        for _, pool, dag in heads:
+            queue = dag.queues[pool]
+            for candidate in queue[: free + 1]:
+                slots = candidate[4].task.pool_slots
+                wanted[pool] = wanted.get(pool, 0) + slots
+                largest[pool] = max(largest.get(pool, 0), slots)
+        ask = [
+            pool
+            for pool, slots in wanted.items()
+            if pool in self.tight_pools or min(slots, free * largest[pool]) > freed.get(pool, 0)
+        ]
+        budget = {pool: freed.get(pool, 0) for pool in wanted}
+        if ask:
+            rows = scheduling.lock_pools(connection, ask)
+            for pool in ask:
+                slots, used = rows.get(pool, (0, 0))
+                budget[pool] = slots - used + freed.get(pool, 0)
+        return budget
+
+    # --- rows ---
+
+    def _write_rows(
+        self,
+        connection: Connection,
+        concerned: Mapping[str, OwnedDag],
+        pending: Pending,
+        now: datetime,
+        outcome: Outcome,
+    ) -> None:
+        changed: list[tuple[Any, ...]] = []
+        new: list[tuple[Any, ...]] = []
+        attempts: list[tuple[Any, ...]] = []
+        runs: list[tuple[Any, ...]] = []
+        forget: list[tuple[int, str, int]] = []
+        deltas: dict[str, int] = {}
+        release: dict[str, datetime | None] = {}
+        started = {id(run) for _, run in outcome.started}
+        for dag in concerned.values():
+            for name, delta in dag.pool_delta.items():
+                deltas[name] = deltas.get(name, 0) + delta
+            dag.pool_delta.clear()
+            for run in list(dag.runs.values()):
+                for instance in run.changed.values():
+                    if instance.state in states.FINISHED:
+                        instance.end_date = instance.end_date or now
+                        instance.start_date = instance.start_date or instance.end_date
+                    changed.append(instance_row(run, instance))
+                    if instance.state == states.QUEUED and instance.dispatches > 1:
+                        forget.append((run.id, *instance.key))
+                new.extend(new_instance_row(run, instance) for instance in run.added)
+                attempts.extend(
+                    (
+                        run.id,
+                        *past.key,
+                        past.try_number,
+                        past.state,
+                        past.start_date,
+                        past.end_date,
+                        past.hostname,
+                        past.pid,
+                        past.reason,
+                    )
+                    for past in run.superseded
+                )
+                if run.ended:
+                    run.end_date = run.end_date or now
+                    outcome.ended.append((dag, run))
+                if run.ended or id(run) in started:
+                    runs.append((run.id, run.state, run.start_date, run.end_date, dag.version_hash))
+                run.changed.clear()
+                run.added.clear()
+                run.superseded.clear()
+            for _, run in outcome.ended:
+                dag.runs.pop(run.id, None)
+            if not dag.runs and not dag.waiting and not dag.start_due(now):
+                release[dag.dag_id] = dag.idle_until(now)
+        if new:
+            scheduling.insert_instances(connection, new)
+        if changed:
+            found = scheduling.update_instances(connection, changed)
+            if found != len(changed):
+                raise TransactionConflict(
+                    f"{len(changed) - found} task instances are gone from the metastore; reading all again"
+                )
+        if forget:
+            scheduling.delete_xcoms(connection, forget)
+        if attempts:
+            scheduling.insert_attempts(connection, attempts)
+        xcoms = [row for dag_id, row in pending.xcoms if dag_id in concerned]
+        if xcoms:
+            scheduling.insert_xcoms(connection, xcoms)
+        if runs:
+            scheduling.update_runs(connection, runs)
+        scheduling.add_used_slots(connection, deltas)
+        taken = [number for dag_id, number in pending.taken_results if dag_id in concerned]
+        if taken:
+            scheduling.delete_results(connection, taken)
+        if release:
+            scheduling.release(connection, release, self.me)
+            outcome.released.extend(release)
+
+
+def xcom_rows(
+    run_id: int, task_id: str, map_index: int, result: Mapping[str, Any], now: datetime
+) -> list[tuple[Any, ...]]:
+    """The XComs of a result, and a branch's choice under Airflow's key."""
+    values = {str(key): value for key, value in result.get("xcoms") or ()}
+    if result.get("skip"):
+        values[scheduling.SKIP_KEY] = {"skipped": list(result["skip"])}
+    return [
+        (run_id, task_id, map_index, key, json.dumps(value, ensure_ascii=False), now) for key, value in values.items()
+    ]
