@@ -1,4 +1,4 @@
-"""Single flight: one process per verb and OPSKIT_HOME. The kernel drops the lock with its holder, so none is ever stale."""
+"""Single flight: one process per verb and OPSKIT_HOME. A lock goes with its holder, so none is ever stale."""
 
 from __future__ import annotations
 
