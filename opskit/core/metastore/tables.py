@@ -13,7 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
-    Float,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -117,7 +117,7 @@ dag_file = Table(
     Column("content_hash", String(64), nullable=False),
     Column("dag_ids", Text, nullable=False, default="[]", comment="JSON list of the last good load"),
     Column("parsed_at", UtcDateTime, nullable=False),
-    Column("parse_seconds", Float, nullable=False),
+    Column("parse_seconds", Double, nullable=False),
     Column("import_error", _LONG, comment="NULL: the last load was good"),
 )
 
@@ -216,7 +216,7 @@ instance = Table(
     Column("hostname", String(250), nullable=False),
     Column("home", String(2000), nullable=False),
     Column("pid", Integer, nullable=False),
-    Column("pid_started", Float, nullable=False, comment="process start, seconds since boot: tells a reused pid"),
+    Column("pid_started", Double, nullable=False, comment="process start, seconds since boot: tells a reused pid"),
     Column("version", String(50), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
