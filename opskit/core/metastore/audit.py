@@ -1,0 +1,95 @@
+"""The audit log: one line per change that a person or a verb made."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.engine import Connection
+
+from opskit.core.dag.secret_names import is_secret_name
+from opskit.core.metastore.tables import log
+
+_OWNER_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One line. `event` is a verb with its noun: `dags trigger`, `connections add`."""
+
+    id: int
+    at: datetime
+    owner: str
+    event: str
+    dag_id: str | None
+    run_id: str | None
+    task_id: str | None
+    extra: dict[str, Any]
+
+
+def write(
+    connection: Connection,
+    event: str,
+    now: datetime,
+    *,
+    owner: str | None = None,
+    dag_id: str | None = None,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a line in the transaction of the change itself. `owner` None: who runs this process.
+
+    Values of `extra` whose names look secret are masked; other secrets are the caller's to leave out.
+    """
+    connection.execute(
+        insert(log).values(
+            at=now,
+            owner=(owner or whoami())[:_OWNER_LENGTH],
+            event=event,
+            dag_id=dag_id,
+            run_id=run_id,
+            task_id=task_id,
+            extra=json.dumps(_masked(dict(extra or {})), default=str, ensure_ascii=False),
+        )
+    )
+
+
+def read(
+    connection: Connection, *, event: str | None = None, dag_id: str | None = None, limit: int = 100
+) -> list[AuditLine]:
+    """Lines, the newest first."""
+    query = select(log).order_by(log.c.at.desc(), log.c.id.desc()).limit(limit)
+    if event is not None:
+        query = query.where(log.c.event == event)
+    if dag_id is not None:
+        query = query.where(log.c.dag_id == dag_id)
+    return [
+        AuditLine(**{**row._mapping, "extra": json.loads(row.extra)})  # type: ignore[arg-type]
+        for row in connection.execute(query)
+    ]
+
+
+def whoami() -> str:
+    """The person behind this process: who called sudo, else the user it runs as."""
+    user = os.environ.get("SUDO_USER")
+    if user:
+        return user
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # a container's user without a name
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): "***" if is_secret_name(str(key)) else _masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item) for item in value]
+    return value
