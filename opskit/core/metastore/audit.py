@@ -70,10 +70,7 @@ def read(
         query = query.where(log.c.event == event)
     if dag_id is not None:
         query = query.where(log.c.dag_id == dag_id)
-    return [
-        AuditLine(**{**row._mapping, "extra": json.loads(row.extra)})  # type: ignore[arg-type]
-        for row in connection.execute(query)
-    ]
+    return [AuditLine(**{**row._mapping, "extra": json.loads(row.extra)}) for row in connection.execute(query)]
 
 
 def whoami() -> str:

@@ -134,7 +134,4 @@ def list_instances(
         query = query.where(instance.c.ended_at.is_(None))
     if alive_since is not None:
         query = query.where(instance.c.heartbeat_at > alive_since)
-    return [
-        Instance(**{**row._mapping, "detail": json.loads(row.detail)})  # type: ignore[arg-type]
-        for row in connection.execute(query)
-    ]
+    return [Instance(**{**row._mapping, "detail": json.loads(row.detail)}) for row in connection.execute(query)]
