@@ -77,6 +77,21 @@ SETTINGS: tuple[Setting, ...] = (
             minimum=1,
         ),
         Setting("core", "dags_are_paused_at_creation", "bool", True, "New DAGs start paused."),
+        Setting(
+            "core",
+            "dag_ignore_file_syntax",
+            "str",
+            "glob",
+            "How .opskitignore and .airflowignore are read: glob as in .gitignore, or regexp.",
+            choices=("glob", "regexp"),
+        ),
+        Setting(
+            "core",
+            "dag_discovery_safe_mode",
+            "bool",
+            True,
+            "Load only .py files that mention dag and opskit or airflow.",
+        ),
         Setting("core", "default_timezone", "str", "UTC", "Zone of naive dates in DAG files."),
         Setting("core", "default_pool_slots", "int", 128, "Slots of default_pool when it is created.", minimum=1),
         Setting(
@@ -186,6 +201,15 @@ SETTINGS: tuple[Setting, ...] = (
             unit="s",
             minimum=0.1,
         ),
+        Setting(
+            "scheduler",
+            "min_file_process_interval",
+            "float",
+            0.0,
+            "Load every DAG file again after this time, for DAGs made from what is not a file; 0: on change only.",
+            unit="s",
+            minimum=0,
+        ),
         Setting("scheduler", "zygotes", "int", 16, "Warm processes of DAG files that one worker keeps.", minimum=1),
     ),
     *_settings(
@@ -199,6 +223,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Level of opskit's own log lines.",
             choices=("DEBUG", "INFO", "WARNING", "ERROR"),
         ),
+        Setting("logging", "json_logs", "bool", False, "opskit's own log lines as JSON objects."),
     ),
     *_settings(
         "smtp",
