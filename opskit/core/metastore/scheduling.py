@@ -226,15 +226,12 @@ def read_pools(connection: Connection) -> dict[str, tuple[int, int]]:
 def recount_pools(connection: Connection) -> None:
     """Count the used slots anew from the task instances in flight. Waits for waves that are under way."""
     names = connection.execute(select(pool.c.pool).order_by(pool.c.pool).with_for_update()).scalars().all()
-    used = dict(
-        connection.execute(
-            select(task_instance.c.pool, func.sum(task_instance.c.pool_slots))
-            .where(task_instance.c.state.in_(sorted(states.IN_FLIGHT)))
-            .group_by(task_instance.c.pool)
-        )
-        .tuples()
-        .all()
+    counted = connection.execute(
+        select(task_instance.c.pool, func.sum(task_instance.c.pool_slots).label("used"))
+        .where(task_instance.c.state.in_(sorted(states.IN_FLIGHT)))
+        .group_by(task_instance.c.pool)
     )
+    used = {row.pool: row.used for row in counted}
     for name in names:
         connection.execute(update(pool).where(pool.c.pool == name).values(used_slots=int(used.get(name, 0))))
 
