@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from opskit import __version__
 from opskit.core.metastore.tables import instance
 
-__all__ = ["Connection", "Instance", "beat", "end", "end_dead_of_this_host", "list_instances", "register"]
+__all__ = ["Connection", "Instance", "beat", "end", "end_dead_of_this_host", "list_instances", "register", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,14 @@ def end(connection: Connection, instance_id: str, now: datetime) -> bool:
     """It has stopped; whether that was news."""
     done = connection.execute(
         update(instance).where(instance.c.id == instance_id, instance.c.ended_at.is_(None)).values(ended_at=now)
+    )
+    return done.rowcount == 1
+
+
+def resume(connection: Connection, instance_id: str, now: datetime) -> bool:
+    """It was taken for dead, and is not; whether its row was there."""
+    done = connection.execute(
+        update(instance).where(instance.c.id == instance_id).values(heartbeat_at=now, ended_at=None)
     )
     return done.rowcount == 1
 

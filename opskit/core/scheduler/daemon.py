@@ -1,4 +1,4 @@
-"""The scheduler's process: instance row and pid file, heartbeats, signals, and patience with a metastore that is down."""
+"""The scheduler's process: instance row, pid file, heartbeats, signals, and patience when the metastore is down."""
 
 from __future__ import annotations
 
@@ -147,11 +147,13 @@ def _beat(engine: Engine, config: Config, me: str, scheduler: Scheduler, progres
     now = datetime.now(UTC)
     detail = json.dumps({"dags": len(scheduler.owned), "in_flight": scheduler.in_flight})
     with transaction(engine) as connection:
-        if not instances.beat(connection, me, now, scheduler.cycles, progress_at, detail):
-            _insert(connection, config, me, now)  # someone cleaned the table
+        known = instances.beat(connection, me, now, scheduler.cycles, progress_at, detail)
+        # Else it was taken for dead while frozen (leases that others took are lost, by the epoch), or the table was cleaned.
+        if not known and not instances.resume(connection, me, now):
+            _insert(connection, config, me, now)
         worker = scheduler.executor.worker_id
         if worker is not None:
-            instances.beat(connection, worker, now, None, None, None)
+            instances.beat(connection, worker, now)
     daemon.notify("WATCHDOG=1")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from opskit.config import Config
 from opskit.core.dag import serialized, states
 from opskit.core.executors import contract
-from opskit.core.metastore import scheduling
+from opskit.core.metastore import instances, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.runner.wire import as_key
 from opskit.core.scheduler import attempts
@@ -28,6 +28,7 @@ from opskit.core.scheduler.owned_dag import OwnedDag, build
 from opskit.core.scheduler.run_state import RunState, TaskInstance
 from opskit.core.scheduler.wave import Outcome, Pending, Wave, xcom_rows
 from opskit.errors import MetastoreUnavailable
+from opskit.system import daemon
 from opskit.system.wake import WakeSocket
 
 logger = logging.getLogger(__name__)
@@ -66,11 +67,18 @@ class Scheduler:
         """Callbacks whose reason becomes durable with the next wave."""
         self._callback_numbers = itertools.count(time.time_ns() // 1000)
         self._hostname = ""
+        self._joined: contract.WorkerJoined | None = None
+        """A worker that has no instance row yet."""
         self._poll_interval = float(config.get("scheduler", "poll_interval"))
         self._lease_time = timedelta(seconds=config.get("scheduler", "scheduler_health_check_threshold"))
         self._worker_silence = timedelta(seconds=config.get("scheduler", "task_instance_heartbeat_timeout"))
         self._isolation = str(config.get("core", "isolation"))
         self._sequential = config.get("core", "executor") == "SequentialExecutor"
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that are claimed or run."""
+        return sum(owned.active for owned in self.owned.values())
 
     def cycle(self, longest_sleep: float, poller: select.poll) -> str:
         """Sleep until something can happen, at most `longest_sleep` seconds, and handle it.
@@ -159,6 +167,7 @@ class Scheduler:
             case contract.WorkerJoined():
                 logger.info("connected to worker %s (pid %d, %d slots)", event.worker_id, event.pid, event.slots)
                 self._hostname = event.hostname
+                self._joined = event
                 for owned in self.owned.values():
                     self._ask_worker(owned)
                 self._look_at = 0.0
@@ -315,6 +324,8 @@ class Scheduler:
         """See what others have changed, take DAGs that are due and free."""
         self._look_at = time.monotonic() + self._poll_interval
         alive_since = now - self._lease_time
+        if self._joined is not None:
+            self._register_worker(self._joined, now)
         with reading(self._engine) as connection:
             seen = scheduling.look(connection, self._me, now, alive_since)
             pools = scheduling.read_pools(connection) if self.owned else {}
@@ -339,6 +350,24 @@ class Scheduler:
         if any(owned.queues for owned in self.owned.values()):
             self._wave_within(0)
         return "; ".join(note for note in notes if note)
+
+    def _register_worker(self, joined: contract.WorkerJoined, now: datetime) -> None:
+        """The worker has no metastore connection of its own. Only one holds the socket: one before it is gone."""
+        with transaction(self._engine) as connection:
+            instances.end_dead_of_this_host(connection, joined.hostname, daemon.is_alive, now)
+            if not instances.resume(connection, joined.worker_id, now):
+                instances.register(
+                    connection,
+                    instance_id=joined.worker_id,
+                    kind="worker",
+                    hostname=joined.hostname,
+                    home=str(self._config.home),
+                    pid=joined.pid,
+                    pid_started=daemon.process_started(joined.pid) or 0.0,
+                    now=now,
+                    detail=json.dumps({"slots": joined.slots}),
+                )
+        self._joined = None
 
     def _compare(self, seen: scheduling.Look) -> str:
         gone = [dag_id for dag_id in self.owned if dag_id not in seen.mine]
@@ -463,7 +492,7 @@ class Scheduler:
 
     def _free(self) -> int:
         slots = 1 if self._sequential else self.executor.slots
-        return slots - sum(owned.active for owned in self.owned.values())
+        return slots - self.in_flight
 
     def _write_wave(self, now: datetime) -> str:
         self._wave_at = math.inf
