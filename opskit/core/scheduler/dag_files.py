@@ -45,7 +45,9 @@ class Decision:
 def decide(listing: Listing, known: Mapping[str, KnownFile], now: datetime) -> Decision:
     """Compare a listing with what was known."""
     decision = Decision(
-        read=[path for path, signature in listing.files.items() if path not in known or known[path].signature != signature],
+        read=[
+            path for path, signature in listing.files.items() if path not in known or known[path].signature != signature
+        ],
         back=[path for path in listing.files if path in known and known[path].missing_since is not None],
     )
     absent = [path for path in known if path not in listing.files]

@@ -30,9 +30,10 @@ class Signature:
 
 @dataclass(slots=True)
 class Listing:
-    """One look at the DAG folder. `files` maps paths below it (with `/`) to signatures: .py files and their companions."""
+    """One look at the DAG folder."""
 
     files: dict[str, Signature] = field(default_factory=dict)
+    """.py files and their companions, by path below the folder (with `/`)."""
     folders: list[str] = field(default_factory=list)
     """Absolute paths of all folders that were listed."""
     entries: int = 0
@@ -213,8 +214,8 @@ def read_content(root: Path, path: str, safe_mode: bool = True) -> Content:
 
 
 def links_on_path(path: Path) -> Iterator[tuple[str, str]]:
-    """`(folder, name)` of every link that must be followed to reach `path`, and of `path` itself: where a swap shows."""
-    todo = [part for part in reversed(os.path.abspath(path).split(os.sep)) if part]
+    """`(folder, name)` of every link that must be followed to reach `path`, and of `path` itself: a swap shows there."""
+    todo = list(reversed(Path(os.path.abspath(path)).parts[1:]))
     folder = "/"
     for _ in range(256):  # links may lead in circles
         if not todo:
@@ -232,6 +233,6 @@ def links_on_path(path: Path) -> Iterator[tuple[str, str]]:
             folder = full
             continue
         yield folder, name
-        todo.extend(part for part in reversed(target.split(os.sep)) if part not in ("", "."))
+        todo.extend(part for part in reversed(Path(target).parts) if part != "/")
         if target.startswith("/"):
             folder = "/"

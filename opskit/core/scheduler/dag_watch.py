@@ -24,7 +24,7 @@ class FolderWatch:
         self._moves = int(flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO)
         self._tree = int(self._moves | flags.CLOSE_WRITE | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF)
         self._watched: dict[int, tuple[str, frozenset[str] | None]] = {}
-        """Descriptor → folder, and the names that matter in it (None: a folder of the tree, by the rules of _matters)."""
+        """Descriptor → folder, and the names that matter in it (None: a folder of the tree, see _matters)."""
         self.problem: str | None = None
 
     def fileno(self) -> int:
@@ -83,7 +83,7 @@ class FolderWatch:
         return name.endswith(COMPANIONS) or name in IGNORE_FILES or self._may_be_a_folder(descriptor, mask, name)
 
     def _may_be_a_folder(self, descriptor: int, mask: int, name: str) -> bool:
-        """A link to a folder comes and goes without ISDIR; gone, nothing tells what it was, but folders have no dots."""
+        """A link to a folder comes and goes without ISDIR. Of one that is gone, only the name can tell what it was."""
         if not mask & self._moves:
             return False
         path = os.path.join(self._watched[descriptor][0], name)
