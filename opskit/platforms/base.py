@@ -58,6 +58,8 @@ class DatabaseView:
     message: str = ""
     seconds: float = 0.0
     clock_difference_seconds: float = 0.0
+    uptime_seconds: float | None = None
+    """Since the server was started; None for a database without a server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Sight:
     """How long the look took."""
     clock_difference_seconds: float
     """The database's clock minus ours; 0 for SQLite."""
+    uptime_seconds: float | None = None
+    """Since the server was started; None for SQLite."""
     instances: list[InstanceRow] = field(default_factory=list)
     due_dags: Waiting = field(default_factory=Waiting)
     """DAGs whose `wake_at` has passed and that no live scheduler owns."""
@@ -74,6 +76,10 @@ class Sight:
 
 class _Database(Protocol):
     def query(self, sql: str) -> list[tuple[Any, ...]]: ...
+    def clock(self) -> tuple[datetime, float] | None:
+        """The server's time and its uptime in seconds; None where there is no server."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -83,24 +89,24 @@ def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeo
     Raises ProbeFailed.
     """
     began = time.monotonic()
-    database, clock = _open(url, timeout)
+    database = _open(url, timeout)
     try:
         revision = _revision(database)
         expected = expected_revision()
-        difference = 0.0
-        if clock:
-            before = datetime.now(UTC)
-            told = _time(database.query(clock)[0][0])
-            assert told is not None
+        difference, uptime = 0.0, None
+        before = datetime.now(UTC)
+        if clock := database.clock():
+            told, uptime = clock
             difference = (told - before - (datetime.now(UTC) - before) / 2).total_seconds()
         if revision != expected:
             # Columns may be missing or mean something else: nothing more can be said.
-            return Sight(revision, expected, time.monotonic() - began, difference)
+            return Sight(revision, expected, time.monotonic() - began, difference, uptime)
         running, queued = _tasks(database, now - overdue)
         return Sight(
             revision,
             expected,
             clock_difference_seconds=difference,
+            uptime_seconds=uptime,
             instances=_instances(database, now),
             due_dags=_due_dags(database, now - overdue, now - lease),
             queued_runs=_queued_runs(database, now - overdue),
@@ -114,7 +120,7 @@ def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeo
 
 def lock_waits(url: str, timeout: float = 3.0) -> list[str]:
     """What each session of this database does and who blocks it, a line each: evidence. Raises ProbeFailed."""
-    database, _ = _open(url, timeout)
+    database = _open(url, timeout)
     try:
         if url.startswith("sqlite"):
             return []
@@ -229,15 +235,14 @@ def _known(value: Any) -> datetime:
     return moment
 
 
-def _open(url: str, timeout: float) -> tuple[_Database, str]:
-    """An open database, and the statement that asks for its clock."""
+def _open(url: str, timeout: float) -> _Database:
     kind = url.split(":", 1)[0].split("+", 1)[0]
     if kind == "sqlite":
-        return _Sqlite(url, timeout), ""
+        return _Sqlite(url, timeout)
     if kind in ("postgres", "postgresql"):
-        return _Postgres(url, timeout), "SELECT clock_timestamp()"
+        return _Postgres(url, timeout)
     if kind in ("mysql", "mariadb"):
-        return _Mysql(url, timeout), "SELECT UTC_TIMESTAMP(6)"
+        return _Mysql(url, timeout)
     raise ProbeFailed("error", f"{kind} is no database that opskit knows")
 
 
@@ -278,6 +283,9 @@ class _Sqlite:
                     raise ProbeFailed(kind, text) from error
             raise ProbeFailed("error", text) from error
 
+    def clock(self) -> None:
+        return None
+
     def close(self) -> None:
         self._connection.close()
 
@@ -313,6 +321,12 @@ class _Postgres:
             sqlstate: str = getattr(error, "sqlstate", "")
             down = "unreachable" if sqlstate.startswith(("57P", "08")) else "error"
             raise ProbeFailed(kinds.get(sqlstate, down), str(error)) from error
+
+    def clock(self) -> tuple[datetime, float]:
+        moment, uptime = self.query("SELECT clock_timestamp(), extract(epoch FROM now() - pg_postmaster_start_time())")[
+            0
+        ]
+        return _known(moment), float(uptime)
 
     def close(self) -> None:
         self._connection.close()
@@ -384,6 +398,10 @@ class _Mysql:
         }
         down = "unreachable" if code in (1040, 1053, 1927, 2002, 2003, 2005, 2006, 2013) else "error"
         return ProbeFailed(kinds.get(code, down), text)
+
+    def clock(self) -> tuple[datetime, float]:
+        uptime = self.query("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]
+        return _known(self.query("SELECT UTC_TIMESTAMP(6)")[0][0]), float(uptime)
 
     def close(self) -> None:
         if self._connection.open:

@@ -96,7 +96,7 @@ def _database(sight: probe.Sight) -> DatabaseView:
         older = sight.revision < sight.expected_revision
         state = "schema_older" if older else "schema_newer"
         message = f"schema {sight.revision or '(none)'}, this opskit needs {sight.expected_revision or '(none)'}"
-    return DatabaseView(state, message, sight.seconds, sight.clock_difference_seconds)
+    return DatabaseView(state, message, sight.seconds, sight.clock_difference_seconds, sight.uptime_seconds)
 
 
 def _unregistered(path: Path, record: PidFile, hostname: str) -> Component:

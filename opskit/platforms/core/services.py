@@ -44,7 +44,7 @@ class CoreServices:
     def nudge(self, component: Component) -> str:
         from opskit.system.wake import wake
 
-        reached = wake(self._config.run_folder, component.instance_id)
+        reached = wake(self._config.run_folder, f"{component.kind}.{component.instance_id}")
         return f"woke {component.label}" if reached else f"{component.label} has no wake socket"
 
     def resume(self, component: Component) -> str:
@@ -159,7 +159,10 @@ class CoreServices:
         return f"started {unit}"
 
     def _start_directly(self, kind: str, like: Component | None) -> str:
-        argv = list(like.argv) if like and like.argv else []
+        argv = list(like.argv) if like else []
+        for record in self._records("standalone"):
+            # Nobody stopped it, else its pid file were gone: what it supervised comes back with it.
+            kind, argv = "standalone", list(record.argv)
         if not argv or not os.access(argv[0], os.X_OK):
             argv = [sys.executable, "-m", "opskit", kind.replace("_", "-")]
         log = self._config.logs_folder / f"{kind}.log"
@@ -199,11 +202,11 @@ class CoreServices:
         return next(iter(self._living(kind)), None)
 
     def _living(self, kind: str) -> list[PidFile]:
-        return [
-            record
-            for _, record in read_pid_files(self._config.run_folder)
-            if record.kind.replace("-", "_") == kind and is_alive(record.pid, record.pid_started)
-        ]
+        return [record for record in self._records(kind) if is_alive(record.pid, record.pid_started)]
+
+    def _records(self, kind: str) -> list[PidFile]:
+        files = read_pid_files(self._config.run_folder)
+        return [record for _, record in files if record.kind.replace("-", "_") == kind]
 
     def _spared(self, component: Component) -> set[int]:
         """Every other living instance: a worker keeps its attempts, a supervisor its other children."""

@@ -1,0 +1,138 @@
+"""What the watchdog remembers from one run to the next, on the clock that no one can set."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from opskit.system.locks import boot_id
+
+HOUR = 3600.0
+_LONGEST_BACKOFF = 900.0
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, time in suspend included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    at: float
+    """Boot seconds."""
+    kind: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All times are boot seconds; after a reboot only what is about alerts is kept."""
+
+    boot_id: str = ""
+    progress: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """instance id → its progress counter, and when it was first seen at that value."""
+    restarts: tuple[Restart, ...] = ()
+    next_restart_at: float = 0.0
+    upgrading_since: float | None = None
+    blind_at: float | None = None
+    """When the metastore was last found unreadable."""
+    alerted: str = "healthy"
+    """What the last alert said, as a key; no second one says the same."""
+    trouble: str = ""
+    """Why the file could not be used, when it could not."""
+
+    def recent(self, now: float) -> list[Restart]:
+        """Restarts of the last hour."""
+        return [restart for restart in self.restarts if now - restart.at < HOUR]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    by: str
+    since: str
+    until: str | None
+    """ISO 8601 with offset; None: until someone resumes."""
+    reason: str
+
+    def active(self, now: datetime) -> bool:
+        return self.until is None or now < datetime.fromisoformat(self.until)
+
+    def __str__(self) -> str:
+        end = f" until {self.until}" if self.until else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"paused by {self.by} since {self.since}{end}{why}"
+
+
+def read_memory(run_folder: Path) -> Memory:
+    """The memory of the last run; an empty one (that says so) when the file is missing or damaged."""
+    try:
+        data: dict[str, Any] = json.loads((run_folder / "watchdog.json").read_text())
+        memory = Memory(
+            boot_id=str(data["boot_id"]),
+            progress={str(key): (int(count), float(at)) for key, (count, at) in data["progress"].items()},
+            restarts=tuple(Restart(float(r["at"]), str(r["kind"]), str(r["cause"])) for r in data["restarts"]),
+            next_restart_at=float(data["next_restart_at"]),
+            upgrading_since=None if data["upgrading_since"] is None else float(data["upgrading_since"]),
+            blind_at=None if data["blind_at"] is None else float(data["blind_at"]),
+            alerted=str(data["alerted"]),
+        )
+    except FileNotFoundError:
+        return Memory(boot_id())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Memory(boot_id(), trouble=f"watchdog.json could not be read ({error}): earlier restarts are forgotten")
+    return memory if memory.boot_id == boot_id() else Memory(boot_id(), alerted=memory.alerted)
+
+
+def write_memory(run_folder: Path, memory: Memory) -> None:
+    _write(run_folder / "watchdog.json", asdict(memory))
+
+
+def after_restart(memory: Memory, kind: str, cause: str, now: float, backoff: float, jitter: float) -> Memory:
+    """The memory with one more restart. `jitter` is in 0..1 and moves the pause by up to a fifth either way."""
+    recent = [*memory.recent(now), Restart(now, kind, cause)]
+    pause = min(_LONGEST_BACKOFF, backoff * 2 ** (len(recent) - 1)) * (0.8 + 0.4 * jitter)
+    return replace(memory, restarts=tuple(recent), next_restart_at=now + pause)
+
+
+def pause(run_folder: Path, now: datetime, for_seconds: float | None, reason: str) -> Pause:
+    until = None if for_seconds is None else (now + timedelta(seconds=for_seconds)).isoformat(timespec="seconds")
+    made = Pause(getpass.getuser(), now.isoformat(timespec="seconds"), until, reason)
+    _write(run_folder / "paused", asdict(made))
+    return made
+
+
+def resume(run_folder: Path) -> bool:
+    """Whether it was paused."""
+    try:
+        (run_folder / "paused").unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_pause(run_folder: Path) -> Pause | None:
+    """The marker, if there is one, also one that has run out. An unreadable marker counts: someone wanted a pause."""
+    path = run_folder / "paused"
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        found = Pause(**json.loads(text))
+        found.active(datetime.fromisoformat(found.since))
+    except (ValueError, TypeError):
+        return Pause("someone", "(unknown)", None, f"{path} holds no readable marker")
+    return found
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data))
+    temporary.replace(path)
