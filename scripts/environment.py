@@ -66,7 +66,7 @@ def _roots(scope: str) -> set[str] | None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    named = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
     return {_canonical(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in named}
 
 
