@@ -268,9 +268,7 @@ def _parse_uri(uri: str, conn_id: str | None) -> dict[str, Any]:
         raise UsageError(f"connection {conn_id}: the URI holds a bare #", hint="write # as %23")
     host = _host(parts.netloc)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    extra: Any = None
-    if parts.query:
-        extra = query[EXTRA_KEY] if EXTRA_KEY in query else query
+    extra: Any = query.get(EXTRA_KEY, query)
     schema = unquote(parts.path[1:]) if parts.path[1:] else None
     conn_type = scheme.lower().replace("-", "_")
     return {

@@ -22,8 +22,8 @@ def retry_delay(
 ) -> float:
     """Seconds to wait after the failed try `try_number` (1 is the first).
 
-    Exponential: between delay·2^(try-1) and twice that. Where in between is a hash of the task instance and the try: equal
-    for equal input, different for siblings, so that they don't all come back at the same moment. At least one second.
+    Exponential: between delay·2^(try-1) and twice that. Where in between is a hash of the task instance and the try:
+    equal for equal input, different for siblings, so that they don't all come back at the same moment. At least 1 s.
     """
     if not exponential:
         return delay  # max_retry_delay bounds the back-off only, as in Airflow

@@ -13,10 +13,11 @@ Values are plain JSON values; times are aware UTC datetimes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from opskit.core.dag.connection import Connection
+from opskit.errors import NotFound, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class RuntimeStore(Protocol):
     def get_xcoms(
         self, dag_id: str, run_id: str, task_ids: list[str] | None, key: str, map_index: int | None = None
     ) -> list[tuple[str, int, Any]]:
-        """`(task_id, map_index, value)` of the XComs with this key. `task_ids=None`: of all tasks; `map_index=None`: of all
-        indexes. Tasks without one are left out. In the order of task_ids, then map_index."""
+        """`(task_id, map_index, value)` of the XComs with this key. `task_ids=None`: of all tasks; `map_index=None`: of
+        all indexes. Tasks without one are left out. In the order of task_ids, then map_index."""
         ...
 
     def set_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None: ...
@@ -100,3 +101,122 @@ def store() -> RuntimeStore:
     if _store is None:
         raise RuntimeError("there is no metastore here: this code runs outside of a task")
     return _store
+
+
+class MemoryStore:
+    """A RuntimeStore in the memory of one process: for `dag.test()` and unit tests.
+
+    Variables, connections and other DAGs' runs that it does not know are asked of `behind`, where there is one; what is
+    written stays here. `dag_ids` are the DAGs that can be triggered (None: any)."""
+
+    def __init__(self, behind: RuntimeStore | None = None, dag_ids: set[str] | None = None) -> None:
+        self.behind = behind
+        self.dag_ids = dag_ids
+        self.variables: dict[str, str | None] = {}
+        self.connections: dict[str, Connection] = {}
+        self.runs: dict[tuple[str, str], RunInfo] = {}
+        self.states: dict[tuple[str, str], dict[tuple[str, int], str | None]] = {}
+        self._xcoms: dict[tuple[str, str], dict[tuple[str, int, str], Any]] = {}
+
+    def add_run(self, run: RunInfo) -> None:
+        """Add a run, or put it in the place of the one with its id."""
+        self.runs[run.dag_id, run.run_id] = run
+
+    def get_xcoms(
+        self, dag_id: str, run_id: str, task_ids: list[str] | None, key: str, map_index: int | None = None
+    ) -> list[tuple[str, int, Any]]:
+        if (dag_id, run_id) not in self.runs and (dag_id, run_id) not in self._xcoms and self.behind is not None:
+            return self.behind.get_xcoms(dag_id, run_id, task_ids, key, map_index)
+        found = [
+            (task_id, index, value)
+            for (task_id, index, name), value in self._xcoms.get((dag_id, run_id), {}).items()
+            if name == key and (task_ids is None or task_id in task_ids) and map_index in (None, index)
+        ]
+        order = {task_id: number for number, task_id in enumerate(task_ids or ())}
+        return sorted(found, key=lambda row: (order.get(row[0], 0), row[0], row[1]))
+
+    def set_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+        self._xcoms.setdefault((dag_id, run_id), {})[task_id, map_index, key] = value
+
+    def clear_xcoms(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Forget what a task has pushed, before it runs again."""
+        xcoms = self._xcoms.get((dag_id, run_id), {})
+        for name in [name for name in xcoms if name[0] == task_id]:
+            del xcoms[name]
+
+    def get_variable(self, key: str) -> str | None:
+        if key in self.variables:
+            return self.variables[key]
+        return self.behind.get_variable(key) if self.behind is not None else None
+
+    def set_variable(self, key: str, value: str, description: str | None = None) -> None:
+        self.variables[key] = value
+
+    def delete_variable(self, key: str) -> bool:
+        existed = self.get_variable(key) is not None
+        self.variables[key] = None  # hides the one behind
+        return existed
+
+    def get_connection(self, conn_id: str) -> Connection | None:
+        if conn_id in self.connections:
+            return self.connections[conn_id]
+        return self.behind.get_connection(conn_id) if self.behind is not None else None
+
+    def get_run(self, dag_id: str, run_id: str | None = None, logical_date: datetime | None = None) -> RunInfo | None:
+        for run in self._runs_of(dag_id):
+            if (run_id is not None and run.run_id == run_id) or (
+                logical_date is not None and run.logical_date == logical_date
+            ):
+                return run
+        return self.behind.get_run(dag_id, run_id, logical_date) if self.behind is not None else None
+
+    def previous_run(self, dag_id: str, before: datetime, state: str | None = None) -> RunInfo | None:
+        earlier = [
+            run for run in self._runs_of(dag_id) if run.logical_date < before and (state is None or run.state == state)
+        ]
+        if earlier:
+            return max(earlier, key=lambda run: run.logical_date)
+        return self.behind.previous_run(dag_id, before, state) if self.behind is not None else None
+
+    def count_runs(self, dag_id: str, states: list[str], logical_dates: list[datetime]) -> int:
+        own = self._runs_of(dag_id)
+        count = sum(1 for run in own if run.state in states and run.logical_date in logical_dates)
+        if self.behind is not None:
+            known = {run.logical_date for run in own}
+            count += self.behind.count_runs(dag_id, states, [date for date in logical_dates if date not in known])
+        return count
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
+        if (dag_id, run_id) in self.runs or self.behind is None:
+            return dict(self.states.get((dag_id, run_id), {}))
+        return self.behind.task_states(dag_id, run_id)
+
+    def trigger_dag_run(
+        self,
+        dag_id: str,
+        *,
+        run_id: str | None = None,
+        logical_date: datetime | None = None,
+        conf: dict[str, Any] | None = None,
+        reset_existing: bool = False,
+    ) -> RunInfo:
+        if self.dag_ids is not None and dag_id not in self.dag_ids:
+            raise NotFound(f"there is no DAG {dag_id!r}")
+        at = logical_date or datetime.now(UTC)
+        run_id = run_id or f"manual__{at.isoformat()}"
+        existing = next(
+            (run for run in self._runs_of(dag_id) if run.run_id == run_id or run.logical_date == at),
+            None,
+        )
+        if existing is not None:
+            if not reset_existing:
+                raise UsageError(f"DAG {dag_id} has a run {existing.run_id} already")
+            del self.runs[dag_id, existing.run_id]
+            self.states.pop((dag_id, existing.run_id), None)
+            run_id = existing.run_id
+        run = RunInfo(dag_id, run_id, "manual", "queued", at, at, at, dict(conf or {}))
+        self.add_run(run)
+        return run
+
+    def _runs_of(self, dag_id: str) -> list[RunInfo]:
+        return [run for (owner, _), run in self.runs.items() if owner == dag_id]

@@ -9,27 +9,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from opskit.core.dag.zones import load_zone, localize, utc, zone_name
+from opskit.core.dag.cron import Cron, cron_words, duration_words
+from opskit.core.dag.zones import load_zone, utc, zone_name
 from opskit.errors import DagInvalid
-
-PRESETS = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@quarterly": "0 0 1 */3 *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-_PRESET_WORDS = {
-    "0 * * * *": "every hour",
-    "0 0 * * *": "every day at 00:00",
-    "0 0 * * 0": "every Sunday at 00:00",
-    "0 0 1 * *": "on day 1 of every month at 00:00",
-    "0 0 1 */3 *": "every quarter at 00:00",
-    "0 0 1 1 *": "every year on 1 January at 00:00",
-}
 
 
 class DataInterval(NamedTuple):
@@ -45,7 +27,7 @@ class DataInterval(NamedTuple):
 
 
 class TimeRestriction(NamedTuple):
-    """What a DAG asks of its timetable. `now` is the present; None: the clock's (code written for Airflow leaves it out)."""
+    """What a DAG asks of its timetable. `now` is the present; None (as code for Airflow has it): the clock's."""
 
     earliest: datetime | None
     latest: datetime | None
@@ -243,70 +225,12 @@ class _IntervalTimetable(Timetable):
         return DagRunInfo.interval(start, self._next(start))
 
 
-class _Cron:
-    """The boundaries of a cron expression in a zone, as Airflow computes them over changes of summer time."""
-
-    def __init__(self, expression: str, zone: tzinfo) -> None:
-        self.expression = PRESETS.get(expression.strip(), expression.strip())
-        self.zone = zone
-        self._every_hour: bool | None = None
-
-    def check(self) -> None:
-        """DagInvalid when the expression is none."""
-        from croniter import CroniterBadCronError, CroniterBadDateError, croniter
-
-        try:
-            croniter(self.expression, datetime(2024, 1, 1)).get_next(datetime)  # noqa: DTZ001
-        except CroniterBadDateError as error:
-            raise DagInvalid(f"the cron expression {self.expression!r} never matches") from error
-        except (CroniterBadCronError, ValueError, KeyError, AttributeError) as error:
-            raise DagInvalid(
-                f"{self.expression!r} is no cron expression: {error}", hint="minute hour day month weekday"
-            ) from error
-
-    def next(self, moment: datetime) -> datetime:
-        return self._step(moment, forward=True)
-
-    def previous(self, moment: datetime) -> datetime:
-        return self._step(moment, forward=False)
-
-    def at_or_after(self, moment: datetime) -> datetime:
-        following = self.next(moment)
-        return moment if self.previous(following) == moment else following
-
-    def at_or_before(self, moment: datetime) -> datetime:
-        before = self.previous(moment)
-        return moment if self.next(before) == moment else before
-
-    def _step(self, moment: datetime, *, forward: bool) -> datetime:
-        from croniter import croniter
-
-        local = moment.astimezone(self.zone)
-        wall = local.replace(tzinfo=None)
-        cron = croniter(self.expression, wall)
-        if self._every_hour is None:
-            self._every_hour = cron.expanded[1] == ["*"]
-        if self._every_hour and self.zone is not UTC:
-            # Runs every hour: real hours count, so that none is lost or doubled when the clock changes.
-            delta = (cron.get_next if forward else cron.get_prev)(datetime) - wall
-            if delta.days not in (0, -1):
-                shifted = localize(wall + timedelta(days=delta.days), self.zone)
-                return shifted.astimezone(UTC) + timedelta(seconds=delta.seconds)
-            return moment + delta
-        while True:
-            found = (cron.get_next if forward else cron.get_prev)(datetime)
-            at = localize(found, self.zone).astimezone(UTC) if self.zone is not UTC else found.replace(tzinfo=UTC)
-            # Wall times in the gap of a change to summer time fall together with later ones: go on until time moves.
-            if (at > moment) if forward else (at < moment):
-                return at
-
-
 class CronDataIntervalTimetable(_IntervalTimetable):
     """From one match of the cron expression to the next; the run starts at the end."""
 
     def __init__(self, cron: str, timezone: str | tzinfo = "UTC") -> None:
         zone = load_zone(timezone) if isinstance(timezone, str) else timezone
-        self._cron = _Cron(cron, load_zone("UTC") if zone_name(zone) == "UTC" else zone)
+        self._cron = Cron(cron, load_zone("UTC") if zone_name(zone) == "UTC" else zone)
         self._text = cron.strip()
 
     @property
@@ -319,7 +243,7 @@ class CronDataIntervalTimetable(_IntervalTimetable):
 
     @property
     def description(self) -> str:  # type: ignore[override]
-        return _cron_words(self._cron.expression, zone_name(self._cron.zone))
+        return cron_words(self._cron.expression, zone_name(self._cron.zone))
 
     def check(self) -> None:
         """DagInvalid when the expression is none."""
@@ -368,7 +292,7 @@ class DeltaDataIntervalTimetable(_IntervalTimetable):
 
     @property
     def description(self) -> str:  # type: ignore[override]
-        return f"every {_duration_words(self._delta)}"
+        return f"every {duration_words(self._delta)}"
 
     def _next(self, moment: datetime) -> datetime:
         return moment + self._delta
@@ -397,11 +321,11 @@ class DeltaDataIntervalTimetable(_IntervalTimetable):
 
 
 class CronTriggerTimetable(Timetable):
-    """At each match of the cron expression, for the interval of the given length that ends then (default: no length)."""
+    """At each match of the cron expression, for the interval that ends then (default: one without length)."""
 
     def __init__(self, cron: str, *, timezone: str | tzinfo, interval: timedelta = timedelta()) -> None:
         zone = load_zone(timezone) if isinstance(timezone, str) else timezone
-        self._cron = _Cron(cron, load_zone("UTC") if zone_name(zone) == "UTC" else zone)
+        self._cron = Cron(cron, load_zone("UTC") if zone_name(zone) == "UTC" else zone)
         self._text = cron.strip()
         self._interval = interval
 
@@ -411,7 +335,7 @@ class CronTriggerTimetable(Timetable):
 
     @property
     def description(self) -> str:  # type: ignore[override]
-        return _cron_words(self._cron.expression, zone_name(self._cron.zone))
+        return cron_words(self._cron.expression, zone_name(self._cron.zone))
 
     def check(self) -> None:
         """DagInvalid when the expression is none."""
@@ -453,7 +377,7 @@ class CronTriggerTimetable(Timetable):
 
 
 def make_timetable(schedule: Any, zone: tzinfo) -> Timetable:
-    """The timetable of what an author writes as `schedule`: a cron expression, a preset, a timedelta, None, a timetable.
+    """The timetable of an author's `schedule`: a cron expression, a preset, a timedelta, None, a timetable.
 
     The expression is not checked here (that would load the cron library in every process); `check` does it.
     DagInvalid for anything else."""
@@ -511,57 +435,3 @@ def deserialize(data: dict[str, Any]) -> Timetable:
 def describe(timetable: Timetable) -> str:
     """Words for people: `every day at 06:30 Europe/Berlin`."""
     return timetable.description or timetable.summary
-
-
-_DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_DAY_NAMES = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-
-
-def _cron_words(expression: str, zone: str) -> str:
-    words = _PRESET_WORDS.get(expression) or _common_words(expression.split())
-    if words is None:
-        return f"cron {expression} ({zone})"
-    return words if words.startswith("every") and " at " not in words else f"{words} {zone}"
-
-
-def _common_words(fields: list[str]) -> str | None:
-    """Words for the shapes that make up nearly all schedules; None for others."""
-    if len(fields) != 5:
-        return None
-    minute, hour, day, month, weekday = fields
-    if month != "*":
-        return None
-    if hour == day == weekday == "*":
-        if minute == "*":
-            return "every minute"
-        if minute.startswith("*/") and minute[2:].isdigit():
-            return f"every {minute[2:]} minutes"
-        if minute.isdigit():
-            return f"every hour, {minute} minutes past"
-    if not minute.isdigit():
-        return None
-    if hour.startswith("*/") and hour[2:].isdigit() and day == weekday == "*":
-        return f"every {hour[2:]} hours, {minute} minutes past"
-    if not hour.isdigit():
-        return None
-    clock = f"{int(hour):02d}:{int(minute):02d}"
-    if day == "*" and weekday == "*":
-        return f"every day at {clock}"
-    if day == "*":
-        if weekday.lower() in ("1-5", "mon-fri"):
-            return f"Monday to Friday at {clock}"
-        number = _DAY_NAMES.get(weekday.lower(), int(weekday) if weekday.isdigit() else -1)
-        return f"every {_DAYS[number]} at {clock}" if 0 <= number < len(_DAYS) else None
-    if weekday == "*" and day.isdigit():
-        return f"on day {day} of every month at {clock}"
-    return None
-
-
-def _duration_words(delta: timedelta) -> str:
-    parts: list[str] = []
-    seconds = int(delta.total_seconds())
-    for name, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count} {name}{'s' if count != 1 else ''}")
-    return " ".join(parts) or str(delta)

@@ -1,0 +1,53 @@
+"""Which DAG and which task group the running `with` blocks have opened, and which DAGs a file has opened at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opskit.core.dag.model import DAG
+    from opskit.core.dag.task_group import TaskGroup
+
+_dags: list[DAG] = []
+_groups: list[TaskGroup] = []
+registered: list[DAG] = []
+"""DAGs that were opened with `with` or `@dag` since the last `loading.load_file`: found even without a global name."""
+
+
+def current_dag() -> DAG | None:
+    return _dags[-1] if _dags else None
+
+
+def push_dag(dag: DAG) -> None:
+    _dags.append(dag)
+    if dag.auto_register and dag not in registered:
+        registered.append(dag)
+
+
+def pop_dag() -> None:
+    _dags.pop()
+
+
+def current_group(dag: DAG | None) -> TaskGroup | None:
+    """The innermost open group of this DAG; its root group when none is open."""
+    if dag is None:
+        return _groups[-1] if _groups else None
+    for group in reversed(_groups):
+        if group.dag is dag:
+            return group
+    return dag.task_group
+
+
+def push_group(group: TaskGroup) -> None:
+    _groups.append(group)
+
+
+def pop_group() -> None:
+    _groups.pop()
+
+
+def forget() -> None:
+    """Start afresh: a DAG file that failed inside a `with` block has left it open."""
+    _dags.clear()
+    _groups.clear()
+    registered.clear()

@@ -1,0 +1,332 @@
+"""The context of a running task: Airflow's names, each computed when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from opskit.core.dag.exceptions import AirflowException
+from opskit.core.dag.params import ParamsDict
+from opskit.core.dag.task_instance import moment
+
+if TYPE_CHECKING:
+    from opskit.core.dag.task_instance import RuntimeTaskInstance
+
+_running: list[Context] = []
+
+
+def get_current_context() -> Context:
+    """The context of the task that is running in this process. AirflowException outside of one."""
+    if not _running:
+        raise AirflowException("there is no context: get_current_context() works only while a task is running")
+    return _running[-1]
+
+
+class Context(MutableMapping[str, Any]):
+    """A mapping of Airflow's names. Datetimes are pendulum DateTimes in UTC."""
+
+    def __init__(self, ti: RuntimeTaskInstance) -> None:
+        self._values: dict[str, Any] = {"ti": ti, "task_instance": ti, "test_mode": ti.test_mode}
+        ti.template_context = self
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            make = _LAZY.get(name)
+            if make is None:
+                raise KeyError(name) from None
+        value = self._values[name] = make(self)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values or name in _LAZY
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._values.keys() | _LAZY.keys()
+
+    def __len__(self) -> int:
+        return len(self._values.keys() | _LAZY.keys())
+
+    def __enter__(self) -> Context:
+        """While the block runs, `get_current_context` gives this one."""
+        _running.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _running.remove(self)
+
+    def __repr__(self) -> str:
+        return f"<Context of {self._values['ti']!r}>"
+
+    def unpacked(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """Everything, for a function that takes **kwargs. What needs the metastore stays lazy: a stand-in that asks
+        when it is used."""
+        values: dict[str, Any] = {}
+        for name in self:
+            if name not in exclude:
+                values[name] = LazyValue(self, name) if name in _FROM_STORE and name not in self._values else self[name]
+        return values
+
+
+class LazyValue:
+    """Stands for an entry of the context until it is used."""
+
+    __slots__ = ("_context", "_name")
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    def _value(self) -> Any:
+        return self._context[self._name]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value(), name)
+
+    def __bool__(self) -> bool:
+        return bool(self._value())
+
+    def __str__(self) -> str:
+        return str(self._value())
+
+    def __repr__(self) -> str:
+        return repr(self._value())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._value(), spec)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._value() == other)
+
+    def __hash__(self) -> int:
+        return hash(self._value())
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self._value() < other)
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self._value() <= other)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self._value() > other)
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self._value() >= other)
+
+    def __add__(self, other: Any) -> Any:
+        return self._value() + other
+
+    def __sub__(self, other: Any) -> Any:
+        return self._value() - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self._value()
+
+
+class VariableAccessor:
+    """`var.value.name`, `var.value.get("name", default)`; the same with `json`."""
+
+    def __init__(self, deserialize_json: bool) -> None:
+        self._deserialize_json = deserialize_json
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from opskit.core.dag.variable import Variable
+
+        return Variable.get(name, deserialize_json=self._deserialize_json)
+
+    __getitem__ = __getattr__
+
+    def get(self, name: str, default_var: Any = None) -> Any:
+        from opskit.core.dag.variable import Variable
+
+        return Variable.get(name, default_var=default_var, deserialize_json=self._deserialize_json)
+
+    def __repr__(self) -> str:
+        return "<variables>"
+
+
+class ConnectionAccessor:
+    """`conn.my_db.host`, `conn.get("my_db", default)`."""
+
+    def __getattr__(self, conn_id: str) -> Any:
+        if conn_id.startswith("__"):
+            raise AttributeError(conn_id)
+        from opskit.core.dag.connection import Connection
+
+        return Connection.get_connection_from_secrets(conn_id)
+
+    __getitem__ = __getattr__
+
+    def get(self, conn_id: str, default_conn: Any = None) -> Any:
+        from opskit.core.dag.connection import Connection
+        from opskit.core.dag.exceptions import AirflowNotFoundException
+
+        try:
+            return Connection.get_connection_from_secrets(conn_id)
+        except AirflowNotFoundException:
+            return default_conn
+
+    def __repr__(self) -> str:
+        return "<connections>"
+
+
+def run_params(dag_params: ParamsDict, task_params: ParamsDict, conf: dict[str, Any] | None) -> dict[str, Any]:
+    """The params of a task in a run: the DAG's, overridden by the task's, overridden by the run's conf.
+
+    ParamValidationError when one has no value or a forbidden one."""
+    return dag_params.merged(task_params).merged(conf).validate()
+
+
+def _ti(context: Context) -> Any:
+    return context._values["ti"]
+
+
+def _run(context: Context) -> Any:
+    return _ti(context).dag_run
+
+
+def _ds(context: Context) -> str:
+    return str(_run(context)._info.logical_date.strftime("%Y-%m-%d"))
+
+
+def _ts(context: Context) -> str:
+    return str(context["logical_date"].isoformat())
+
+
+def _shifted_ds(days: int) -> Callable[[Context], str]:
+    def make(context: Context) -> str:
+        from datetime import timedelta
+
+        return str((_run(context)._info.logical_date + timedelta(days=days)).strftime("%Y-%m-%d"))
+
+    return make
+
+
+def _var(_: Context) -> dict[str, VariableAccessor]:
+    return {"value": VariableAccessor(False), "json": VariableAccessor(True)}
+
+
+def _macros(_: Context) -> Any:
+    from opskit.core.dag import macros
+
+    return macros
+
+
+def _conf(_: Context) -> Any:
+    from opskit import config
+
+    return config.load()
+
+
+def _params(context: Context) -> dict[str, Any]:
+    ti = _ti(context)
+    dag = ti.task.get_dag()
+    return run_params(dag.params if dag is not None else ParamsDict(), ti.task.params, ti.dag_run.conf)
+
+
+def _next_date(context: Context) -> Any:
+    """The logical date of the next scheduled run; of a manual run its own, as in Airflow."""
+    run = _run(context)
+    if run.external_trigger:
+        return run.logical_date
+    following = context["dag"].next_dagrun_info(
+        (context["data_interval_start"], context["data_interval_end"]), restricted=False
+    )
+    return None if following is None else moment(following.logical_date)
+
+
+def _previous_date(context: Context) -> Any:
+    run = _run(context)
+    if run.external_trigger:
+        return run.logical_date
+    interval = context["dag"].timetable.infer_manual_data_interval(run._info.data_interval_start)
+    return moment(interval.start) if context["dag"].timetable.can_be_scheduled else None
+
+
+def _day(name: str, sign: str = "-") -> Callable[[Context], str | None]:
+    def make(context: Context) -> str | None:
+        value = context[name]
+        return None if value is None else str(value.strftime(f"%Y{sign}%m{sign}%d"))
+
+    return make
+
+
+def _of_last_success(attribute: str) -> Callable[[Context], Any]:
+    def make(context: Context) -> Any:
+        run = context["_last_success"]
+        return None if run is None else getattr(run, attribute)
+
+    return make
+
+
+def _none(_: Context) -> None:
+    return None
+
+
+_FROM_STORE = frozenset(
+    {
+        "prev_data_interval_end_success",
+        "prev_data_interval_start_success",
+        "prev_end_date_success",
+        "prev_execution_date_success",
+        "prev_start_date_success",
+        "_last_success",
+    }
+)
+_LAZY: dict[str, Callable[[Context], Any]] = {
+    "_last_success": lambda context: _run(context).get_previous_dagrun("success"),
+    "conf": _conf,
+    "conn": lambda _: ConnectionAccessor(),
+    "dag": lambda context: _ti(context).task.dag,
+    "dag_run": _run,
+    "data_interval_end": lambda context: _run(context).data_interval_end,
+    "data_interval_start": lambda context: _run(context).data_interval_start,
+    "ds": _ds,
+    "ds_nodash": lambda context: _ds(context).replace("-", ""),
+    "exception": _none,
+    "execution_date": lambda context: context["logical_date"],
+    "expanded_ti_count": _none,
+    "inlets": lambda context: _ti(context).task.inlets,
+    "logical_date": lambda context: _run(context).logical_date,
+    "macros": _macros,
+    "map_index": lambda context: _ti(context).map_index,
+    "map_index_template": lambda context: _ti(context).task.map_index_template,
+    "next_ds": _day("next_execution_date"),
+    "next_ds_nodash": _day("next_execution_date", ""),
+    "next_execution_date": _next_date,
+    "outlets": lambda context: _ti(context).task.outlets,
+    "params": _params,
+    "prev_data_interval_end_success": _of_last_success("data_interval_end"),
+    "prev_data_interval_start_success": _of_last_success("data_interval_start"),
+    "prev_ds": _day("prev_execution_date"),
+    "prev_ds_nodash": _day("prev_execution_date", ""),
+    "prev_end_date_success": _of_last_success("end_date"),
+    "prev_execution_date": _previous_date,
+    "prev_execution_date_success": _of_last_success("logical_date"),
+    "prev_start_date_success": _of_last_success("start_date"),
+    "reason": _none,
+    "run_id": lambda context: _ti(context).run_id,
+    "task": lambda context: _ti(context).task,
+    "task_instance_key_str": lambda context: (
+        f"{_ti(context).dag_id}__{_ti(context).task_id}__{_ds(context).replace('-', '')}"
+    ),
+    "templates_dict": _none,
+    "tomorrow_ds": _shifted_ds(1),
+    "tomorrow_ds_nodash": lambda context: context["tomorrow_ds"].replace("-", ""),
+    "try_number": lambda context: _ti(context).try_number,
+    "ts": _ts,
+    "ts_nodash": lambda context: str(context["logical_date"].strftime("%Y%m%dT%H%M%S")),
+    "ts_nodash_with_tz": lambda context: _ts(context).replace("-", "").replace(":", ""),
+    "var": _var,
+    "yesterday_ds": _shifted_ds(-1),
+    "yesterday_ds_nodash": lambda context: context["yesterday_ds"].replace("-", ""),
+}

@@ -1,0 +1,1 @@
+"""The hooks of the core; `opskit.hooks` is where DAG files import them from."""

@@ -1,0 +1,163 @@
+"""Import one DAG file in this process and collect its DAGs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from opskit.core.dag import authoring_context, zones
+from opskit.core.dag.model import DAG
+from opskit.errors import DagInvalid
+
+_FRAMES = 20
+"""Frames of a DAG file's traceback that an import error shows."""
+
+
+def load_file(path: Path | str, dags_folder: Path | str, default_timezone: str = "UTC") -> list[DAG]:
+    """Run a DAG file as a module and give its DAGs, sorted by dag_id: those in its globals, and those opened by `with`
+    or `@dag`. The DAG folder is put on sys.path.
+
+    DagInvalid for whatever the file raises (the message ends with the traceback below the file), for a DAG with a
+    cycle or a bad schedule, and for two DAGs with the same dag_id. sys.exit() in the file is such an error, too;
+    anything harder (os._exit, a signal) is the caller's to survive."""
+    path, dags_folder = Path(path), Path(dags_folder)
+    zones.set_default_zone(default_timezone)
+    if str(dags_folder) not in sys.path:
+        sys.path.insert(0, str(dags_folder))
+    authoring_context.forget()
+    module = _run(path)
+    dags = _collect(module)
+    authoring_context.forget()
+    relative = os.path.relpath(path, dags_folder)
+    by_id: dict[str, DAG] = {}
+    for dag in dags:
+        if by_id.setdefault(dag.dag_id, dag) is not dag:
+            raise DagInvalid(f"the file defines two DAGs with the dag_id {dag.dag_id!r}")
+        dag.fileloc = str(path)
+        dag.relative_fileloc = relative
+        dag.validate()
+    return [by_id[dag_id] for dag_id in sorted(by_id)]
+
+
+def module_name(path: Path) -> str:
+    """A name that no other file's module has."""
+    from hashlib import sha1
+
+    digest = sha1(str(path).encode(), usedforsecurity=False).hexdigest()
+    return f"unusual_prefix_{digest}_{path.stem.replace('.', '_')}"
+
+
+def _run(path: Path) -> types.ModuleType:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise DagInvalid(f"{path.name} can't be read: {error.strerror or error}") from error
+    name = module_name(path)
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    # A class that is pickled, a dataclass, get_type_hints: all look the module up.
+    sys.modules[name] = module
+    try:
+        # Without a .pyc: the DAG folder may be read-only, and is deployed and compared file by file.
+        code = compile(source, str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - running the author's file is the purpose
+    except Exception as error:
+        sys.modules.pop(name, None)
+        authoring_context.forget()
+        raise DagInvalid(_explain(error, path), hint=getattr(error, "hint", None)) from error
+    except SystemExit as error:
+        sys.modules.pop(name, None)
+        authoring_context.forget()
+        code_text = "" if error.code is None else repr(error.code)
+        raise DagInvalid(
+            f"the file calls sys.exit({code_text})", hint="put it below if __name__ == '__main__'"
+        ) from error
+    return module
+
+
+def _collect(module: types.ModuleType) -> list[DAG]:
+    found: list[DAG] = []
+    for value in [*module.__dict__.values(), *authoring_context.registered]:
+        if isinstance(value, DAG) and not any(value is known for known in found):
+            found.append(value)
+    return found
+
+
+def _explain(error: BaseException, path: Path) -> str:
+    """What went wrong and where, from the first frame of the DAG file on: frames above it are ours."""
+    import traceback
+
+    if isinstance(error, SyntaxError):
+        return "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((number for number, frame in enumerate(frames) if frame.filename == str(path)), 0)
+    own = str(Path(__file__).parent)
+    shown = [frame for frame in frames[first:] if not frame.filename.startswith(own)] or frames[first:]
+    what = error.message if isinstance(error, DagInvalid) else "".join(traceback.format_exception_only(error)).strip()
+    return what + "\n" + "".join(traceback.format_list(shown[-_FRAMES:])).rstrip()
+
+
+def needs_warmup(dags: list[DAG]) -> set[str]:
+    """Modules that the attempts of these DAGs will need: imported before forking, they cost an attempt nothing."""
+    needed: set[str] = set()
+    for dag in dags:
+        for task in dag.tasks:
+            needed |= _needs_of(task)
+    return needed
+
+
+# Context entries that are pendulum datetimes.
+_MOMENTS = frozenset(
+    {
+        "data_interval_end",
+        "data_interval_start",
+        "execution_date",
+        "logical_date",
+        "next_execution_date",
+        "prev_data_interval_end_success",
+        "prev_data_interval_start_success",
+        "prev_execution_date",
+        "prev_execution_date_success",
+        "prev_start_date_success",
+    }
+)
+
+
+def _needs_of(task: Any) -> set[str]:
+    import inspect
+
+    needed: set[str] = set()
+    if task.task_type in ("BashOperator", "_BashDecoratedOperator", "BashSensor"):
+        needed |= {"subprocess", "tempfile"}
+    if any(_has_template(getattr(task, name, None), tuple(task.template_ext)) for name in task.template_fields):
+        needed |= {"jinja2", "pendulum"}
+    functions = [getattr(task, "python_callable", None)]
+    for name in ("on_execute_callback", "on_success_callback", "on_failure_callback", "on_retry_callback"):
+        if getattr(task, name):
+            needed.add("pendulum")  # a callback is given the whole context
+    for function in functions:
+        if function is None:
+            continue
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):
+            continue
+        if any(p.kind is p.VAR_KEYWORD or name in _MOMENTS for name, p in parameters.items()):
+            needed.add("pendulum")
+    if functions == [None] and not task.inherits_from_empty_operator and task.task_type != "BashOperator":
+        # An operator's own execute(context) may use any entry.
+        needed.add("pendulum")
+    return needed
+
+
+def _has_template(value: Any, extensions: tuple[str, ...]) -> bool:
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value or "{#" in value or bool(extensions and value.endswith(extensions))
+    if isinstance(value, dict):
+        return any(_has_template(item, extensions) for item in value.values())
+    if isinstance(value, (list, tuple, set)):
+        return any(_has_template(item, extensions) for item in value)
+    return False

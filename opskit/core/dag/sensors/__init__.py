@@ -1,0 +1,1 @@
+"""The sensors of the core, one module each; `opskit.sensors` is where DAG files import them from."""

@@ -1,0 +1,254 @@
+"""From a DAG to the JSON form that scheduler and web UI work with. The same DAG always gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from opskit.core.dag import serialized, timetables
+from opskit.core.dag.base_operator import BaseOperator
+from opskit.core.dag.model import DAG
+from opskit.core.dag.operators.empty import EmptyOperator
+from opskit.core.dag.params import ParamsDict
+from opskit.core.dag.secret_names import is_secret_name
+from opskit.core.dag.zones import zone_name
+from opskit.errors import DagInvalid
+
+_LOWEST_WEIGHT, _HIGHEST_WEIGHT = -(2**31), 2**31 - 1
+_SHOWN_CHARACTERS = 4096
+"""Longest text of one template field that is kept for display."""
+
+
+def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
+    """The JSON form of a DAG; `serialized.load` reads it. Keys with their default value are left out.
+
+    DagInvalid for a cycle, a schedule that can't be used, or params that are not plain JSON."""
+    dag.validate()
+    order = dag.topological_sort()
+    weights = _effective_weights(order)
+    tasks = [_task(task, weights[task.task_id]) for task in order]
+    starts = [moment for moment in (dag.start_date, *(task.start_date for task in order)) if moment is not None]
+    data: dict[str, Any] = {
+        "format": serialized.FORMAT,
+        "dag_id": dag.dag_id,
+        "relative_fileloc": relative_fileloc if relative_fileloc is not None else dag.relative_fileloc,
+        "timetable": timetables.serialize(dag.timetable),
+        "timezone": zone_name(dag.timezone),
+        "tasks": tasks,
+        "owners": sorted({str(task.owner) for task in order}),
+        "tags": sorted(str(tag) for tag in dag.tags),
+        "ui": _without_empty(
+            {
+                "doc_md": dag.doc_md,
+                "default_view": dag.default_view,
+                "orientation": dag.orientation,
+                "display_name": dag.dag_display_name if dag.dag_display_name != dag.dag_id else None,
+                "schedule": dag.timetable.summary,
+                "schedule_words": timetables.describe(dag.timetable),
+                "edges": _edge_labels(dag),
+                "owner_links": dag.owner_links,
+            }
+        ),
+    }
+    optional = {
+        "description": dag.description,
+        "start_date": _moment(min(starts)) if starts else None,
+        "end_date": _moment(dag.end_date),
+        "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
+        "max_active_tasks": dag.max_active_tasks,
+        "dagrun_timeout": _seconds(dag.dagrun_timeout),
+        "is_paused_upon_creation": dag.is_paused_upon_creation,
+        "has_on_success_callback": bool(dag.on_success_callback) or None,
+        "has_on_failure_callback": bool(dag.on_failure_callback) or None,
+        "params": _params(dag),
+        "groups": _groups(dag),
+    }
+    data.update(_without_empty(optional))
+    return data
+
+
+def dumps(data: dict[str, Any]) -> str:
+    """The text that is stored and hashed: keys sorted, no spaces."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def content_hash(data: dict[str, Any]) -> str:
+    """SHA-256 of `dumps`, as hexadecimal digits."""
+    from hashlib import sha256
+
+    return sha256(dumps(data).encode()).hexdigest()
+
+
+def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "task_id": task.task_id,
+        "operator": task.operator_name,
+        "owner": str(task.owner),
+        "trigger_rule": task.trigger_rule.value,
+        "retry_delay": task.retry_delay.total_seconds(),
+    }
+    group = task.task_group
+    optional = {
+        "upstream": sorted(task.upstream_task_ids),
+        "downstream": sorted(task.downstream_task_ids),
+        "retries": task.retries,
+        "retry_exponential_backoff": bool(task.retry_exponential_backoff),
+        "max_retry_delay": _seconds(task.max_retry_delay),
+        "execution_timeout": _seconds(task.execution_timeout),
+        "depends_on_past": bool(task.depends_on_past),
+        "wait_for_downstream": bool(task.wait_for_downstream),
+        "max_active_tis_per_dag": task.max_active_tis_per_dag,
+        "isolation": task.isolation,
+        "reschedules": getattr(task, "mode", None) == "reschedule",
+        "has_on_failure_callback": bool(task.on_failure_callback),
+        "has_on_retry_callback": bool(task.on_retry_callback),
+        "is_empty": _is_empty(task),
+        "group": group.group_id if group is not None else None,
+        "ui": _task_ui(task),
+    }
+    data.update(_without_empty(optional))
+    for name, default in (("pool", "default_pool"), ("pool_slots", 1), ("queue", "default")):
+        if getattr(task, name) != default:
+            data[name] = getattr(task, name)
+    if weight != 1:
+        data["priority_weight"] = weight
+    return data
+
+
+def _is_empty(task: BaseOperator) -> bool:
+    return (
+        isinstance(task, EmptyOperator)
+        and type(task).execute is EmptyOperator.execute
+        and type(task).pre_execute is BaseOperator.pre_execute
+        and type(task).post_execute is BaseOperator.post_execute
+        and not (
+            task.on_execute_callback
+            or task.on_success_callback
+            or task.on_skipped_callback
+            or task._pre_execute_hook
+            or task._post_execute_hook
+            or task.outlets
+            or task.inlets
+        )
+    )
+
+
+def _task_ui(task: BaseOperator) -> dict[str, Any]:
+    fields = {name: _shown(getattr(task, name, None)) for name in task.template_fields}
+    return _without_empty(
+        {
+            "doc_md": task.doc_md or task.doc,
+            "color": task.ui_color if task.ui_color != BaseOperator.ui_color else None,
+            "fgcolor": task.ui_fgcolor if task.ui_fgcolor != BaseOperator.ui_fgcolor else None,
+            "label": task.label if task.label != task.task_id else None,
+            "display_name": task.task_display_name if task.task_display_name != task.task_id else None,
+            "fields": {name: text for name, text in fields.items() if text},
+        }
+    )
+
+
+def _shown(value: Any) -> str | None:
+    """Text of a template field. Only plain values: a repr could hold an address, which differs between processes."""
+    if value is None or value == () or value == {} or value == []:
+        return None
+    if isinstance(value, str):
+        return value[:_SHOWN_CHARACTERS]
+    try:
+        return json.dumps(_masked(value), sort_keys=True, default=lambda item: f"<{type(item).__name__}>")[
+            :_SHOWN_CHARACTERS
+        ]
+    except (TypeError, ValueError):
+        return f"<{type(value).__name__}>"
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "***" if is_secret_name(key) else _masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item) for item in value]
+    return value
+
+
+def _effective_weights(order: tuple[BaseOperator, ...]) -> dict[str, int]:
+    """priority_weight plus, by the weight rule, that of all tasks after (downstream) or before (upstream) it.
+
+    Sets of tasks are the bits of integers: linear in the number of edges, and fast for thousands of tasks."""
+    index = {task.task_id: number for number, task in enumerate(order)}
+    own = [task.priority_weight for task in order]
+    uniform = len(set(own)) == 1
+
+    def total(mask: int) -> int:
+        if uniform:
+            return own[0] * mask.bit_count()
+        weight = 0
+        while mask:
+            lowest = mask & -mask
+            weight += own[lowest.bit_length() - 1]
+            mask ^= lowest
+        return weight
+
+    weights: dict[str, int] = {}
+    for upstream in (False, True):
+        rule = "upstream" if upstream else "downstream"
+        if not any(task.weight_rule == rule for task in order):
+            continue
+        reach = [0] * len(order)
+        for task in order if upstream else reversed(order):
+            mask = 1 << index[task.task_id]
+            for neighbour in task.get_direct_relative_ids(upstream):
+                mask |= reach[index[neighbour]]
+            reach[index[task.task_id]] = mask
+            if task.weight_rule == rule:
+                weights[task.task_id] = total(mask)
+    for task in order:
+        if task.weight_rule == "absolute":
+            weights[task.task_id] = task.priority_weight
+    return {task_id: max(_LOWEST_WEIGHT, min(weight, _HIGHEST_WEIGHT)) for task_id, weight in weights.items()}
+
+
+def _params(dag: DAG) -> dict[str, Any]:
+    values = ParamsDict(dag.params).dump()
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise DagInvalid(
+                f"DAG {dag.dag_id}: the default of param {name} is {type(value).__name__}",
+                hint="params are texts, numbers, booleans, lists and dicts of those",
+            ) from None
+    return values
+
+
+def _groups(dag: DAG) -> list[dict[str, Any]]:
+    return [
+        {
+            "group_id": group.group_id,
+            "parent": group.parent_group.group_id if group.parent_group is not None else None,
+            "tooltip": group.tooltip,
+        }
+        for group in dag.task_group.iter_groups()
+    ]
+
+
+def _edge_labels(dag: DAG) -> dict[str, dict[str, Any]]:
+    return {up: dict(sorted(downs.items())) for up, downs in sorted(dag.edge_info.items())}
+
+
+def _seconds(delta: timedelta | None) -> float | None:
+    return None if delta is None else delta.total_seconds()
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what equals its default: None, False, 0, and empty texts and containers. False stays where it says
+    something (catchup, is_paused_upon_creation)."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value or (value is False and name in ("catchup", "is_paused_upon_creation"))
+    }

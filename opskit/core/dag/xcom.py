@@ -1,0 +1,104 @@
+"""XCom values as plain JSON and back: what JSON lacks is wrapped in Airflow's `__classname__` form."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+XCOM_RETURN_KEY = "return_value"
+
+_CLASS, _VERSION, _DATA = "__classname__", "__version__", "__data__"
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def encode(value: Any) -> Any:
+    """A value as plain JSON. TypeError (with the type's name) for one that can't be stored."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is dict:
+        return {_key(key): encode(item) for key, item in value.items()}
+    return _encode_other(value)
+
+
+def decode(value: Any) -> Any:
+    """What `encode` was given."""
+    kind = type(value)
+    if kind is list:
+        return [decode(item) for item in value]
+    if kind is dict:
+        if _CLASS in value:
+            return _decode_wrapped(value)
+        return {key: decode(item) for key, item in value.items()}
+    return value
+
+
+def _key(key: Any) -> Any:
+    if type(key) in _PLAIN:
+        return key
+    if isinstance(key, str):
+        return str(key)
+    raise TypeError(f"a dict with keys of type {type(key).__name__} can't be stored as XCom")
+
+
+def _wrap(name: str, data: Any) -> dict[str, Any]:
+    return {_CLASS: name, _VERSION: 1, _DATA: data}
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _wrap("datetime.datetime", value.isoformat())
+    if isinstance(value, date):
+        return _wrap("datetime.date", value.isoformat())
+    if isinstance(value, timedelta):
+        return _wrap("datetime.timedelta", value.total_seconds())
+    if isinstance(value, tuple):
+        return _wrap("builtins.tuple", [encode(item) for item in value])
+    if isinstance(value, (set, frozenset)):
+        name = "builtins.frozenset" if isinstance(value, frozenset) else "builtins.set"
+        return _wrap(name, sorted((encode(item) for item in value), key=repr))
+    if isinstance(value, (bytes, bytearray)):
+        return _wrap("builtins.bytes", bytes(value).hex())
+    if isinstance(value, dict):
+        return {_key(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, bool | int | float | str):  # subclasses, such as str and int enums
+        for base in (str, int, float):
+            if isinstance(value, base):
+                return base(value.value) if hasattr(value, "value") else base(value)
+    kind = type(value)
+    if f"{kind.__module__}.{kind.__qualname__}" == "decimal.Decimal":
+        return _wrap("decimal.Decimal", str(value))
+    if f"{kind.__module__}.{kind.__qualname__}" == "uuid.UUID":
+        return str(value)
+    raise TypeError(
+        f"a value of type {kind.__module__}.{kind.__qualname__} can't be stored as XCom: "
+        "return plain values (text, numbers, lists, dicts, dates), or set do_xcom_push=False"
+    )
+
+
+def _decode_wrapped(value: dict[str, Any]) -> Any:
+    name: str = value[_CLASS]
+    data: Any = value.get(_DATA)
+    if name == "datetime.datetime":
+        return datetime.fromisoformat(data)
+    if name == "datetime.date":
+        return date.fromisoformat(data)
+    if name == "datetime.timedelta":
+        return timedelta(seconds=data)
+    if name == "builtins.tuple":
+        return tuple(decode(item) for item in data)
+    if name == "builtins.set":
+        return {decode(item) for item in data}
+    if name == "builtins.frozenset":
+        return frozenset(decode(item) for item in data)
+    if name == "builtins.bytes":
+        return bytes.fromhex(data)
+    if name == "decimal.Decimal":
+        from decimal import Decimal
+
+        return Decimal(data)
+    return value
