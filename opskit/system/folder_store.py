@@ -39,7 +39,7 @@ class FolderStore:
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int = 0, new: bool = False) -> StoredObject:
         path = self._path(key)
         with self._explained(f"write {key}"):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_private(path.parent)
             if expected_bytes:
                 self._check_space(path.parent, expected_bytes)
             temporary = path.with_name(f"{_PART}{secrets.token_hex(6)}-{path.name}")
@@ -183,6 +183,13 @@ class FolderStore:
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and its missing parents, for their owner alone."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _raise(error: OSError) -> None:

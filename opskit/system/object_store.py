@@ -15,8 +15,9 @@ from opskit.errors import RemoteError, UsageError
 
 CHUNK_BYTES = 1 << 20
 """Streams come in pieces of about this size."""
-LARGEST_OBJECT_BYTES = 5 << 40
-"""No store that we know takes a larger object."""
+LARGEST_OBJECT_BYTES = 1 << 40
+"""What a stream of unknown length may grow to, in any store."""
+_LARGEST_PART_BYTES = 5 << 30
 
 
 class StoreError(RemoteError):
@@ -144,7 +145,7 @@ def part_size(number: int, smallest: int, max_parts: int) -> int:
     """Bytes of the part with this number (from 1) of an upload whose length nobody knows.
 
     The first half of the parts is small, for memory; then they grow by a constant factor, so that `max_parts` parts
-    always hold the largest object. (Stores allow 10,000 parts, some only 1,000.)
+    always hold LARGEST_OBJECT_BYTES. (Stores allow 10,000 parts, some only 1,000.)
     """
     half = max(1, max_parts // 2)
     if number <= half:
@@ -154,7 +155,7 @@ def part_size(number: int, smallest: int, max_parts: int) -> int:
     step = (number - half - 1) * steps // max(1, max_parts - half) + 1
     per_step = max(1, (max_parts - half) // steps)
     ratio = _growth(smallest, per_step, steps)
-    return min(int(smallest * ratio**step), 5 << 30)
+    return min(int(smallest * ratio**step), _LARGEST_PART_BYTES)
 
 
 def _growth(smallest: int, per_step: int, steps: int) -> float:
@@ -162,7 +163,7 @@ def _growth(smallest: int, per_step: int, steps: int) -> float:
     low, high = 1.0, 4.0
     for _ in range(40):
         middle = (low + high) / 2
-        total = sum(per_step * min(smallest * middle**step, float(5 << 30)) for step in range(1, steps + 1))
+        total = sum(per_step * min(smallest * middle**step, float(_LARGEST_PART_BYTES)) for step in range(1, steps + 1))
         low, high = (middle, high) if total < LARGEST_OBJECT_BYTES else (low, middle)
     return high
 

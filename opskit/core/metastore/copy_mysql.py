@@ -1,0 +1,357 @@
+"""Copies of a MariaDB or MySQL metastore, by mariadb-dump and mariadb (mysqldump and mysql)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from opskit.core.metastore.contents import Report, TableContent, mysql_contents, mysql_tables
+from opskit.core.metastore.engine import normalised, redacted
+from opskit.core.metastore.faults import translate
+from opskit.core.metastore.snapshots import DatabaseInfo
+from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable
+from opskit.system.programs import Program, find_program, output_of, require_not_older
+from opskit.system.programs import feed as feed_program
+from opskit.system.streams import gunzipped, gzipped
+
+DRILL_PREFIX = "opskit_drill_"
+_LOCK_ATTEMPTS = 10
+_LOCK_SECONDS = 3
+_LOCK_WAIT_TIMEOUT = 1205
+_DENIED = (1044, 1045, 1142, 1227)
+_BEGUN = b"-- Table structure for table"
+"""What a dump says first after its transaction has begun."""
+
+
+class MysqlCopier:
+    dump_name = "metastore.sql.gz"
+
+    def __init__(self, url: URL, scratch: Path, compression: int) -> None:
+        self._url, self._compression = url, compression
+        self.kind = "mysql"  # the server says which: see describe
+
+    def describe(self) -> DatabaseInfo:
+        with _connected(self._url) as connection:
+            text, family, server = _server(connection)
+            size = connection.exec_driver_sql(
+                "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
+                "WHERE table_schema = DATABASE()"
+            ).scalar_one()
+            revision = _revision(connection)
+        self.kind = family
+        tools = {
+            Path(program.path).name: program.version_text
+            for program in (_program("dump", family, server), _program("client", family, server))
+        }
+        return DatabaseInfo(family, text, redacted(self._url), int(size), revision, tools)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[MysqlSnapshot]:
+        with _connected(self._url) as holder, _connected(self._url) as first, _connected(self._url) as second:
+            snapshot = MysqlSnapshot(self._url, holder, first, second, self._compression)
+            try:
+                yield snapshot
+            finally:
+                snapshot.close()
+
+    @contextmanager
+    def throwaway(self, url: str = "") -> Iterator[MysqlTarget]:
+        server = normalised(url) if url else self._url
+        if server.get_backend_name() not in ("mysql", "mariadb"):
+            raise ConfigError("backup.drill_url is no MariaDB or MySQL server", hint="a drill needs the same kind")
+        with _new_database(server, DRILL_PREFIX) as (name, _):
+            yield MysqlTarget(server.set(database=name))
+
+    @contextmanager
+    def replacement(self) -> Iterator[MysqlReplacement]:
+        prefix = f"{str(self._url.database)[:30]}_restore_"
+        with _new_database(self._url, prefix) as (name, connection):
+            yield MysqlReplacement(self._url.set(database=name), str(self._url.database), connection)
+
+
+class MysqlSnapshot:
+    """Two transactions and the dump's own see one state, because they begin while all tables are locked for writing."""
+
+    algorithm = "mysql-text"
+
+    def __init__(self, url: URL, holder: Connection, first: Connection, second: Connection, compression: int) -> None:
+        self._url, self._holder, self._compression = url, holder, compression
+        self._contents, self._rows = first, second
+        _, self._family, self._server = _server(holder)
+        self._locked = False
+        self._lock()
+        for connection in (first, second):
+            connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        self.revision = _revision(second)
+
+    def _lock(self) -> None:
+        tables = list(mysql_tables(self._holder))
+        if not tables:
+            return
+        self._holder.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
+        statement = "LOCK TABLES " + ", ".join(f"{_quoted(table)} READ" for table in tables)
+        for attempt in range(_LOCK_ATTEMPTS):
+            try:
+                self._holder.exec_driver_sql(statement)
+                self._locked = True
+                return
+            except DBAPIError as error:
+                code = _code(error)
+                if code in _DENIED:
+                    raise ConfigError(
+                        f"the user of {redacted(self._url)} may not lock tables: {error.orig}",
+                        hint="grant it LOCK TABLES on the metastore",
+                    ) from error
+                # Waiting longer would hold up everyone who comes after us.
+                if code != _LOCK_WAIT_TIMEOUT or attempt == _LOCK_ATTEMPTS - 1:
+                    raise
+
+    def _unlock(self) -> None:
+        if self._locked:
+            self._holder.exec_driver_sql("UNLOCK TABLES")
+            self._locked = False
+
+    @contextmanager
+    def dump(self) -> Iterator[Iterator[bytes]]:
+        program = _program("dump", self._family, self._server)
+        arguments = [
+            program.path,
+            *_address(self._url),
+            "--single-transaction",
+            "--quick",
+            "--skip-lock-tables",
+            "--hex-blob",
+            "--no-tablespaces",
+            "--skip-dump-date",
+            "--triggers",
+            "--default-character-set=utf8mb4",
+            *([] if self._family == "mariadb" else ["--set-gtid-purged=OFF", "--column-statistics=0"]),
+            str(self._url.database),
+        ]
+        with output_of(arguments, _environment(self._url)) as chunks:
+            begun = bytearray()
+            for chunk in chunks:
+                begun += chunk
+                if _BEGUN in begun:
+                    break
+            self._unlock()
+            yield gzipped(chain([bytes(begun)], chunks), self._compression)
+
+    def contents(self, report: Report | None = None) -> dict[str, TableContent]:
+        with _explained(self._url):
+            return mysql_contents(self._contents, self.algorithm, report)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return [dict(row._mapping) for row in self._rows.exec_driver_sql(f"SELECT * FROM {_quoted(table)}")]
+
+    def cancel(self) -> None:
+        driver: Any = self._contents.connection.driver_connection
+        driver._force_close()
+
+    def close(self) -> None:
+        self._unlock()
+
+
+class MysqlTarget:
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.url = url.render_as_string(hide_password=False)
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        with _connected(self._url) as connection:
+            _, family, server = _server(connection)
+        program = _program("client", family, server)
+        arguments = [
+            program.path,
+            *_address(self._url),
+            "--default-character-set=utf8mb4",
+            "--max-allowed-packet=1G",
+            "--batch",
+            f"--database={self._url.database}",
+        ]
+        feed_program(arguments, _environment(self._url), gunzipped(chunks, "the dump"))
+
+    def contents(self, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
+        with _connected(self._url) as connection:
+            return mysql_contents(connection, algorithm, report)
+
+    def check(self) -> None:
+        """The dump switches the foreign key checks off while it loads; the equal hashes stand for them."""
+
+
+class MysqlReplacement(MysqlTarget):
+    def __init__(self, url: URL, live: str, maintenance: Connection) -> None:
+        super().__init__(url)
+        self._live, self._maintenance = live, maintenance
+
+    def swap(self, keep_as: str) -> list[str]:
+        run_sql = self._maintenance.exec_driver_sql
+        new, live = str(self._url.database), self._live
+        old = f"{live[:30]}_{keep_as}".replace("-", "_").lower()
+        users = [
+            f"{user} (connection {number}, from {host})"
+            for number, user, host in run_sql(
+                "SELECT id, user, host FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()",
+                (live,),
+            )
+        ]
+        if users:
+            raise GuardRefused(
+                f"the database {live} is in use by {', '.join(users[:5])}",
+                hint="stop every program that uses it, then restore again",
+            )
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name"
+        before = [str(name) for (name,) in run_sql(tables, (live,))]
+        restored = [str(name) for (name,) in run_sql(tables, (new,))]
+        run_sql(f"CREATE DATABASE IF NOT EXISTS {_quoted(live)}")
+        away = [f"{_quoted(live)}.{_quoted(name)} TO {_quoted(old)}.{_quoted(name)}" for name in before]
+        here = [f"{_quoted(new)}.{_quoted(name)} TO {_quoted(live)}.{_quoted(name)}" for name in restored]
+        if before:
+            run_sql(f"CREATE DATABASE {_quoted(old)}")
+        try:
+            run_sql("SET SESSION lock_wait_timeout = 10")
+            # One statement, which the server carries out whole or not at all.
+            run_sql(f"RENAME TABLE {', '.join(away + here)}")
+        except DBAPIError as error:
+            if before:
+                run_sql(f"DROP DATABASE {_quoted(old)}")
+            raise GuardRefused(
+                f"the restored database could not be swapped in: {error.orig}",
+                hint="nothing has changed: stop every program that uses the database, then restore again",
+            ) from error
+        if not before:
+            return []
+        drop = ", ".join(f"{_quoted(live)}.{_quoted(name)}" for name in restored)
+        back = ", ".join(f"{_quoted(old)}.{_quoted(name)} TO {_quoted(live)}.{_quoted(name)}" for name in before)
+        return ["SET foreign_key_checks = 0;", f"DROP TABLE {drop};", f"RENAME TABLE {back};"]
+
+
+@contextmanager
+def _new_database(server: URL, prefix: str) -> Iterator[tuple[str, Connection]]:
+    """An empty database, dropped at the end. Its session holds a lock with its name: a database whose lock is free was
+    left by a killed process, and goes."""
+    name = prefix + secrets.token_hex(6)
+    # Without a database: the live one may not exist any more, and a session in it would count as its user.
+    with _connected(server.set(database=None)) as connection:
+        run_sql = connection.exec_driver_sql
+        names = run_sql(
+            "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, %s) = %s",
+            (len(prefix), prefix),
+        ).all()
+        for (left,) in names:
+            if run_sql("SELECT GET_LOCK(%s, 0)", (left,)).scalar() == 1:
+                run_sql(f"DROP DATABASE IF EXISTS {_quoted(left)}")
+                run_sql("SELECT RELEASE_LOCK(%s)", (left,))
+        run_sql("SELECT GET_LOCK(%s, 10)", (name,))
+        try:
+            run_sql(f"CREATE DATABASE {_quoted(name)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        except DBAPIError as error:
+            raise ConfigError(
+                f"can't make a database beside the metastore: {error.orig}",
+                hint=f"grant the user ALL ON `{prefix.replace('_', chr(92) + '_')}%`.*, "
+                "or set [backup] drill_url to a server where it may make databases",
+            ) from error
+        try:
+            yield name, connection
+        finally:
+            if not connection.invalidated:
+                run_sql(f"DROP DATABASE IF EXISTS {_quoted(name)}")
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Connection]:
+    """A session of its own, in autocommit: transactions are begun and ended in plain SQL."""
+    try:
+        engine = create_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": 10, "init_command": "SET SESSION time_zone = '+00:00'"},
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the metastore is MariaDB or MySQL, and the Python package {error.name} is not installed",
+            hint="install it with: pip install 'opskit[mysql]'",
+        ) from error
+    with _explained(url), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise translate(error, redacted(url)) from error
+
+
+def _code(error: DBAPIError) -> int:
+    arguments = getattr(error.orig, "args", ())
+    return int(arguments[0]) if arguments and isinstance(arguments[0], int) else 0
+
+
+def _server(connection: Connection) -> tuple[str, str, tuple[int, ...]]:
+    """Version as text, family (mariadb or mysql), and the version that the programs must have."""
+    text = str(connection.exec_driver_sql("SELECT VERSION()").scalar_one())
+    family = "mariadb" if "mariadb" in text.lower() else "mysql"
+    numbers = text.removeprefix("5.5.5-").split("-")[0].split(".")
+    if len(numbers) < 2 or not all(part.isdecimal() for part in numbers[:2]):
+        raise MetastoreUnavailable(f"the server's version {text!r} can't be understood")
+    return text, family, (int(numbers[0]), int(numbers[1]))
+
+
+def _program(role: str, family: str, server: tuple[int, ...]) -> Program:
+    names = {
+        ("dump", "mariadb"): ["mariadb-dump", "mysqldump"],
+        ("client", "mariadb"): ["mariadb", "mysql"],
+        ("dump", "mysql"): ["mysqldump"],
+        ("client", "mysql"): ["mysql"],
+    }[role, family]
+    package = f"{family}-client"
+    program = (
+        find_program(names, package=package, contains="MariaDB")
+        if family == "mariadb"
+        else find_program(names, package=package, without="MariaDB")
+    )
+    require_not_older(program, server, family, package=package)
+    return program
+
+
+def _revision(connection: Connection) -> str | None:
+    if "alembic_version" not in mysql_tables(connection):
+        return None
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if revision is None else str(revision)
+
+
+def _address(url: URL) -> list[str]:
+    """For the server's programs; the password goes by the environment, where other users can't read it."""
+    socket = url.query.get("unix_socket")
+    where = [f"--socket={socket}"] if socket else [f"--host={url.host or 'localhost'}", f"--port={url.port or 3306}"]
+    if not socket:
+        where.append("--protocol=tcp")
+    secure = [
+        f"--{option.replace('_', '-')}={url.query[option]}"
+        for option in ("ssl_ca", "ssl_cert", "ssl_key")
+        if option in url.query
+    ]
+    # First of all, and alone: nobody's ~/.my.cnf changes what is dumped.
+    return ["--no-defaults", *where, *secure, *([f"--user={url.username}"] if url.username else [])]
+
+
+def _environment(url: URL) -> dict[str, str]:
+    return {"MYSQL_PWD": str(url.password)} if url.password else {}
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"

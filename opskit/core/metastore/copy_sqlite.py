@@ -1,0 +1,223 @@
+"""Copies of a SQLite metastore, by SQLite's backup API."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy.engine import URL
+
+from opskit.core.metastore.contents import Report, TableContent, sqlite_contents
+from opskit.core.metastore.engine import LOCK_TIMEOUT_SECONDS, redacted, sqlite_path
+from opskit.core.metastore.snapshots import DatabaseInfo
+from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable, OpskitError, VerificationFailed
+from opskit.system.object_store import CHUNK_BYTES
+from opskit.system.scratch import scratch_folder
+from opskit.system.streams import gunzipped, gzipped
+
+_PAGES = 2_000
+"""Copied per step; between two steps other threads run."""
+
+
+class SqliteCopier:
+    kind = "sqlite"
+    dump_name = "metastore.sqlite.gz"
+
+    def __init__(self, url: URL, scratch: Path, compression: int) -> None:
+        path = sqlite_path(url)
+        if path is None:
+            raise ConfigError("a metastore in memory can't be backed up")
+        self._url, self._path, self._scratch, self._compression = url, path, scratch, compression
+
+    def describe(self) -> DatabaseInfo:
+        if not self._path.exists():
+            return DatabaseInfo(self.kind, sqlite3.sqlite_version, redacted(self._url), 0, None, {})
+        with self._open(self._path, "ro") as connection:
+            size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+            revision = _revision(connection)
+        return DatabaseInfo(self.kind, sqlite3.sqlite_version, redacted(self._url), size, revision, {})
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteSnapshot]:
+        if not self._path.exists():
+            raise MetastoreUnavailable(
+                f"the metastore {self._path} does not exist", hint="create it with: opskit db migrate"
+            )
+        with scratch_folder(self._scratch, "snapshot") as folder:
+            copy = folder / "snapshot.db"
+            self._check_room(folder, self._path.stat().st_size)
+            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            with self._open(self._path, "ro") as source, closing(sqlite3.connect(copy)) as target:
+                # A read transaction holds the state still: writers go on in the write-ahead log meanwhile.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                source.backup(target, pages=_PAGES, sleep=0)
+                source.execute("COMMIT")
+                # One file that stands alone, without a log beside it.
+                target.execute("PRAGMA journal_mode = DELETE")
+            with self._open(copy, "ro") as connection:
+                yield SqliteSnapshot(copy, connection, self._compression)
+
+    @contextmanager
+    def throwaway(self, url: str = "") -> Iterator[SqliteTarget]:
+        folder = sqlite_path(url) if url else None
+        parent = self._scratch if folder is None else folder.parent
+        with scratch_folder(parent, "drill") as place:
+            yield SqliteTarget(place / "drill.db")
+
+    @contextmanager
+    def replacement(self) -> Iterator[SqliteReplacement]:
+        # In the live file's folder: a rename is one step within one file system only.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(self._path.parent / f".{self._path.name}.restore", "restore") as place:
+            yield SqliteReplacement(place / "restored.db", self._path)
+        try:
+            (self._path.parent / f".{self._path.name}.restore").rmdir()
+        except OSError:
+            pass  # another restore is at work there
+
+    def _check_room(self, folder: Path, needed: int) -> None:
+        free = shutil.disk_usage(folder).free
+        if free < needed * 1.05:
+            raise OpskitError(
+                f"{folder} has {free >> 20} MiB free, the copy of the metastore needs {needed >> 20} MiB",
+                hint="free space there",
+            )
+
+    @contextmanager
+    def _open(self, path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(_connect(path, mode)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise MetastoreUnavailable(f"the metastore {path} can't be read: {error}") from error
+
+
+class SqliteSnapshot:
+    algorithm = "sqlite-json"
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, compression: int) -> None:
+        self._path, self._connection, self._compression = path, connection, compression
+        self.revision = _revision(connection)
+
+    @contextmanager
+    def dump(self) -> Iterator[Iterator[bytes]]:
+        with open(self._path, "rb", buffering=0) as file:
+            yield gzipped(iter(lambda: file.read(CHUNK_BYTES), b""), self._compression)
+
+    def contents(self, report: Report | None = None) -> dict[str, TableContent]:
+        return sqlite_contents(self._connection, self.algorithm, report)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        # Its own connection: `contents` may be at work on the other.
+        with closing(_connect(self._path, "ro")) as connection:
+            cursor = connection.execute(f'SELECT * FROM "{table}"')
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def cancel(self) -> None:
+        self._connection.interrupt()
+
+
+class SqliteTarget:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.url = f"sqlite:///{path}"
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb", buffering=0) as file:
+            for chunk in gunzipped(chunks, "the dump"):
+                file.write(chunk)
+            os.fsync(file.fileno())
+
+    def contents(self, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
+        with _verifying(self._path) as connection:
+            return sqlite_contents(connection, algorithm, report)
+
+    def check(self) -> None:
+        with _verifying(self._path) as connection:
+            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchmany(5)
+        if said != ["ok"]:
+            raise VerificationFailed(f"the restored database is damaged: {'; '.join(said)}")
+        if orphans:
+            raise VerificationFailed(f"the restored database has rows without their parent: {orphans}")
+
+
+class SqliteReplacement(SqliteTarget):
+    def __init__(self, path: Path, live: Path) -> None:
+        super().__init__(path)
+        self._live = live
+
+    def swap(self, keep_as: str) -> list[str]:
+        # Whatever was written to the copy must be in its one file before it moves.
+        with closing(_connect(self._path, "rw")) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        _sync(self._path)
+        if not self._live.exists():
+            self._path.rename(self._live)
+            _sync(self._live.parent)
+            return []
+        self._end_log_of_live()
+        kept = self._live.with_name(f"{self._live.name}.{keep_as}")
+        os.link(self._live, kept)
+        self._path.rename(self._live)
+        _sync(self._live.parent)
+        return [f"mv {kept} {self._live}"]
+
+    def _end_log_of_live(self) -> None:
+        """Put the live database's log into its file. That needs to be alone: so it also proves that nobody uses it."""
+        try:
+            with closing(_connect(self._live, "rw", timeout=5)) as connection:
+                mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise GuardRefused(
+                f"{self._live} is in use: {error}", hint="stop every opskit process that uses it, then restore again"
+            ) from error
+        except sqlite3.DatabaseError:
+            return  # it is damaged: that is why someone restores
+        if str(mode).lower() != "delete":
+            raise GuardRefused(
+                f"{self._live} is in use by another process",
+                hint="stop every opskit process that uses it, then restore again",
+            )
+
+
+@contextmanager
+def _verifying(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(_connect(path, "ro")) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise VerificationFailed(f"the restored database is damaged: {error}") from error
+
+
+def _connect(path: Path, mode: str, timeout: float = LOCK_TIMEOUT_SECONDS) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _revision(connection: sqlite3.Connection) -> str | None:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
