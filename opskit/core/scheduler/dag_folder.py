@@ -214,7 +214,7 @@ def read_content(root: Path, path: str, safe_mode: bool = True) -> Content:
 
 
 def links_on_path(path: Path) -> Iterator[tuple[str, str]]:
-    """`(folder, name)` of every link that must be followed to reach `path`, and of `path` itself: a swap shows there."""
+    """`(folder, name)` of every link that must be followed to reach `path`, and of `path`: a swap shows there."""
     todo = list(reversed(Path(os.path.abspath(path)).parts[1:]))
     folder = "/"
     for _ in range(256):  # links may lead in circles

@@ -1,0 +1,58 @@
+"""`opskit standalone | scheduler | worker | dag-processor`: each runs in the foreground until it is told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from opskit import config as settings
+from opskit.config import Config
+
+
+def _set_up(component: str) -> Config:
+    from opskit.telemetry import logs
+
+    config = settings.load()
+    logs.setup(
+        str(config.get("logging", "logging_level")), json=bool(config.get("logging", "json_logs")), component=component
+    )
+    return config
+
+
+@click.command()
+def standalone() -> int:
+    """Run scheduler, DAG processor and worker together.
+
+    Makes what is missing of OPSKIT_HOME (folders, opskit.toml, the SQLite metastore, the Fernet key), starts again
+    what dies, and stops all in order on Ctrl-C or SIGTERM. A second Ctrl-C kills what has not stopped yet.
+    """
+    config = _set_up("standalone")
+    from opskit.core.scheduler import standalone as room
+
+    return room.run(config)
+
+
+@click.command()
+def scheduler() -> int:
+    """Run a scheduler. Several may run on one metastore (PostgreSQL, MariaDB, MySQL)."""
+    config = _set_up("scheduler")
+    from opskit.core.scheduler import daemon
+
+    return daemon.run(config)
+
+
+@click.command()
+def worker() -> int:
+    """Run the worker of this OPSKIT_HOME: it starts attempts for schedulers, and outlives them."""
+    config = _set_up("worker")
+    from opskit.core.runner import worker as room
+
+    return room.run(config)
+
+
+@click.command("dag-processor")
+def dag_processor() -> int:
+    """Run the DAG processor: it loads the DAG folder into the metastore, and sees changes at once."""
+    config = _set_up("dag-processor")
+    from opskit.core.scheduler import dag_processor as room
+
+    return room.run(config)
