@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 import pwd
 import shutil
@@ -37,7 +36,8 @@ _FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/opt/hom
 
 def find(program: str) -> str | None:
     """Path of a program, also where Debian hides it from PATH. The newest PostgreSQL wins."""
-    versions = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: float(path.split("/")[-2]), reverse=True)
+    found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.replace(".", "").isdigit()]
+    versions = [str(path) for path in sorted(found, key=lambda path: float(path.parent.name), reverse=True)]
     if program in ("initdb", "postgres"):
         for folder in versions:
             if os.access(f"{folder}/{program}", os.X_OK):
