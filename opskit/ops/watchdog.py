@@ -142,12 +142,16 @@ class _Run:
     def _climb(self, finding: Finding, before: Observation, report: Report) -> bool:
         """Do the steps of a ladder until one of them helps."""
         for step in finding.plan:
-            if step.deed in ("restart", "start") and self._observe().database.state != "ok":
-                report.deeds.append(
-                    Deed(step.deed, _target(finding), "not done: the metastore went away", helped=False)
-                )
-                return False
             began = datetime.now(UTC)
+            if step.deed in ("restart", "start"):
+                now = self._observe()
+                if now.database.state != "ok":
+                    outcome = "not done: the metastore went away"
+                    report.deeds.append(Deed(step.deed, _target(finding), outcome, helped=False))
+                    return False
+                if _moves(finding, before, now, began):
+                    report.deeds.append(Deed("none", _target(finding), "it came back by itself", helped=True))
+                    return True
             try:
                 outcome = self._do(step, finding, report)
             except OpskitError as error:
@@ -156,6 +160,8 @@ class _Run:
             helped = self._prove(finding, step, before, began)
             report.deeds.append(Deed(step.deed, _target(finding), outcome, helped))
             if helped:
+                if finding.component and step.deed != "nudge":
+                    self._platform.services.forget(finding.component)
                 return True
         return False
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from opskit.config import Config
+from opskit.platforms.metastore import Metastore
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +123,40 @@ class Services(Protocol):
         """
         ...
 
-
-class Metastore(Protocol):
-    """Snapshots of the metastore, restores into it, and its retention."""
+    def forget(self, component: Component) -> None:
+        """Remove what a component that is gone and was replaced left in the run folder."""
+        ...
 
 
 class Folders(Protocol):
     """Where DAG files, logs and plugins lie, and which logs belong to running attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDagFile:
+    """What loading one DAG file gave: its DAGs, or what is wrong with it."""
+
+    path: str
+    """Below the DAG folder."""
+    dag_ids: tuple[str, ...]
+    error: str | None = None
+
+
+class DagFiles(Protocol):
+    """What DAG files define."""
+
+    def load(self, folder: Path, paths: Sequence[str]) -> list[LoadedDagFile]:
+        """Load those of the paths below a DAG folder that may define DAGs, each in a process of its own with limits of
+        time and memory. Nothing is stored. A file that can't be loaded is a result like any other."""
+        ...
+
+
+class Audit(Protocol):
+    """The log of changes that people and verbs made."""
+
+    def write(self, event: str, now: datetime, extra: Mapping[str, Any]) -> None:
+        """One line. MetastoreUnavailable when it can't be written."""
+        ...
 
 
 class Platform(Protocol):
@@ -143,3 +172,7 @@ class Platform(Protocol):
     def metastore(self) -> Metastore: ...
     @property
     def folders(self) -> Folders: ...
+    @property
+    def dag_files(self) -> DagFiles: ...
+    @property
+    def audit(self) -> Audit: ...

@@ -119,6 +119,11 @@ class CoreServices:
             return self._start_unit(kind, unit or str(self._config.get("watchdog", "unit")), deadline)
         return self._start_directly(kind, like)
 
+    def forget(self, component: Component) -> None:
+        if component.local and component.pid_file and not is_alive(component.pid, component.pid_started):
+            component.pid_file.unlink(missing_ok=True)
+            stacks_path(self._config.run_folder, component.pid).unlink(missing_ok=True)
+
     def _start_by_command(self, kind: str) -> str:
         command = str(self._config.get("watchdog", "restart_command"))
         if not command:
@@ -163,6 +168,7 @@ class CoreServices:
         for record in self._records("standalone"):
             # Nobody stopped it, else its pid file were gone: what it supervised comes back with it.
             kind, argv = "standalone", list(record.argv)
+            (self._config.run_folder / f"standalone.{record.instance_id}.pid.json").unlink(missing_ok=True)
         if not argv or not os.access(argv[0], os.X_OK):
             argv = [sys.executable, "-m", "opskit", kind.replace("_", "-")]
         log = self._config.logs_folder / f"{kind}.log"
