@@ -1,4 +1,4 @@
-"""What a command needs of this installation: its settings, its metastore, and a way to tell the schedulers of a change."""
+"""What a command needs of this installation: settings, metastore, and a way to tell the schedulers of a change."""
 
 from __future__ import annotations
 

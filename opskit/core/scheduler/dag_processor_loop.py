@@ -367,7 +367,7 @@ class DagProcessor:
         for file in files:
             before = self._stored.get(file.path)
             if file.import_error and (before is None or before.import_error != file.import_error):
-                log.warning("%s: %s", file.path, file.import_error.strip().splitlines()[-1])
+                log.warning("%s: %s", file.path, file.import_error.strip().splitlines()[0])
             good = [dag.dag_id for dag in file.dags]
             dag_ids = good if file.import_error is None or before is None else before.dag_ids
             self._stored[file.path] = StoredFile(file.path, file.content_hash, dag_ids, now, file.import_error)

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config import Config
-from opskit.core.dag import serialized, timetables
+from opskit.core.dag import serialized
 from opskit.core.metastore import dag_loads
 from opskit.core.metastore.dag_loads import LoadedDag, LoadedFile, NextRun, Stored
 from opskit.core.metastore.engine import Connection
 from opskit.core.runner.loader import LoadResult
+from opskit.core.scheduler.next_runs import Interval, next_runs
 
 log = logging.getLogger(__name__)
-
-Interval = tuple[datetime, datetime]
 
 
 def store(
@@ -85,15 +84,10 @@ def _loaded_dag(
 
 def plan_next_run(data: Mapping[str, Any], last: Interval | None, config: Config, now: datetime) -> NextRun | None:
     """`last` is the data interval of the newest scheduled or backfill run; None when there is none."""
-    dag = serialized.load(dict(data))
-    catchup = bool(config.get("scheduler", "catchup_by_default")) if dag.catchup is None else dag.catchup
-    info = timetables.deserialize(dag.timetable).next_dagrun_info(
-        None if last is None else timetables.DataInterval(*last),
-        timetables.TimeRestriction(dag.start_date, dag.end_date, catchup, now),
-    )
-    if info is None:
-        return None
-    return NextRun(info.logical_date, info.data_interval.start, info.data_interval.end, info.run_after)
+    catchup = bool(config.get("scheduler", "catchup_by_default"))
+    for info in next_runs(serialized.load(dict(data)), last, catchup, now):
+        return NextRun(info.logical_date, info.data_interval.start, info.data_interval.end, info.run_after)
+    return None
 
 
 def _source(root: Path, result: LoadResult) -> str | None:

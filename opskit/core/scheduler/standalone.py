@@ -119,6 +119,11 @@ def _migrate(config: Config) -> None:
         raise failure
 
 
+def _worker_grace(config: Config) -> float:
+    """It waits for attempts, then ends them, then says so."""
+    return float(config.get("core", "worker_stop_grace")) + float(config.get("core", "killed_task_cleanup_time")) + 10.0
+
+
 class _Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -128,7 +133,7 @@ class _Supervisor:
         self._components = [
             Component("dag-processor", lambda: self._fork("dag-processor", "opskit.core.scheduler.dag_processor")),
             Component("scheduler", lambda: self._fork("scheduler", "opskit.core.scheduler.daemon")),
-            Component("worker", self._spawn_worker, float(config.get("worker", "stop_grace")) + 10.0),
+            Component("worker", self._spawn_worker, _worker_grace(config)),
         ]
         self._poller = select.poll()
 
