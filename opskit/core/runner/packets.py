@@ -56,10 +56,10 @@ def send(end: socket.socket, kind: bytes, number: int, data: bytes = b"", descri
         os.close(file)
 
 
-def receive(end: socket.socket) -> Packet | None:
-    """The next packet; None when the other end is gone. BlockingIOError when there is none on a non-blocking end."""
+def receive(end: socket.socket, flags: int = 0) -> Packet | None:
+    """The next packet; None when the other end is gone. With MSG_DONTWAIT: BlockingIOError when there is none."""
     try:
-        size, ancillary, _, _ = end.recvmsg_into([_buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        size, ancillary, _, _ = end.recvmsg_into([_buffer], _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None
     if size < _HEADER.size:

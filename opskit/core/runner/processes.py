@@ -98,6 +98,14 @@ def kill_group(pid: int, signal_number: int) -> None:
         return
 
 
+def kill_leader(pid: int, signal_number: int) -> None:
+    """Signal the group that a child leads; or the child alone, when it has not come to make its group yet."""
+    try:
+        os.killpg(pid, signal_number)
+    except ProcessLookupError:
+        kill(pid, signal_number)
+
+
 def kill(pid: int, signal_number: int) -> None:
     try:
         os.kill(pid, signal_number)
@@ -125,17 +133,19 @@ def limit_memory(mebibytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
 
 
-def unlimit_memory(before: tuple[int, int]) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def memory_limit() -> tuple[int, int]:
-    return resource.getrlimit(resource.RLIMIT_DATA)
-
-
 def no_core_dumps() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def limits() -> tuple[tuple[int, int], tuple[int, int]]:
+    """What the two functions above change, for `set_limits` to bring back."""
+    return resource.getrlimit(resource.RLIMIT_DATA), resource.getrlimit(resource.RLIMIT_CORE)
+
+
+def set_limits(before: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, before[0])
+    resource.setrlimit(resource.RLIMIT_CORE, before[1])
 
 
 def out_of_memory_kills() -> int:
