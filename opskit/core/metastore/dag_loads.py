@@ -96,7 +96,7 @@ def read_versions(connection: Connection, dag_ids: Collection[str]) -> dict[str,
 
 
 def last_automated(connection: Connection, dag_ids: Collection[str]) -> dict[str, tuple[datetime, datetime]]:
-    """Data interval of the newest scheduled or backfill run of each DAG that has one: its timetable goes on from there."""
+    """Data interval of the newest scheduled or backfill run of each DAG that has one: what its timetable goes by."""
     newest = (
         select(dag_run.c.dag_id, func.max(dag_run.c.logical_date).label("at"))
         .where(dag_run.c.dag_id.in_(list(dag_ids)), dag_run.c.run_type.in_(["scheduled", "backfill"]))

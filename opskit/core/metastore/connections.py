@@ -1,0 +1,145 @@
+"""Connections to outside systems; password and extra are encrypted at rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection as DatabaseConnection
+
+from opskit.core.dag.connection import Connection
+from opskit.core.metastore.crypto import Cipher
+from opskit.core.metastore.dags import nearest
+from opskit.core.metastore.tables import connection as table
+from opskit.errors import NotFound, UsageError
+
+_CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
+"""Airflow's rule."""
+_LENGTHS = {"conn_type": 500, "host": 500, "schema": 500}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A connection without its secrets, fit to be listed."""
+
+    conn_id: str
+    conn_type: str
+    description: str | None
+    host: str | None
+    schema: str | None
+    login: str | None
+    port: int | None
+    has_password: bool
+    has_extra: bool
+    is_encrypted: bool
+
+
+def show_connections(database: DatabaseConnection) -> list[Shown]:
+    """All connections by conn_id; nothing is decrypted."""
+    return [
+        Shown(
+            conn_id=row.conn_id,
+            conn_type=row.conn_type,
+            description=row.description,
+            # Credentials that somebody put into the host are no host.
+            host="***" if row.host and "@" in row.host else row.host,
+            schema=row.schema,
+            login=row.login,
+            port=row.port,
+            has_password=bool(row.password),
+            has_extra=bool(row.extra),
+            is_encrypted=row.is_encrypted,
+        )
+        for row in database.execute(select(table).order_by(table.c.conn_id))
+    ]
+
+
+def list_connections(
+    database: DatabaseConnection, cipher: Cipher, conn_ids: Collection[str] | None = None
+) -> list[Connection]:
+    """Connections by conn_id, decrypted. OpskitError naming the first one that can't be."""
+    query = select(table).order_by(table.c.conn_id)
+    if conn_ids is not None:
+        query = query.where(table.c.conn_id.in_(list(conn_ids)))
+    return [_connection(row, cipher) for row in database.execute(query)]
+
+
+def find_connection(database: DatabaseConnection, cipher: Cipher, conn_id: str) -> Connection | None:
+    """The connection, decrypted, or None."""
+    found = list_connections(database, cipher, [conn_id])
+    return found[0] if found else None
+
+
+def get_connection(database: DatabaseConnection, cipher: Cipher, conn_id: str) -> Connection:
+    """The connection, decrypted. NotFound, naming the nearest one, when there is none."""
+    found = find_connection(database, cipher, conn_id)
+    if found is None:
+        raise _not_found(database, conn_id)
+    return found
+
+
+def put_connection(database: DatabaseConnection, cipher: Cipher, new: Connection, *, overwrite: bool = False) -> bool:
+    """Write a connection; whether it is new. UsageError for a conn_id that is malformed, or taken (no `overwrite`)."""
+    conn_id = new.conn_id or ""
+    if not _CONN_ID.fullmatch(conn_id):
+        raise UsageError(
+            f"{conn_id!r} can't be a conn_id",
+            hint=r"use at most 250 letters, digits and the characters _ # ! ( ) - . : / \ ",
+        )
+    values: dict[str, Any] = {
+        "conn_type": new.conn_type or "",
+        "description": new.description,
+        "host": new.host,
+        "schema": new.schema,
+        "login": new.login,
+        "password": cipher.encrypt(new.password) if new.password else new.password,
+        "port": new.port,
+        "extra": cipher.encrypt(new.extra) if new.extra else new.extra,
+        "is_encrypted": True,
+    }
+    for name, length in _LENGTHS.items():
+        if len(values[name] or "") > length:
+            raise UsageError(f"connection {conn_id}: {name} is longer than {length} characters")
+    there = database.execute(select(table.c.conn_id).where(table.c.conn_id == conn_id).with_for_update()).first()
+    if there is None:
+        database.execute(insert(table).values(conn_id=conn_id, **values))
+        return True
+    if not overwrite:
+        raise UsageError(
+            f"there is a connection {conn_id!r} already", hint="delete it first, or import with --overwrite"
+        )
+    database.execute(update(table).where(table.c.conn_id == conn_id).values(**values))
+    return False
+
+
+def delete_connection(database: DatabaseConnection, conn_id: str) -> None:
+    """NotFound, naming the nearest one, when there is none."""
+    if database.execute(delete(table).where(table.c.conn_id == conn_id)).rowcount != 1:
+        raise _not_found(database, conn_id)
+
+
+def _connection(row: Any, cipher: Cipher) -> Connection:
+    secrets = {"password": row.password, "extra": row.extra}
+    if row.is_encrypted:
+        secrets = {
+            name: cipher.decrypt(text, f"connection {row.conn_id!r}, {name}") if text else text
+            for name, text in secrets.items()
+        }
+    return Connection(
+        conn_id=row.conn_id,
+        conn_type=row.conn_type or None,
+        description=row.description,
+        host=row.host,
+        login=row.login,
+        schema=row.schema,
+        port=row.port,
+        **secrets,
+    )
+
+
+def _not_found(database: DatabaseConnection, conn_id: str) -> NotFound:
+    known = database.execute(select(table.c.conn_id)).scalars().all()
+    return NotFound(f"there is no connection {conn_id!r}", hint=nearest(conn_id, known))

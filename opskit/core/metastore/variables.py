@@ -1,0 +1,92 @@
+"""Variables: named texts, encrypted at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from opskit.core.metastore.crypto import Cipher
+from opskit.core.metastore.dags import nearest
+from opskit.core.metastore.tables import variable
+from opskit.errors import NotFound, UsageError
+
+_LONGEST_KEY = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable, decrypted."""
+
+    key: str
+    value: str
+    description: str | None = None
+
+
+def variable_keys(connection: Connection) -> list[tuple[str, str | None]]:
+    """`(key, description)` of all, by key; nothing is decrypted."""
+    rows = connection.execute(select(variable.c.key, variable.c.description).order_by(variable.c.key))
+    return [(row.key, row.description) for row in rows]
+
+
+def list_variables(connection: Connection, cipher: Cipher, keys: Collection[str] | None = None) -> list[Variable]:
+    """Variables by key. OpskitError naming the first one that can't be decrypted."""
+    query = select(variable).order_by(variable.c.key)
+    if keys is not None:
+        query = query.where(variable.c.key.in_(list(keys)))
+    return [
+        Variable(
+            row.key,
+            cipher.decrypt(row.val, f"variable {row.key!r}") if row.is_encrypted else row.val,
+            row.description,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def find_variable(connection: Connection, cipher: Cipher, key: str) -> Variable | None:
+    """The variable, or None."""
+    found = list_variables(connection, cipher, [key])
+    return found[0] if found else None
+
+
+def get_variable(connection: Connection, cipher: Cipher, key: str) -> Variable:
+    """The variable. NotFound, naming the nearest one, when there is none."""
+    found = find_variable(connection, cipher, key)
+    if found is None:
+        raise _not_found(connection, key)
+    return found
+
+
+def set_variable(connection: Connection, cipher: Cipher, key: str, value: str, description: str | None = None) -> bool:
+    """Write a variable; whether it is new. An existing one keeps its description when None is given."""
+    if not key or len(key) > _LONGEST_KEY:
+        raise UsageError(f"a variable's key has 1 to {_LONGEST_KEY} characters", hint="choose a shorter key")
+    values = {"val": cipher.encrypt(value), "is_encrypted": True}
+    if description is not None:
+        values["description"] = description
+    there = connection.execute(select(variable.c.key).where(variable.c.key == key).with_for_update()).first()
+    if there is not None:
+        connection.execute(update(variable).where(variable.c.key == key).values(**values))
+        return False
+    connection.execute(insert(variable).values(key=key, **values))
+    return True
+
+
+def delete_variable(connection: Connection, key: str) -> bool:
+    """Whether there was one."""
+    return connection.execute(delete(variable).where(variable.c.key == key)).rowcount == 1
+
+
+def require_deleted(connection: Connection, key: str) -> None:
+    """Delete a variable; NotFound when there is none."""
+    if not delete_variable(connection, key):
+        raise _not_found(connection, key)
+
+
+def _not_found(connection: Connection, key: str) -> NotFound:
+    return NotFound(
+        f"there is no variable {key!r}", hint=nearest(key, [known for known, _ in variable_keys(connection)])
+    )
