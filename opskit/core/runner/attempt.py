@@ -129,11 +129,8 @@ def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
         os.dup2(log, 2)
         os.close(log)
         try:
-            fields = _run(spec, dags, attempt)
-        except SystemExit as error:
-            fields, reusable = _failed(f"the task called sys.exit({error.code!r})"), False
-            _log_line(fields["reason"])
-        except BaseException as error:  # noqa: BLE001 -- whatever comes out of a task is its result
+            fields, reusable = _run(spec, dags, attempt)
+        except BaseException as error:  # noqa: BLE001 -- `execute` lets nothing of the task out: a bug of ours
             traceback.print_exc()
             fields, reusable = _failed(f"{type(error).__name__}: {error}"), isinstance(error, Exception)
         if os.getpid() != me:
@@ -156,7 +153,7 @@ def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
     return _encode(frame), reusable
 
 
-def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any]) -> dict[str, Any]:
+def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     from opskit.core.dag import execution, runtime
     from opskit.core.runner.gateway_store import GatewayStore
 
@@ -164,18 +161,13 @@ def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any]) -> dict[str, Any]
     if dag is None:
         reason = f"the DAG file {spec.fileloc} does not define {attempt['dag_id']} any more"
         _log_line(reason)
-        return _failed(reason)
+        return _failed(reason), True
     os.environ.update(_environment(attempt))
     runtime.set_store(GatewayStore(spec.gateway_socket, masker.add if spec.mask_secrets else None))
-    outcome = execution.execute(dag, attempt, attempt["run"])
-    return {
-        "state": outcome.state,
-        "reason": outcome.reason,
-        "retry": outcome.retry,
-        "reschedule_at": None if outcome.reschedule_at is None else outcome.reschedule_at.isoformat(),
-        "xcoms": outcome.xcoms,
-        "skip": outcome.skip,
-    }
+    outcome = execution.execute(dag, attempt)
+    # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return outcome.fields(), outcome.reusable
 
 
 def _environment(attempt: dict[str, Any]) -> dict[str, str]:

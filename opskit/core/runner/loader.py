@@ -26,6 +26,18 @@ from opskit.core.runner.zygote_spec import Spec, spec_for
 
 _START_SECONDS = 30.0
 _ABORT_SECONDS = 1.0
+_WARM = (
+    "croniter",
+    "hashlib",
+    "traceback",
+    "zoneinfo",
+    "opskit.core.dag.operators.bash",
+    "opskit.core.dag.operators.branch",
+    "opskit.core.dag.operators.empty",
+    "opskit.core.dag.operators.python",
+    "opskit.core.dag.taskflow",
+)
+"""What most DAG files need, or the check of their schedules: imported once, not in each child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +132,7 @@ class Loader:
     def _ready_template(self) -> TemplateProcess:
         """Its start is not counted as time of a file."""
         if self._template is None:
-            self._template = TemplateProcess()
+            self._template = TemplateProcess(_WARM)
             poll = select.poll()
             poll.register(self._template.fileno(), select.POLLIN)
             poll.register(self._closing, select.POLLIN)

@@ -19,14 +19,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from opskit.core.runner import packets, processes
 from opskit.core.runner.brood import Brood
 from opskit.core.runner.zygote_spec import Spec
 
 
-def main(descriptor: int) -> int:
-    """Serve requests on this descriptor until its other end is closed."""
+def main(descriptor: int, warm: Sequence[str] = ()) -> int:
+    """Serve requests on this descriptor until its other end is closed. `warm`: more modules that forks are to share."""
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
     processes.set_name("opskit-template")
@@ -34,7 +35,7 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from opskit.core.runner import zygote
 
-    zygote.import_runtime()
+    zygote.import_runtime(warm)
     gc.collect()
     gc.freeze()
     try:
@@ -110,4 +111,4 @@ def _wind_up(brood: Brood, loaders: set[int], poll: select.poll) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from opskit.core.runner import packets, processes
@@ -24,11 +25,12 @@ OUTPUT_SHOWN = 8 * 1024
 class TemplateProcess:
     """A running template. `fileno()` becomes readable when `receive` has news."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm: Sequence[str] = ()) -> None:
+        """`warm`: modules that its forks are to share, beside the runtime."""
         ours, theirs = packets.pair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "opskit.core.runner.template", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "opskit.core.runner.template", str(theirs.fileno()), *warm],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,

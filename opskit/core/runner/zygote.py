@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from opskit.core.runner import packets, processes
@@ -38,15 +39,14 @@ RUNTIME = (
 )
 
 
-def import_runtime() -> None:
-    """Import what DAG files and attempts need, so that forks share it."""
-    from importlib import import_module, util
+def import_runtime(warm: Sequence[str] = ()) -> None:
+    """Import what DAG files and attempts need, and `warm`, so that forks share it."""
+    from importlib import import_module
 
     from opskit.core.runner import attempt
 
-    for name in RUNTIME:
-        if util.find_spec(name):
-            import_module(name)
+    for name in (*RUNTIME, *warm):
+        import_module(name)
 
     attempt.prepare_streams()
 
