@@ -266,6 +266,16 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("backup", "keep_weekly", "int", 4, "Weeks of which the newest backup is kept.", minimum=0),
         Setting("backup", "keep_monthly", "int", 6, "Months of which the newest backup is kept.", minimum=0),
         Setting("backup", "part_size", "int", 8, "Size of a multipart part.", unit="MiB", minimum=5),
+        Setting("backup", "max_parts", "int", 10000, "Parts that the store allows per object.", minimum=2),
+        Setting("backup", "compression", "int", 3, "gzip level of dumps; 0: none.", minimum=0),
+        Setting(
+            "backup",
+            "drill_url",
+            "str",
+            "",
+            "Database server for drills; empty: the metastore's own. It needs the right to make databases.",
+            secret=True,
+        ),
     ),
     *_settings(
         "watchdog",
@@ -390,6 +400,15 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(
         "logs",
         Setting("logs", "max_age_days", "float", 30.0, "Older task logs are removed.", unit="days", minimum=0),
+        Setting(
+            "logs",
+            "max_percent",
+            "float",
+            95.0,
+            "When more of all task logs would go, the clock may be wrong: then only with --force.",
+            unit="%",
+            minimum=0,
+        ),
     ),
     *_settings(
         "cleanup",

@@ -128,8 +128,64 @@ class Services(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LiveLogs:
+    """What is still written to, as paths below the log folder."""
+
+    tasks: frozenset[str]
+    """Directories with the logs of task instances that run, are queued, or will go on with the try they are in."""
+    runs: frozenset[str]
+    """Directories of DagRuns that have not ended: logs may appear in them at any time."""
+
+
 class Folders(Protocol):
-    """Where DAG files, logs and plugins lie, and which logs belong to running attempts."""
+    """Where DAG files and logs lie, and which logs belong to running attempts."""
+
+    @property
+    def dags(self) -> Path: ...
+    @property
+    def logs(self) -> Path: ...
+
+    def is_task_log(self, path: str) -> bool:
+        """Whether a path below the log folder is where an attempt's log would lie."""
+        ...
+
+    def is_log_directory(self, path: str) -> bool:
+        """Whether a path below the log folder is a directory that exists for attempts' logs only."""
+        ...
+
+    def live_logs(self) -> LiveLogs:
+        """Which logs are in use now. MetastoreUnavailable when nobody can say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPlan:
+    """How many rows would be removed, by table."""
+
+    cutoff: datetime
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionBatch:
+    """One committed step: how many rows it removed, by table."""
+
+    rows: Mapping[str, int]
+    done: bool
+    """Nothing is left to remove."""
+
+
+class Retention(Protocol):
+    """Removes history from the metastore. Never a run that has not ended, never the newest run of a DAG."""
+
+    def plan(self, cutoff: datetime) -> RetentionPlan:
+        """What `remove_batch` would remove in all, for runs that ended before `cutoff`."""
+        ...
+
+    def remove_batch(self, cutoff: datetime, size: int) -> RetentionBatch:
+        """Remove up to `size` DagRuns with all that belongs to them, in one transaction."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +228,8 @@ class Platform(Protocol):
     def metastore(self) -> Metastore: ...
     @property
     def folders(self) -> Folders: ...
+    @property
+    def retention(self) -> Retention: ...
     @property
     def dag_files(self) -> DagFiles: ...
     @property

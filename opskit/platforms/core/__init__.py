@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opskit.config import Config
 
 if TYPE_CHECKING:
-    from opskit.platforms.base import Folders, Health, Metastore, Services
+    from opskit.platforms.base import Audit, DagFiles, Folders, Health, Metastore, Retention, Services
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,21 @@ class CorePlatform:
         from opskit.platforms.core.folders import CoreFolders
 
         return CoreFolders(self.config)
+
+    @property
+    def retention(self) -> Retention:
+        from opskit.platforms.core.retention import CoreRetention
+
+        return CoreRetention(self.config)
+
+    @property
+    def dag_files(self) -> DagFiles:
+        from opskit.platforms.core.dag_files import CoreDagFiles
+
+        return CoreDagFiles(self.config)
+
+    @property
+    def audit(self) -> Audit:
+        from opskit.platforms.core.audit import CoreAudit
+
+        return CoreAudit(self.config)
