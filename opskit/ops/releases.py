@@ -1,0 +1,197 @@
+"""Decisions of a deployment, pure: what a release changes, where a rollback leads, how an interrupted one ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.errors import DagInvalid, GuardRefused, NotFound, UsageError
+from opskit.ops.node_tree import Files, manifest_hash
+
+FORWARD = "forward"
+"""Every host was ready and the switch was ordered: finish it."""
+BACK = "back"
+"""The switch failed somewhere, or was never ordered: undo it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Owner, group and modes of what is deployed. An empty owner or group is left to the login user."""
+
+    owner: str
+    group: str
+    file_mode: str
+    dir_mode: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"owner": self.owner, "group": self.group, "file_mode": self.file_mode, "dir_mode": self.dir_mode}
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A deployment that a node was prepared for and that was never finished there."""
+
+    deployment: str
+    who: str
+    at: str
+    hosts: tuple[str, ...]
+    switched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What a node tells about its DAG folder."""
+
+    user: str
+    dags: str
+    kind: str
+    """absent, folder (a plain one, never deployed to), or link (to a release)."""
+    current: str | None
+    """Name of the current release."""
+    current_hash: str | None
+    files: Files
+    dag_ids: Mapping[str, Sequence[str]]
+    problems: Mapping[str, str]
+    """Entries of a plain folder that no release can hold."""
+    releases: tuple[Mapping[str, Any], ...]
+    """{name, hash, at, by, source}, oldest first."""
+    journal: Journal | None
+
+
+def read_view(answer: Mapping[str, Any]) -> NodeView:
+    """The answer of a node's `hello` or `look`."""
+    manifest = answer["manifest"] or {"files": {}, "hash": None, "dags": {}}
+    found = answer["journal"]
+    journal = found and Journal(
+        found["deployment"], found["who"], found["at"], tuple(found["hosts"]), bool(found["switched"])
+    )
+    return NodeView(
+        user=answer["user"],
+        dags=answer["dags"],
+        kind=answer["kind"],
+        current=answer["current"],
+        current_hash=manifest["hash"],
+        files=manifest["files"],
+        dag_ids=manifest["dags"],
+        problems=answer["problems"],
+        releases=tuple(answer["releases"]),
+        journal=journal,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePlan:
+    """What one host will get. Paths are sorted."""
+
+    files: Files
+    hash: str
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    is_current: bool
+    """The host has this release already (whether it is undamaged is for the host to verify)."""
+    kept_dag_ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """DAGs of the files that stay as they are."""
+
+
+def plan_release(view: NodeView, files: Files, policy: Policy, *, whole_tree: bool) -> ReleasePlan:
+    """The release that a host gets: these files alone, or its current ones with these on top.
+
+    GuardRefused where files should go on top of a plain folder that holds something no release can hold.
+    """
+    if whole_tree:
+        result = dict(files)
+    else:
+        if view.problems:
+            path, what = next(iter(view.problems.items()))
+            raise GuardRefused(
+                f"{view.dags}/{path} is {what}: it can't become part of a release",
+                hint="deploy the whole DAG folder once, or remove it there",
+            )
+        result = {**view.files, **files}
+        for path in files:
+            parents = path.split("/")[:-1]
+            for count in range(1, len(parents) + 1):
+                if "/".join(parents[:count]) in result:
+                    raise GuardRefused(f"{'/'.join(parents[:count])} is a file there, and {path} needs a folder")
+            if any(other.startswith(f"{path}/") for other in view.files):
+                raise GuardRefused(f"{path} is a folder there, and a file here")
+    old = view.files
+    digest = manifest_hash(result, policy.as_dict())
+    return ReleasePlan(
+        files=result,
+        hash=digest,
+        added=tuple(sorted(path for path in result if path not in old)),
+        changed=tuple(sorted(path for path in result if path in old and result[path] != old[path])),
+        removed=tuple(sorted(path for path in old if path not in result)),
+        is_current=view.kind == "link" and view.current_hash == digest,
+        kept_dag_ids={path: ids for path, ids in view.dag_ids.items() if result.get(path) == old.get(path)},
+    )
+
+
+def choose_rollback(view: NodeView, to: str | None) -> Mapping[str, Any]:
+    """The release to go back to: the one before the current one, or the one whose hash begins with `to`."""
+    if view.kind != "link":
+        raise UsageError(f"{view.dags} has no releases yet", hint="the first `opskit deploy-dag` makes one")
+    names = [release["name"] for release in view.releases]
+    if to is not None:
+        matching = [release for release in view.releases if release["name"].startswith(to)]
+        if len({release["hash"] for release in matching}) > 1:
+            raise UsageError(f"{to!r} fits several releases: {', '.join(r['name'] for r in matching)}")
+        if not matching:
+            raise NotFound(f"no release {to!r} is kept", hint=f"there are: {', '.join(names) or 'none'}")
+        return matching[-1]
+    at = names.index(view.current) if view.current in names else 0
+    if at == 0:
+        raise NotFound(f"no release before {view.current} is kept", hint="[deploy] keep_releases says how many are")
+    return view.releases[at - 1]
+
+
+def check_rollback_is_one(currents: Mapping[str, str | None], to: str | None) -> None:
+    """Refuse to take "the last deployment" back on hosts that do not run the same one."""
+    if to is None and len(set(currents.values())) > 1:
+        text = ", ".join(f"{host}: {current}" for host, current in currents.items())
+        raise GuardRefused(f"the hosts run different releases ({text})", hint="name fewer hosts, or the release (--to)")
+
+
+def find_duplicates(dag_ids: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """dag_id → the files that define it, for those that more than one defines."""
+    where: dict[str, list[str]] = {}
+    for path, ids in sorted(dag_ids.items()):
+        for dag_id in ids:
+            where.setdefault(dag_id, []).append(path)
+    return {dag_id: paths for dag_id, paths in where.items() if len(paths) > 1}
+
+
+def refuse_duplicates(dag_ids: Mapping[str, Sequence[str]], concerned: Collection[str], where: str) -> None:
+    """DagInvalid when a file of this deployment and another file define the same DAG."""
+    for dag_id, paths in find_duplicates(dag_ids).items():
+        if any(path in concerned for path in paths):
+            raise DagInvalid(
+                f"{where}: the DAG {dag_id!r} is defined by {' and by '.join(dict.fromkeys(paths))}",
+                hint="give one of them another dag_id, or deploy the whole folder if a file has moved",
+            )
+
+
+def decide_recovery(
+    journals: Mapping[str, Journal], ordered: Mapping[str, Mapping[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """How deployments that were interrupted end: host → (FORWARD or BACK, reason).
+
+    `journals`: what the nodes remember, by host. `ordered`: deployment → host → direction, as this machine wrote it
+    down before it gave the order. Without such an order (another machine's deployment) a switched host proves it.
+    """
+    decided: dict[str, tuple[str, str]] = {}
+    switched = {journal.deployment for journal in journals.values() if journal.switched}
+    for host, journal in journals.items():
+        direction = ordered.get(journal.deployment, {}).get(host)
+        if direction == FORWARD:
+            decided[host] = (FORWARD, "all hosts were ready and the switch was ordered")
+        elif direction == BACK:
+            decided[host] = (BACK, "the switch had failed on another host")
+        elif journal.deployment in switched:
+            decided[host] = (FORWARD, "another host has switched, so all were ready")
+        else:
+            decided[host] = (BACK, "the switch was never ordered")
+    return decided

@@ -1,0 +1,55 @@
+"""Loads DAG files as the core would, without storing anything, here and on nodes where opskit is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from opskit import config as settings
+from opskit.config import Config
+from opskit.core.runner.loader import Loader
+from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
+from opskit.platforms.base import LoadedDagFile
+
+
+class CoreDagFiles:
+    """DAG files of a folder, loaded in processes of their own with the limits of [core] dagbag_import_timeout and
+    dag_file_memory_limit."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def load(self, folder: Path, paths: Sequence[str]) -> list[LoadedDagFile]:
+        """Load those of the paths (below the folder) that the DAG processor would load."""
+        listing = list_dag_folder(folder)
+        wanted = [path for path in paths if path in listing.files and read_content(folder, path).may_define_dags]
+        if not wanted:
+            return []
+        get = self._config.get
+        values = {**self._config.values, "core.dags_folder": str(folder)}
+        loader = Loader(dataclasses.replace(self._config, values=values))
+        try:
+            results = loader.load(
+                wanted,
+                float(get("core", "dagbag_import_timeout")),
+                int(get("core", "dag_file_memory_limit")),
+                int(get("scheduler", "parsing_processes")),
+            )
+            return [
+                LoadedDagFile(result.path, tuple(str(dag["dag_id"]) for dag in result.dags), result.error)
+                for result in results
+            ]
+        finally:
+            loader.close()
+
+
+def check_as_json(folder: str, paths: list[str]) -> dict[str, Any]:
+    """For the program on the nodes: what the files define, and what is wrong with them."""
+    loaded = CoreDagFiles(settings.load()).load(Path(folder), paths)
+    return {
+        "check": "import",
+        "dags": {file.path: list(file.dag_ids) for file in loaded if file.error is None},
+        "errors": {file.path: file.error for file in loaded if file.error is not None},
+    }
