@@ -35,7 +35,6 @@ _WARM = (
     "opskit.core.dag.operators.branch",
     "opskit.core.dag.operators.empty",
     "opskit.core.dag.operators.python",
-    "opskit.core.dag.taskflow",
 )
 """What most DAG files need, or the check of their schedules: imported once, not in each child."""
 
