@@ -16,6 +16,9 @@ from sqlalchemy import Boolean, DateTime, Float, Integer, Table
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+_LARGEST_PARAMETER = 4_000_000
+"""Characters. MariaDB and MySQL refuse statements over max_allowed_packet, 16 MiB or more by default: far more rows than
+a scheduler ever writes at once, but DAG files may be large."""
 OnConflict = Literal["error", "ignore", "update"]
 
 
@@ -53,7 +56,10 @@ def bulk_insert(
     table: Table,
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
-    on_conflict: OnConflict = "error",
+    on_conflict: _LARGEST_PARAMETER = 4_000_000
+"""Characters. MariaDB and MySQL refuse statements over max_allowed_packet, 16 MiB or more by default: far more rows than
+a scheduler ever writes at once, but DAG files may be large."""
+OnConflict = "error",
 ) -> int:
     """Insert rows; how many were inserted (on MariaDB/MySQL an update counts twice).
 
@@ -82,6 +88,9 @@ def _run(connection: Connection, statement: _Statement, rows: Sequence[Sequence[
         result = connection.exec_driver_sql(statement.many, tuple(map(list, zip(*values, strict=True))))
     else:
         text = json.dumps(values, ensure_ascii=False, default=_json, separators=(",", ":"))
+        if len(text) > _LARGEST_PARAMETER:
+            half = len(rows) // 2
+            return _run(connection, statement, rows[:half]) + _run(connection, statement, rows[half:])
         result = connection.exec_driver_sql(statement.many, (text,))
     return result.rowcount
 

@@ -173,29 +173,17 @@ def _write_versions(
             select(dag_version.c.hash).where(dag_version.c.hash.in_([number for number, _ in versions.values()]))
         ).scalars()
     )
-    bulk_insert(
-        connection,
-        dag_version,
-        ["hash", "dag_id", "fileloc", "data", "source", "created_at"],
-        [
-            (*versions[dag_id][:1], dag_id, file.path, versions[dag_id][1], file.source, now)
-            for dag_id, (_, file) in loaded.items()
-            if versions[dag_id][0] not in there
-        ],
-        on_conflict="ignore",
-    )
+    rows = {
+        versions[dag_id][0]: (versions[dag_id][0], file.path, file.source, dag_id, versions[dag_id][1], now)
+        for dag_id, (_, file) in loaded.items()
+    }
     # The same tasks and settings from another text: what a callable does is not part of the version.
-    bulk_update(
-        connection,
-        dag_version,
-        ["hash"],
-        ["fileloc", "source"],
-        [
-            (versions[dag_id][0], file.path, file.source)
-            for dag_id, (_, file) in loaded.items()
-            if versions[dag_id][0] in there
-        ],
-    )
+    known = [row[:3] for number, row in rows.items() if number in there]
+    missing = [row for number, row in rows.items() if number not in there]
+    if bulk_update(connection, dag_version, ["hash"], ["fileloc", "source"], known) != len(known):
+        missing = list(rows.values())  # the retention has just removed one that was out of use
+    columns = ["hash", "fileloc", "source", "dag_id", "data", "created_at"]
+    bulk_insert(connection, dag_version, columns, missing, on_conflict="ignore")
 
 
 _SHOWN = ["fileloc", "is_active", "version_hash", "description", "owners", "tags", "schedule", "last_parsed_at"]

@@ -107,14 +107,18 @@ class DirectStore:
     ) -> RunInfo:
         # A COMMIT whose answer was lost is tried again: by this mark the second try knows the run of the first.
         mark = f"triggered by a task, {uuid.uuid4()}"
+        tries = 0
 
         def create(database: DatabaseConnection) -> RunInfo:
+            nonlocal tries
+            tries += 1
+            mine = runs.find_noted(database, dag_id, mark) if tries > 1 else None
+            if mine is not None:
+                return mine.info()
             now = self._clock()
             existing = runs.find_run(database, dag_id, run_id) if run_id else None
             if existing is None and logical_date is not None:
                 existing = runs.find_run(database, dag_id, logical_date=logical_date)
-            if existing is not None and existing.note == mark:
-                return existing.info()
             if existing is not None and reset_existing:
                 instances = task_instances.list_task_instances(database, dag_id, run_ids=[existing.run_id])
                 task_instances.clear(database, dag_id, instances, now)

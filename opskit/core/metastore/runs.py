@@ -158,6 +158,13 @@ def find_run(
     return None if row is None else _run(row)
 
 
+def find_noted(connection: Connection, dag_id: str, note: str) -> Run | None:
+    """The newest run with exactly this note; reads all runs of the DAG."""
+    query = select(dag_run).where(dag_run.c.dag_id == dag_id, dag_run.c.note == note)
+    row = connection.execute(query.order_by(dag_run.c.id.desc()).limit(1)).first()
+    return None if row is None else _run(row)
+
+
 def get_run(
     connection: Connection, dag_id: str, run_id: str | None = None, logical_date: datetime | None = None
 ) -> Run:
