@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _LARGEST_PARAMETER = 4_000_000
-"""Characters. MariaDB and MySQL refuse statements over max_allowed_packet, 16 MiB or more by default: far more rows than
-a scheduler ever writes at once, but DAG files may be large."""
+"""Characters. MariaDB and MySQL refuse statements over max_allowed_packet, 16 MiB or more by default: far more than
+a scheduler writes at once, but DAG files may be large."""
 OnConflict = Literal["error", "ignore", "update"]
 
 
@@ -56,10 +56,7 @@ def bulk_insert(
     table: Table,
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
-    on_conflict: _LARGEST_PARAMETER = 4_000_000
-"""Characters. MariaDB and MySQL refuse statements over max_allowed_packet, 16 MiB or more by default: far more rows than
-a scheduler ever writes at once, but DAG files may be large."""
-OnConflict = "error",
+    on_conflict: OnConflict = "error",
 ) -> int:
     """Insert rows; how many were inserted (on MariaDB/MySQL an update counts twice).
 
