@@ -46,13 +46,13 @@ class Context(MutableMapping[str, Any]):
         del self._values[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values or name in _LAZY
+        return name in self._values or name in CONTEXT_NAMES
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._values.keys() | _LAZY.keys()
+        yield from sorted(name for name in self._values.keys() | _LAZY.keys() if not name.startswith("_"))
 
     def __len__(self) -> int:
-        return len(self._values.keys() | _LAZY.keys())
+        return sum(1 for _ in self)
 
     def __enter__(self) -> Context:
         """While the block runs, `get_current_context` gives this one."""
@@ -330,3 +330,6 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "yesterday_ds": _shifted_ds(-1),
     "yesterday_ds_nodash": lambda context: context["yesterday_ds"].replace("-", ""),
 }
+
+CONTEXT_NAMES = frozenset({"ti", "task_instance", "test_mode", *_LAZY} - {"_last_success"})
+"""What a function may ask for by naming an argument so."""

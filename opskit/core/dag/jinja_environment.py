@@ -1,4 +1,4 @@
-"""The Jinja side of templates: Airflow's filters, and a context that is asked name by name. Importing it loads Jinja."""
+"""The Jinja side of templates: Airflow's filters, and a context asked name by name. Importing this loads Jinja."""
 
 from __future__ import annotations
 

@@ -96,6 +96,11 @@ def set_store(new: RuntimeStore | None) -> None:
     _store = new
 
 
+def current_store() -> RuntimeStore | None:
+    """The answerer of this process, when there is one."""
+    return _store
+
+
 def store() -> RuntimeStore:
     """The answerer of this process. RuntimeError outside of a task, a test or a command."""
     if _store is None:

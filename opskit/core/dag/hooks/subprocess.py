@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import subprocess
 
 GRACE_SECONDS = 5.0
+ATTEMPT_VARIABLE = "OPSKIT_ATTEMPT_PID"
+"""By this variable the worker knows which attempt a left-over program belongs to; it is passed on even with env=…"""
 
 
 class SubprocessResult(NamedTuple):
@@ -48,7 +50,7 @@ class SubprocessHook:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=None if env is None else dict(env),
+                env=None if env is None else _with_attempt(env),
                 start_new_session=True,
                 # Python ignores SIGPIPE; a shell pipeline needs its default, or `yes | head` never ends.
                 restore_signals=True,
@@ -80,3 +82,8 @@ class SubprocessHook:
             process.wait()
         except ProcessLookupError:
             pass  # it ended by itself
+
+
+def _with_attempt(env: Mapping[str, str]) -> dict[str, str]:
+    attempt = os.environ.get(ATTEMPT_VARIABLE)
+    return {**env, ATTEMPT_VARIABLE: attempt} if attempt else dict(env)

@@ -1,0 +1,312 @@
+"""The life of one attempt inside its process: from the task to its outcome, with timeouts, signals and callbacks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from opskit.core.dag import context as contexts
+from opskit.core.dag.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTerminated,
+    AirflowTaskTimeout,
+)
+from opskit.core.dag.runtime import RunInfo
+from opskit.core.dag.states import FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
+from opskit.core.dag.task_instance import DagRun, Push, RuntimeTaskInstance
+from opskit.core.dag.xcom import XCOM_RETURN_KEY
+
+if TYPE_CHECKING:
+    import logging
+
+    from opskit.core.dag.base_operator import BaseOperator, Callbacks
+    from opskit.core.dag.model import DAG
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: the fields of a *Result* frame that the attempt itself knows."""
+
+    state: str
+    retry: bool = True
+    """False: no other try, whatever the task's retries say."""
+    reason: str | None = None
+    reschedule_at: datetime | None = None
+    xcoms: list[tuple[str, Any]] = field(default_factory=list)
+    """Key and plain JSON value, in the order of the pushes."""
+    skip: list[str] = field(default_factory=list)
+    """task_ids to skip, sorted."""
+    reusable: bool = True
+    """Whether the process is fit for another attempt. Not part of the frame."""
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON, named as in the frame."""
+        return {
+            "state": self.state,
+            "retry": self.retry,
+            "reason": self.reason,
+            "reschedule_at": self.reschedule_at.isoformat() if self.reschedule_at else None,
+            "xcoms": [[key, value] for key, value in self.xcoms],
+            "skip": self.skip,
+        }
+
+
+def execute(
+    dag: DAG,
+    attempt: Mapping[str, Any],
+    run: Mapping[str, Any] | None = None,
+    report: Push | None = None,
+    *,
+    test_mode: bool = False,
+) -> Outcome:
+    """Run one attempt. `attempt` is an *Attempt* frame, `run` its `run` (default: the one inside it). `report` is told
+    of each XCom push; the outcome holds them as well.
+
+    Whatever task code raises becomes the outcome; nothing is raised but for a malformed frame. While it runs, SIGTERM
+    calls the task's on_kill and ends the attempt as failed."""
+    dag_run = _dag_run(dag, attempt, attempt["run"] if run is None else run)
+    kind = attempt.get("kind") or "task"
+    reason = attempt.get("reason")
+    if kind.startswith("dag_"):
+        success = kind == "dag_on_success_callback"
+        return _dag_callbacks(dag, dag_run, dag.on_success_callback if success else dag.on_failure_callback, reason)
+    original = dag.task_dict.get(attempt["task_id"])
+    if original is None:
+        return Outcome(FAILED, retry=False, reason=f"DAG {dag.dag_id} has no task {attempt['task_id']!r} any more")
+    task = original.prepare_for_execution()
+    ti = RuntimeTaskInstance(
+        task,
+        dag_run,
+        try_number=attempt.get("try_number", 1),
+        max_tries=attempt.get("max_tries"),
+        map_index=attempt.get("map_index", -1),
+        first_poke_at=_time(attempt.get("first_poke_at")),
+        log_path=attempt.get("log_path"),
+        push=report,
+        test_mode=test_mode,
+    )
+    context = contexts.Context(ti)
+    if kind in ("on_failure_callback", "on_retry_callback"):
+        context["exception"] = AirflowException(reason or "the process of the task has ended")
+        ti.state = FAILED if kind == "on_failure_callback" else "up_for_retry"
+        with context:
+            problem = _call_all(getattr(task, kind), kind, context)
+        return Outcome(SUCCESS, reason=problem)
+    with context, _terminable(task):
+        return _attempt(task, ti, context)
+
+
+def _attempt(task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
+    """Run the task and its callbacks. The outcome stands before the callbacks start: they can't change it."""
+    try:
+        result = _run_task(task, context)
+        _push_result(task, ti, result)
+    except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
+        outcome = _failed_outcome(ti, error)
+        context["exception"] = error
+    else:
+        outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=sorted(ti.skip_downstream))
+    ti._end_date = datetime.now(UTC)
+    ti.state = outcome.state
+    if outcome.state == SUCCESS:
+        _call_all(task.on_success_callback, "on_success_callback", context)
+    elif outcome.state == SKIPPED:
+        _call_all(task.on_skipped_callback, "on_skipped_callback", context)
+    elif outcome.state == FAILED:
+        if outcome.retry and ti.is_eligible_to_retry:
+            ti.state = "up_for_retry"
+            _call_all(task.on_retry_callback, "on_retry_callback", context)
+        else:
+            _call_all(task.on_failure_callback, "on_failure_callback", context)
+    return outcome
+
+
+def _run_task(task: BaseOperator, context: contexts.Context) -> Any:
+    task.render_template_fields(context)
+    task.pre_execute(context)
+    _call_all(task.on_execute_callback, "on_execute_callback", context)
+    if task.execution_timeout is None:
+        result = task.execute(context)
+    else:
+        with _time_limit(task.execution_timeout.total_seconds(), task):
+            result = task.execute(context)
+    task.post_execute(context, result)
+    return result
+
+
+def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> None:
+    if result is None or not task.do_xcom_push:
+        return
+    if task.multiple_outputs:
+        if not isinstance(result, Mapping):
+            raise AirflowException(
+                f"the task returned {type(result).__name__}, but multiple_outputs needs a dict with texts as keys"
+            )
+        for key in result:
+            if not isinstance(key, str):
+                raise AirflowException(f"multiple_outputs: the key {key!r} is {type(key).__name__}, a text is needed")
+        for key, value in result.items():
+            ti.xcom_push(key, value)
+    ti.xcom_push(XCOM_RETURN_KEY, result)
+
+
+def _failed_outcome(ti: RuntimeTaskInstance, error: BaseException) -> Outcome:
+    xcoms = list(ti.pushed.items())
+    text = str(error)
+    if isinstance(error, AirflowSkipException):
+        _log().info("Skipping task. %s", text)
+        return Outcome(SKIPPED, reason=text or None, xcoms=xcoms)
+    if isinstance(error, AirflowRescheduleException):
+        _log().info("Rescheduling task, marking task as UP_FOR_RESCHEDULE until %s", error.reschedule_date)
+        at = error.reschedule_date.astimezone(UTC)
+        return Outcome(UP_FOR_RESCHEDULE, reschedule_at=at, xcoms=xcoms)
+    reusable = isinstance(error, Exception)
+    if isinstance(error, SystemExit):
+        reason = f"the task called sys.exit({error.code!r})"
+    elif isinstance(error, AirflowTaskTimeout | AirflowTaskTerminated):
+        reason = text
+    else:
+        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    _log().error("Task failed: %s", reason, exc_info=(type(error), error, _user_frames(error)))
+    retry = not isinstance(error, (AirflowFailException, AirflowSensorTimeout))
+    return Outcome(FAILED, retry=retry, reason=reason, xcoms=xcoms, reusable=reusable)
+
+
+def _user_frames(error: BaseException) -> Any:
+    """The traceback from the first frame outside of the authoring model on: those before say nothing about the task.
+    All of it when there is none, as for an operator's own complaint."""
+    own = os.path.dirname(__file__)
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(own):
+        frames = frames.tb_next
+    return frames if frames is not None else error.__traceback__
+
+
+def _dag_callbacks(dag: DAG, dag_run: DagRun, callbacks: Callbacks, reason: str | None) -> Outcome:
+    """DAG-level callbacks: their context knows the run, and no task instance."""
+    info = dag_run._info
+    context: dict[str, Any] = {
+        "dag": dag,
+        "dag_run": dag_run,
+        "run_id": dag_run.run_id,
+        "reason": reason,
+        "logical_date": dag_run.logical_date,
+        "execution_date": dag_run.logical_date,
+        "data_interval_start": dag_run.data_interval_start,
+        "data_interval_end": dag_run.data_interval_end,
+        "ds": info.logical_date.strftime("%Y-%m-%d"),
+        "ts": info.logical_date.isoformat(),
+        "params": dag.params.merged(dag_run.conf).dump(),
+        "conn": contexts.ConnectionAccessor(),
+        "var": {"value": contexts.VariableAccessor(False), "json": contexts.VariableAccessor(True)},
+    }
+    return Outcome(SUCCESS, reason=_call_all(callbacks, "DAG callback", context))
+
+
+def _call_all(callbacks: Callbacks, name: str, context: Any) -> str | None:
+    """Call each; one that fails is logged and stops neither the others nor the task. Texts of what went wrong."""
+    if not callbacks:
+        return None
+    problems: list[str] = []
+    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+        try:
+            callback(context)
+        except BaseException as error:  # noqa: BLE001 - even sys.exit() in a callback must not change the outcome
+            _log().exception("Error when executing %s", name)
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+    return "; ".join(problems) or None
+
+
+@contextmanager
+def _terminable(task: BaseOperator) -> Iterator[None]:
+    """While the block runs, SIGTERM ends it with AirflowTaskTerminated, after the task's on_kill."""
+    pid = os.getpid()
+
+    def terminate(signum: int, _: Any) -> None:
+        if os.getpid() != pid:
+            # A process that the task has forked: it knows nothing of on_kill and just ends.
+            os._exit(128 + signum)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _log().error("Received SIGTERM. Terminating subprocesses.")
+        _kill(task)
+        raise AirflowTaskTerminated("Task received SIGTERM signal")
+
+    with _handling(signal.SIGTERM, terminate):
+        yield
+
+
+@contextmanager
+def _time_limit(seconds: float, task: BaseOperator) -> Iterator[None]:
+    """AirflowTaskTimeout when the block takes longer; the task's on_kill is called first."""
+    if seconds <= 0:
+        raise AirflowTaskTimeout(f"execution_timeout of {seconds:g} s is over before the task started")
+
+    def stop(*_: Any) -> None:
+        _kill(task)
+        raise AirflowTaskTimeout(f"execution_timeout of {seconds:g} s is over")
+
+    with _handling(signal.SIGALRM, stop):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _handling(number: signal.Signals, handler: Callable[[int, Any], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("a task must run in the main thread: signals reach no other")
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _kill(task: BaseOperator) -> None:
+    try:
+        task.on_kill()
+    except Exception:  # noqa: BLE001 - the attempt ends anyway
+        _log().exception("Error in on_kill")
+
+
+def _dag_run(dag: DAG, attempt: Mapping[str, Any], run: Mapping[str, Any]) -> DagRun:
+    logical_date = _time(run["logical_date"])
+    assert logical_date is not None
+    return DagRun(
+        RunInfo(
+            dag_id=dag.dag_id,
+            run_id=attempt["run_id"],
+            run_type=run["run_type"],
+            state="running",
+            logical_date=logical_date,
+            data_interval_start=_time(run.get("data_interval_start")) or logical_date,
+            data_interval_end=_time(run.get("data_interval_end")) or logical_date,
+            conf=dict(run.get("conf") or {}),
+            start_date=_time(run.get("start_date")),
+        ),
+        dag,
+    )
+
+
+def _time(value: Any) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value)
+
+
+def _log() -> logging.Logger:
+    import logging
+
+    return logging.getLogger("airflow.task")

@@ -1,0 +1,47 @@
+"""Operators for DAG files: `from opskit.operators import BashOperator`. Each is loaded when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opskit.core.dag.base_operator import BaseOperator
+    from opskit.core.dag.operators.bash import BashOperator
+    from opskit.core.dag.operators.branch import BaseBranchOperator
+    from opskit.core.dag.operators.empty import EmptyOperator
+    from opskit.core.dag.operators.latest_only import LatestOnlyOperator
+    from opskit.core.dag.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
+    from opskit.core.dag.operators.trigger_dagrun import TriggerDagRunOperator
+
+_MODULES = {
+    "BaseBranchOperator": "operators.branch",
+    "BaseOperator": "base_operator",
+    "BashOperator": "operators.bash",
+    "BranchPythonOperator": "operators.python",
+    "EmptyOperator": "operators.empty",
+    "LatestOnlyOperator": "operators.latest_only",
+    "PythonOperator": "operators.python",
+    "ShortCircuitOperator": "operators.python",
+    "TriggerDagRunOperator": "operators.trigger_dagrun",
+}
+__all__ = [
+    "BaseBranchOperator",
+    "BaseOperator",
+    "BashOperator",
+    "BranchPythonOperator",
+    "EmptyOperator",
+    "LatestOnlyOperator",
+    "PythonOperator",
+    "ShortCircuitOperator",
+    "TriggerDagRunOperator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'opskit.operators' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"opskit.core.dag.{module}"), name)
+    return value
