@@ -69,12 +69,16 @@ def read_pid_files(run_folder: Path, kind: str = "*") -> list[tuple[Path, PidFil
 def enable_stack_dumps(run_folder: Path) -> Path:
     """From now on SIGUSR2 writes the stacks of all threads to `run/stacks.<pid>`, also while the interpreter hangs.
 
-    Call it once, early, in the main thread of a daemon. The file is overwritten by the next process with this pid.
+    Call it once, early, in the main thread of a daemon. Files of processes that are gone are removed.
     """
     import faulthandler
     import signal
 
     run_folder.mkdir(parents=True, exist_ok=True)
+    for old in run_folder.glob("stacks.*"):
+        number = old.suffix[1:]
+        if number.isdigit() and process_started(int(number)) is None:
+            old.unlink(missing_ok=True)
     path = stacks_path(run_folder, os.getpid())
     # Stays open for the life of the process: the handler may not open anything.
     faulthandler.register(signal.SIGUSR2, file=open(path, "w"), all_threads=True)  # noqa: SIM115

@@ -44,42 +44,40 @@ def process_state(pid: int, pid_started: float) -> str:
 def family(pid: int, spare: Collection[int]) -> list[Process]:
     """A process, its descendants and, where it leads a process group, the members of that group; itself first.
 
-    Processes whose pid is in `spare` are left out with all of their descendants, and so are we.
+    Processes whose pid is in `spare` are left out with what descends from them, and so are we.
     """
     import psutil
 
-    spared = {os.getpid(), *spare}
-    children: dict[int, list[int]] = {}
-    groups: dict[int, list[int]] = {}
+    spared = {os.getpid(), *spare} - {pid}
+    parents: dict[int, int] = {}
+    group: set[int] = set()
     for process in psutil.process_iter():
         try:
-            children.setdefault(process.ppid(), []).append(process.pid)
-            groups.setdefault(os.getpgid(process.pid), []).append(process.pid)
+            parents[process.pid] = process.ppid()
+            if os.getpgid(process.pid) == pid:
+                group.add(process.pid)
         except (psutil.Error, OSError):
             continue  # it ended meanwhile
-    for root in tuple(spared):
-        spared.update(_descendants(root, children))
-    spared.discard(pid)  # it may be our own ancestor
-    members = [pid, *_descendants(pid, children)]
-    for member in groups.get(pid, []):
-        members += [member, *_descendants(member, children)]
     found = []
-    for member in dict.fromkeys(members):
-        started = None if member in spared else process_started(member)
+    for member in (pid, *sorted(parents.keys() - {pid})):
+        if member != pid and not _belongs(member, pid, group, spared, parents):
+            continue
+        started = process_started(member)
         if started is not None:
             found.append(Process(member, started))
     return found
 
 
-def _descendants(pid: int, children: dict[int, list[int]]) -> list[int]:
-    found: list[int] = []
-    waiting = list(children.get(pid, []))
-    while waiting:
-        child = waiting.pop()
-        if child not in found:
-            found.append(child)
-            waiting += children.get(child, [])
-    return found
+def _belongs(member: int, pid: int, group: set[int], spared: set[int], parents: dict[int, int]) -> bool:
+    """Whether the way up from `member` meets `pid` or its group before it meets a spared process."""
+    ours = False
+    while member and member not in spared:
+        ours = ours or member in group
+        if member == pid:
+            return True
+        member = parents.get(member, 0)
+    # A spared ancestor of the group's leader (its supervisor) is no reason to spare a member that was orphaned.
+    return ours and member == 0
 
 
 def send(process: Process, number: signal.Signals) -> bool:

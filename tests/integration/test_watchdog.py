@@ -1,0 +1,438 @@
+"""The watchdog against a real scheduler that is killed, frozen or wedged, and against a database that goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from opskit.core.metastore.engine import open_engine, transaction
+from opskit.system.daemon import PidFile, is_alive, process_started, read_pid_files
+from opskit.system.locks import locked
+from tests.databases import Databases
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+
+FAST = {
+    "OPSKIT__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "0.2",
+    "OPSKIT__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "1",
+    "OPSKIT__WATCHDOG__SLOW_AFTER": "1",
+    "OPSKIT__WATCHDOG__STUCK_AFTER": "2.5",
+    "OPSKIT__WATCHDOG__SECOND_LOOK": "1",
+    "OPSKIT__WATCHDOG__TERM_GRACE": "1",
+    "OPSKIT__WATCHDOG__BACKOFF": "0",
+    "OPSKIT__WATCHDOG__PROBE_TIMEOUT": "2",
+    "OPSKIT__WATCHDOG__COMPONENTS": "scheduler",
+}
+
+
+@dataclass
+class Cluster:
+    """A home with a metastore; processes that run in it are found by their pid files."""
+
+    home: Path
+    url: str
+    opskit: Callable[..., subprocess.CompletedProcess[str]]
+    environment: dict[str, str]
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """`opskit COMMAND` in a session of its own, its output in logs/COMMAND.log."""
+        (self.home / "logs").mkdir(exist_ok=True)
+        with open(self.home / "logs" / f"{command[0]}.log", "ab") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "opskit", *command],
+                env={**os.environ, **self.environment},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.children.append(child)
+        return child
+
+    def start_scheduler(self) -> PidFile:
+        before = {record.pid for record in self.living("scheduler")}
+        self.start("scheduler")
+        found = wait_until(
+            lambda: [record for record in self.living("scheduler") if record.pid not in before],
+            what=lambda: f"a scheduler: {self.log('scheduler')}",
+        )[0]
+        wait_until(lambda: self.progress(found.instance_id) > 1, what=lambda: f"loops: {self.log('scheduler')}")
+        return found
+
+    def watchdog(self, *arguments: str, check: bool = False, **settings: str) -> dict[str, Any]:
+        done = self.opskit(
+            "watchdog", "--output", "json", *arguments, env={**self.environment, **settings}, check=check
+        )
+        assert done.stdout, done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert report["exit_code"] == done.returncode
+        return report
+
+    def living(self, kind: str = "*") -> list[PidFile]:
+        files = read_pid_files(self.home / "run", kind)
+        return [record for _, record in files if is_alive(record.pid, record.pid_started)]
+
+    def progress(self, instance_id: str) -> int:
+        rows = self.query(f"SELECT progress FROM instance WHERE id = '{instance_id}'")
+        return int(rows[0][0]) if rows else 0
+
+    def query(self, sql: str) -> list[Any]:
+        engine = open_engine(self.url)
+        try:
+            with transaction(engine) as connection:
+                result = connection.execute(text(sql))
+                return list(result) if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+    def log(self, name: str) -> str:
+        with suppress(FileNotFoundError):
+            return (self.home / "logs" / f"{name}.log").read_text()[-2000:]
+        return "(no log)"
+
+    def end(self) -> None:
+        # The supervisor first: it would start the others again.
+        for record in sorted(self.living(), key=lambda record: record.kind != "standalone"):
+            with suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
+        for child in self.children:
+            with suppress(ProcessLookupError):
+                child.kill()
+            child.wait()
+        wait_until(lambda: not self.living(), what=lambda: f"the end of {self.living()}")
+
+
+Make = Callable[[str], Cluster]
+
+
+@pytest.fixture
+def make_cluster(home: Path, opskit: Callable[..., Any]) -> Iterator[Make]:
+    made = []
+
+    def make(url: str) -> Cluster:
+        environment = {**FAST, "OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url, "OPSKIT_HOME": str(home)}
+        cluster = Cluster(home, url, opskit, environment)
+        made.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.end()
+
+
+@pytest.fixture
+def cluster(make_cluster: Make, databases: Databases) -> Iterator[Cluster]:
+    url = databases.migrated("sqlite")
+    made = make_cluster(url)
+    yield made
+    made.end()
+    databases.drop(url)
+
+
+@pytest.fixture
+def postgres(make_cluster: Make, databases: Databases) -> Iterator[tuple[Cluster, Proxy]]:
+    """A cluster that reaches PostgreSQL through a proxy which can fail."""
+    url = databases.migrated("postgresql")
+    proxy = Proxy(url)
+    made = make_cluster(url)
+    made.environment["OPSKIT__DATABASE__SQL_ALCHEMY_CONN"] = proxy.url
+    yield made, proxy
+    made.end()
+    proxy.close()
+    databases.drop(url)
+
+
+def deeds(report: dict[str, Any]) -> list[tuple[str, bool]]:
+    return [(deed["deed"], deed["helped"]) for deed in report["deeds"]]
+
+
+def test_a_healthy_scheduler_is_left_alone_on_every_database(metastore_url: str, make_cluster: Make) -> None:
+    cluster = make_cluster(metastore_url)
+    scheduler = cluster.start_scheduler()
+    report = cluster.watchdog("--explain", check=True)
+    assert (report["verdict"], report["deeds"], report["exit_code"]) == ("healthy", [], 0)
+    assert any(scheduler.instance_id[:8] in rule["rule"] for rule in report["rules"])
+    assert [record.pid for record in cluster.living("scheduler")] == [scheduler.pid]
+    cluster.end()
+
+
+def test_a_killed_scheduler_is_started_and_proven(cluster: Cluster) -> None:
+    killed = cluster.start_scheduler()
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until(lambda: process_started(killed.pid) is None)
+    report = cluster.watchdog()
+    assert (report["verdict"], report["repaired"], report["exit_code"]) == ("dead", True, 0)
+    assert deeds(report) == [("start", True)]
+    assert len(cluster.living("scheduler")) == 1
+    evidence = Path(report["evidence_files"][0]).read_text()
+    assert "last log lines" in evidence
+    assert killed.instance_id in evidence
+    # What the dead one left is gone, and the second run finds nothing to do.
+    assert [record.pid for _, record in read_pid_files(cluster.home / "run")] == [
+        record.pid for record in cluster.living("scheduler")
+    ]
+    assert cluster.watchdog(check=True)["verdict"] == "healthy"
+
+
+def test_a_frozen_scheduler_needs_no_restart(cluster: Cluster) -> None:
+    scheduler = cluster.start_scheduler()
+    os.kill(scheduler.pid, signal.SIGSTOP)
+    report = cluster.watchdog()
+    assert (report["verdict"], report["exit_code"]) == ("stuck", 0)
+    assert deeds(report) == [("resume", True)]
+    assert "state T" in report["evidence"][0]
+    assert [record.pid for record in cluster.living("scheduler")] == [scheduler.pid]
+
+
+def test_a_scheduler_that_is_frozen_again_and_again_is_replaced(cluster: Cluster) -> None:
+    scheduler = cluster.start_scheduler()
+    stop = threading.Event()
+
+    def freeze() -> None:
+        while not stop.wait(0.002):
+            with suppress(ProcessLookupError):
+                os.kill(scheduler.pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        report = cluster.watchdog()
+    finally:
+        stop.set()
+        thread.join()
+    assert (report["verdict"], report["repaired"]) == ("stuck", True)
+    assert deeds(report)[-1] == ("restart", True)
+    assert "SIGKILL" in report["deeds"][-1]["outcome"]
+    assert not is_alive(scheduler.pid, scheduler.pid_started)
+    assert len(cluster.living("scheduler")) == 1
+
+
+def test_a_wedged_scheduler_with_a_fresh_pulse_is_replaced(postgres: tuple[Cluster, Proxy]) -> None:
+    cluster, proxy = postgres
+    scheduler = cluster.start_scheduler()
+    proxy.swallow()  # its connection hangs for ever; new ones work
+    stop = threading.Event()
+
+    def keep_the_pulse() -> None:
+        # As a heartbeat thread would, beside a main loop that hangs.
+        while not stop.wait(0.1):
+            cluster.query(
+                f"UPDATE instance SET heartbeat_at = '{datetime.now(UTC).isoformat()}'"
+                f" WHERE id = '{scheduler.instance_id}'"
+            )
+
+    thread = threading.Thread(target=keep_the_pulse)
+    thread.start()
+    try:
+        wait_until(lambda: cluster.watchdog("--dry-run")["verdict"] == "stuck", what="stuck")
+        plan = cluster.watchdog("--dry-run")
+        assert plan["deeds"] == []
+        assert plan["exit_code"] == 4
+        assert is_alive(scheduler.pid, scheduler.pid_started), "a dry run kills nothing"
+        report = cluster.watchdog()
+    finally:
+        stop.set()
+        thread.join()
+    assert (report["verdict"], report["repaired"], report["exit_code"]) == ("stuck", True, 0)
+    assert "its loop does not turn" in report["evidence"][0]
+    assert deeds(report) == [("nudge", False), ("restart", True)]
+    evidence = Path(report["evidence_files"][0]).read_text()
+    assert "Current thread" in evidence or "most recent call first" in evidence, evidence
+    assert "opskit/core/" in evidence, "the stacks show where it hangs"
+    assert "socket:" in evidence, "its descriptors are listed"
+    assert not is_alive(scheduler.pid, scheduler.pid_started)
+    assert len(cluster.living("scheduler")) == 1
+
+
+def test_a_database_that_goes_away_restarts_nothing(postgres: tuple[Cluster, Proxy]) -> None:
+    cluster, proxy = postgres
+    scheduler = cluster.start_scheduler()
+    proxy.refuse()
+    for _ in range(4):
+        report = cluster.watchdog()
+        assert (report["verdict"], report["exit_code"], report["deeds"]) == ("blind", 12, [])
+    assert "unreachable" in report["evidence"][0]
+    proxy.accept()
+    # Its heartbeat is old now, and the watchdog knows why.
+    wait_until(lambda: cluster.watchdog()["verdict"] == "healthy", what="healthy again")
+    assert [record.pid for record in cluster.living("scheduler")] == [scheduler.pid]
+    assert json.loads((cluster.home / "run" / "watchdog.json").read_text())["restarts"] == []
+
+
+def test_a_dead_scheduler_is_not_started_while_the_database_is_away(postgres: tuple[Cluster, Proxy]) -> None:
+    cluster, proxy = postgres
+    scheduler = cluster.start_scheduler()
+    proxy.refuse()
+    os.kill(scheduler.pid, signal.SIGKILL)
+    wait_until(lambda: process_started(scheduler.pid) is None)
+    assert cluster.watchdog()["deeds"] == []
+    assert cluster.living("scheduler") == []
+    proxy.accept()
+    report = cluster.watchdog()
+    assert (report["verdict"], report["repaired"]) == ("dead", True)
+
+
+def test_the_processes_of_a_killed_scheduler_go_with_it_but_a_worker_stays(cluster: Cluster) -> None:
+    from opskit.config import load
+    from opskit.platforms import find
+
+    # A scheduler with two processes in its group; one of them stands for a worker, because it has a pid file.
+    launcher = (
+        "import os, subprocess, sys\n"
+        "for _ in range(2): print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'opskit', 'scheduler'])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", launcher],
+        env={**os.environ, **cluster.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    )
+    cluster.children.append(child)
+    assert child.stdout
+    orphan, worker = (int(child.stdout.readline()) for _ in range(2))
+    child.stdout.close()
+    scheduler = wait_until(lambda: cluster.living("scheduler"), what="a scheduler")[0]
+    wait_until(lambda: cluster.progress(scheduler.instance_id) > 1, what="loops")
+    started = process_started(worker)
+    try:
+        record = {"kind": "worker", "instance_id": "w", "pid": worker, "pid_started": started, "argv": ["sleep"]}
+        path = cluster.home / "run" / "worker.w.pid.json"
+        path.write_text(json.dumps({**record, "started_at": datetime.now(UTC).isoformat(), "unit": ""}))
+        os.kill(scheduler.pid, signal.SIGSTOP)
+        platform = find(load(environ=cluster.environment))
+        component = next(c for c in platform.health.observe(datetime.now(UTC)).components if c.kind == "scheduler")
+        sentence = platform.services.stop(component, 0.3)
+        assert "1 processes of its own" in sentence
+        assert not is_alive(scheduler.pid, scheduler.pid_started)
+        assert process_started(orphan) is None
+        assert process_started(worker) == started
+    finally:
+        for pid in (orphan, worker):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_no_second_scheduler_is_started_where_one_lives(cluster: Cluster) -> None:
+    from opskit.config import load
+    from opskit.errors import GuardRefused
+    from opskit.platforms import find
+
+    scheduler = cluster.start_scheduler()
+    services = find(load(environ=cluster.environment)).services
+    with pytest.raises(GuardRefused, match=str(scheduler.pid)):
+        services.start("scheduler", None, 5)
+
+
+def test_a_supervisor_that_restarts_is_waited_for(cluster: Cluster) -> None:
+    cluster.start("standalone")
+    first = wait_until(lambda: cluster.living("scheduler"), what=lambda: cluster.log("standalone"))[0]
+    wait_until(lambda: cluster.progress(first.instance_id) > 1, what=lambda: cluster.log("standalone"))
+    os.kill(first.pid, signal.SIGKILL)
+    report = cluster.watchdog()
+    assert report["exit_code"] == 0
+    assert len(wait_until(lambda: cluster.living("scheduler"))) == 1
+    if report["deeds"]:  # else standalone was quicker than the look
+        outcome = report["deeds"][0]["outcome"]
+        assert "standalone" in outcome or "by itself" in outcome
+
+
+def test_restarts_are_capped_and_then_it_only_tells(cluster: Cluster) -> None:
+    capped = {"OPSKIT__WATCHDOG__MAX_RESTARTS_PER_HOUR": "2"}
+    for _ in range(2):
+        report = cluster.watchdog(**capped)
+        assert report["repaired"]
+        scheduler = cluster.living("scheduler")[0]
+        os.kill(scheduler.pid, signal.SIGKILL)
+        wait_until(lambda: not cluster.living("scheduler"))
+    report = cluster.watchdog(**capped)
+    assert (report["verdict"], report["exit_code"], report["deeds"]) == ("dead", 4, [])
+    assert "2 restarts within the last hour" in " ".join(report["planned"])
+    assert cluster.living("scheduler") == []
+
+
+def test_a_back_off_holds_the_second_restart(cluster: Cluster) -> None:
+    slow = {"OPSKIT__WATCHDOG__BACKOFF": "300"}
+    assert cluster.watchdog(**slow)["repaired"]
+    os.kill(cluster.living("scheduler")[0].pid, signal.SIGKILL)
+    wait_until(lambda: not cluster.living("scheduler"))
+    report = cluster.watchdog(**slow)
+    assert (report["exit_code"], report["deeds"]) == (4, [])
+    assert "back-off" in " ".join(report["planned"])
+
+
+def test_a_start_that_fails_is_not_called_repaired(cluster: Cluster) -> None:
+    report = cluster.watchdog(
+        OPSKIT__WATCHDOG__RESTART="command",
+        OPSKIT__WATCHDOG__RESTART_COMMAND="/bin/false",
+        OPSKIT__WATCHDOG__PROVE_WITHIN="1",
+    )
+    assert (report["verdict"], report["repaired"], report["exit_code"]) == ("dead", False, 4)
+    assert "ended with 1" in report["deeds"][0]["outcome"]
+
+
+def test_a_restart_command_that_lies_is_found_out(cluster: Cluster) -> None:
+    report = cluster.watchdog(
+        OPSKIT__WATCHDOG__RESTART="command",
+        OPSKIT__WATCHDOG__RESTART_COMMAND="/bin/true",
+        OPSKIT__WATCHDOG__PROVE_WITHIN="1",
+    )
+    assert deeds(report) == [("start", False)]
+    assert report["exit_code"] == 4
+
+
+def test_a_paused_watchdog_does_nothing_until_it_is_resumed(cluster: Cluster) -> None:
+    said = cluster.opskit("watchdog", "--pause", "--reason", "new disk", env=cluster.environment).stdout
+    assert "new disk" in said
+    report = cluster.watchdog(check=True)
+    assert (report["verdict"], report["deeds"]) == ("paused", [])
+    cluster.opskit("watchdog", "--resume", env=cluster.environment)
+    assert cluster.watchdog("--dry-run")["verdict"] == "dead"
+
+
+def test_two_watchdogs_do_not_act_at_once(cluster: Cluster) -> None:
+    with locked(cluster.home / "run", "watchdog"):
+        done = cluster.opskit("watchdog", env=cluster.environment, check=False)
+    assert done.returncode == 11
+    assert str(os.getpid()) in done.stderr
+    assert cluster.living("scheduler") == []
+
+
+def test_a_scheduler_that_was_stopped_is_started_unless_told_otherwise(cluster: Cluster) -> None:
+    scheduler = cluster.start_scheduler()
+    os.kill(scheduler.pid, signal.SIGTERM)
+    wait_until(lambda: not cluster.living("scheduler"))
+    assert cluster.watchdog("--no-start")["exit_code"] == 4
+    assert cluster.living("scheduler") == []
+    report = cluster.watchdog()
+    assert "was stopped at" in report["evidence"][0]
+    assert report["repaired"]
+
+
+def test_a_metastore_that_is_missing_says_what_to_do(home: Path, opskit: Callable[..., Any]) -> None:
+    done = opskit("watchdog", check=False)
+    assert done.returncode == 12
+    assert done.stdout.startswith("blind")
+    assert "opskit db migrate" in done.stdout
+    assert not (home / "opskit.db").exists(), "a look creates nothing"
+
+
+def test_quiet_prints_nothing_while_all_is_well(cluster: Cluster) -> None:
+    cluster.start_scheduler()
+    done = cluster.opskit("watchdog", "--quiet", env=cluster.environment)
+    assert (done.stdout, done.stderr) == ("", "")
