@@ -4,7 +4,7 @@ Attempts ask over `run/gateway.sock` (frames, see gateway_store.py); the worker 
 restart of the gateway refuses nobody. The worker itself speaks packets on a socket pair:
 
     I 0 {instance}      the worker lives                     no answer
-    T number [[key, dag_id, result], …]  store these results  → T number, or F number when the metastore is away
+    T number [id, [result, …]]  store these results  → T number, or F number when the metastore is away
     Q 0                 the worker ends: end its row          → Q
 """
 
@@ -46,7 +46,7 @@ class Gateway:
 
         self._config = config
         self._engine: Engine = open_engine(config)
-        self._store: RuntimeStore = DirectStore(self._engine)
+        self._store: RuntimeStore = DirectStore.open(config)
         self._loop = Loop()
         self._listener = listener
         self._control = control
@@ -113,7 +113,7 @@ class Gateway:
             if packet.kind == b"I":
                 self._beat(json.loads(packet.data))
             elif packet.kind == b"T":
-                kind = b"T" if self._keep(json.loads(packet.data)) else b"F"
+                kind = b"T" if self._keep(*json.loads(packet.data)) else b"F"
                 packets.send(self._control, kind, packet.number)
             elif packet.kind == b"Q":
                 self._end(packet.data.decode())
@@ -135,15 +135,14 @@ class Gateway:
         except MetastoreUnavailable as error:
             logger.warning("no heartbeat for the worker: %s", error)
 
-    def _keep(self, results: list[tuple[wire.Key, str, str, str]]) -> bool:
+    def _keep(self, worker_id: str, results: list[dict[str, Any]]) -> bool:
         from opskit.core.metastore import results as table
         from opskit.core.metastore.engine import transaction
 
         now = datetime.now(UTC)
         try:
             with transaction(self._engine) as connection:
-                for _key, dag_id, worker_id, payload in results:
-                    table.put(connection, dag_id=dag_id, worker_id=worker_id, payload=payload, now=now)
+                table.put_results(connection, worker_id, results, now)
         except MetastoreUnavailable as error:
             logger.warning("%d results wait for the metastore: %s", len(results), error)
             return False

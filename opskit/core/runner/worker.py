@@ -341,9 +341,9 @@ class Worker:
             self._log(attempt, f"the DAG file could not be loaded: {error}")
             self._end(attempt, _result(attempt, "failed", reason))
 
-    def on_started(self, attempt: Attempt, pid: int) -> None:
+    def on_started(self, attempt: Attempt, pid: int, at: float) -> None:
         attempt.pid = pid
-        attempt.started_at = datetime.now(UTC).isoformat()
+        attempt.started_at = datetime.fromtimestamp(at, UTC).isoformat()
         if attempt.kill_reason is not None:
             self._signal(attempt)
         self._recent.append(attempt)

@@ -2,7 +2,7 @@
 
 Packets from the worker:            Packets to the worker:
     R number {attempt}  fork one        L 0 {loaded or error}
-    W number [channel]  fork a warm     S number pid            forked
+    W number [channel]  fork a warm     S number pid at         forked
                         process         E number error          could not be forked
     K number signal     signal it       X number status         ended
                                         D number {result}       from the attempt itself
@@ -34,6 +34,8 @@ RUNTIME = (
     "opskit.core.dag.execution",
     "opskit.core.dag.loading",
     "opskit.core.dag.serialization",
+    "opskit.core.dag.templates",
+    "opskit.core.runner.gateway_store",
     "opskit.operators",
     "opskit.sensors",
 )
@@ -202,6 +204,7 @@ def _fork(spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.P
     from opskit.core.runner import attempt
 
     zygote = os.getpid()
+    forked = time.time()
     try:
         pid = os.fork()
     except OSError as error:
@@ -218,4 +221,4 @@ def _fork(spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.P
     for descriptor in packet.descriptors:
         os.close(descriptor)
     brood.add(packet.number, pid, leads_group=True)
-    packets.send(channel, b"S", packet.number, str(pid).encode())
+    packets.send(channel, b"S", packet.number, b"%d %f" % (pid, forked))

@@ -38,7 +38,9 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 class Observer(Protocol):
     """Who is told what becomes of attempts."""
 
-    def on_started(self, attempt: Attempt, pid: int) -> None: ...
+    def on_started(self, attempt: Attempt, pid: int, at: float) -> None:
+        """It has a process since `at` (seconds since the epoch)."""
+        ...
 
     def on_result(self, attempt: Attempt, result: bytes) -> None: ...
 
@@ -356,15 +358,16 @@ class Zygotes:
                 self._observer.on_result(attempt, packet.data)
                 self._after_attempt(zygote)
         elif kind == b"S":
-            pid = int(packet.data)
+            pid_text, at = packet.data.split()
+            pid = int(pid_text)
             attempt = zygote.running.get(number)
             if attempt is not None:
-                self._observer.on_started(attempt, pid)
+                self._observer.on_started(attempt, pid, float(at))
             elif number in zygote.warm:
                 warm = zygote.warm[number]
                 warm.pid = pid
                 if warm.attempt is not None:
-                    self._observer.on_started(warm.attempt, pid)
+                    self._observer.on_started(warm.attempt, pid, float(at))
         elif kind == b"X":
             attempt = zygote.running.pop(number, None)
             if attempt is not None:
@@ -501,7 +504,7 @@ class Zygotes:
         except (BrokenPipeError, ConnectionResetError):
             return  # it died; its end is reported by the zygote
         if warm.pid is not None:
-            self._observer.on_started(attempt, warm.pid)
+            self._observer.on_started(attempt, warm.pid, time.time())
 
     def _drain_warm(self, zygote: Zygote, warm: Warm) -> None:
         while warm.number in zygote.warm:
