@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,6 @@ def confirm(question: str, yes: bool) -> None:
     """Ask on a terminal; elsewhere `--yes` must have been given. UsageError without it, Abort on a no."""
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise UsageError("this changes things and needs a confirmation", hint="add --yes, or --dry-run to only look")
     click.confirm(question, abort=True, err=True)

@@ -66,6 +66,16 @@ def write_files(folder: Path, files: int, tasks: int) -> None:
         (folder / f"bench_{number:04d}.py").write_text(DAG_FILE.format(number=number, tasks=tasks))
 
 
+def migrate(home: Path, environment: dict[str, str]) -> None:
+    from opskit.config import load
+    from opskit.core.metastore import schema
+    from opskit.core.metastore.engine import open_engine
+
+    engine = open_engine(load(home, environment))
+    schema.migrate(engine)
+    engine.dispose()
+
+
 def measure(home: Path, environment: dict[str, str], files: int) -> float:
     from opskit.config import load
     from opskit.core.metastore.engine import open_engine, reading
@@ -105,9 +115,7 @@ def main() -> None:
         environment = {**os.environ, "OPSKIT_HOME": folder}
         if arguments.database:
             environment["OPSKIT__DATABASE__SQL_ALCHEMY_CONN"] = arguments.database
-        subprocess.run(
-            [sys.executable, "-m", "opskit", "db", "migrate"], env=environment, check=True, capture_output=True
-        )
+        migrate(home, environment)
         limit = float(
             subprocess.run(
                 [sys.executable, "-c", LIMIT, str(home / "dags")], check=True, capture_output=True, text=True

@@ -1,14 +1,20 @@
-"""Loads DAG files beside the loop: a file that hangs must not keep the heartbeat, or the others, waiting."""
+"""Loads DAG files beside the loop: a file that hangs must keep neither the heartbeat nor the other files waiting."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 
 from opskit.config import Config
 from opskit.core.runner.loader import Loader, LoadResult
+
+_PATIENCE_SECONDS = 1.0
+"""Files that wait so long behind others get a lane of their own …"""
+_MOST_LANES = 3
+"""… as long as there are no more than these. A lane is a thread and a small process to fork from."""
 
 
 class BackgroundLoader:
@@ -21,14 +27,15 @@ class BackgroundLoader:
         self._parallel = int(config.get("scheduler", "parsing_processes"))
         self._condition = threading.Condition()
         self._queue: dict[str, None] = {}
+        self._queued_at = 0.0
         self._results: deque[LoadResult] = deque()
-        self._active = 0
+        self._lanes: list[threading.Thread] = []
+        self._loaders: list[Loader] = []
+        self._busy_lanes = 0
         self._closed = False
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._loader = Loader(config)
-        self._thread = threading.Thread(target=self._run, name="dag-loading", daemon=True)
-        self._thread.start()
+        self._add_lane(lasting=True)
 
     def fileno(self) -> int:
         return self._event
@@ -36,6 +43,8 @@ class BackgroundLoader:
     def submit(self, paths: Iterable[str]) -> None:
         """Load these files, after those that are queued already; a path that is queued is queued once."""
         with self._condition:
+            if not self._queue:
+                self._queued_at = time.monotonic()
             self._queue.update(dict.fromkeys(paths))
             self._condition.notify()
 
@@ -43,10 +52,25 @@ class BackgroundLoader:
     def busy(self) -> bool:
         """Whether a file is queued or being loaded, or a result was not taken."""
         with self._condition:
-            return bool(self._queue or self._active or self._results)
+            return bool(self._queue or self._busy_lanes or self._results)
+
+    def sleep_seconds(self) -> float | None:
+        """When `relieve` should be called; None: not before something is submitted."""
+        with self._condition:
+            if not self._queue or len(self._lanes) >= _MOST_LANES:
+                return None
+            return max(0.0, self._queued_at + _PATIENCE_SECONDS - time.monotonic())
+
+    def relieve(self) -> None:
+        """Open another lane when files have waited too long."""
+        with self._condition:
+            late = self._queue and time.monotonic() - self._queued_at >= _PATIENCE_SECONDS
+            late = late and self._busy_lanes == len(self._lanes) < _MOST_LANES
+        if late:
+            self._add_lane(lasting=False)
 
     def take(self) -> list[LoadResult]:
-        """The results that are there. Raises what ended the loading thread: it is not started again."""
+        """The results that are there. Raises what ended a lane: it is not started again."""
         try:
             os.eventfd_read(self._event)
         except BlockingIOError:
@@ -54,8 +78,8 @@ class BackgroundLoader:
         with self._condition:
             results = list(self._results)
             self._results.clear()
-        if self.failure is not None:
-            raise self.failure
+            if self._failure is not None:
+                raise self._failure
         return results
 
     def close(self) -> None:
@@ -63,34 +87,61 @@ class BackgroundLoader:
         with self._condition:
             self._closed = True
             self._queue.clear()
-            self._condition.notify()
-        self._loader.close()
-        self._thread.join(timeout=10)
+            self._condition.notify_all()
+            lanes, loaders = list(self._lanes), list(self._loaders)
+        for loader in loaders:
+            loader.close()
+        for lane in lanes:
+            lane.join(timeout=10)
         os.close(self._event)
 
-    def _run(self) -> None:
-        try:
-            while (paths := self._next()) is not None:
-                for result in self._loader.load(paths, self._timeout, self._memory_limit, self._parallel):
-                    with self._condition:
-                        self._results.append(result)
-                        self._active -= 1
-                    os.eventfd_write(self._event, 1)
-                with self._condition:
-                    self._active = 0
-                os.eventfd_write(self._event, 1)
-        except BaseException as error:  # noqa: BLE001 -- handed to the loop, which raises it
-            if not self._closed:
-                self.failure = error
-                os.eventfd_write(self._event, 1)
+    def _add_lane(self, *, lasting: bool) -> None:
+        loader = Loader(self._config)
+        lane = threading.Thread(target=self._run, args=(loader, lasting), name="dag-loading", daemon=True)
+        with self._condition:
+            self._lanes.append(lane)
+            self._loaders.append(loader)
+        lane.start()
 
-    def _next(self) -> list[str] | None:
+    def _run(self, loader: Loader, lasting: bool) -> None:
+        try:
+            while (paths := self._next(lasting)) is not None:
+                for result in loader.load(paths, self._timeout, self._memory_limit, self._parallel):
+                    self._put(result)
+                with self._condition:
+                    self._busy_lanes -= 1
+                self._tell()
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
+            with self._condition:
+                self._failure = self._failure or error
+            self._tell()
+        finally:
+            with self._condition:
+                self._lanes.remove(threading.current_thread())
+                self._loaders.remove(loader)
+                closing = self._closed
+            if not closing:  # else `close` does it
+                loader.close()
+
+    def _put(self, result: LoadResult) -> None:
+        with self._condition:
+            self._results.append(result)
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._closed:
+            os.eventfd_write(self._event, 1)
+
+    def _next(self, lasting: bool) -> list[str] | None:
+        """The queue; None when the lane is to end."""
         with self._condition:
             while not self._queue and not self._closed:
+                if not lasting:
+                    return None
                 self._condition.wait()
             if self._closed:
                 return None
             paths = list(self._queue)
             self._queue.clear()
-            self._active = len(paths)
+            self._busy_lanes += 1
             return paths

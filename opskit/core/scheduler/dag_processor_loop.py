@@ -30,8 +30,8 @@ _SETTLE_SECONDS = 0.05
 """A change is rarely alone: so long after the last one the folder is listed …"""
 _SETTLE_AT_MOST_SECONDS = 0.5
 """… and so long after the first one, whatever goes on."""
-_STORE_EVERY_SECONDS = 0.1
-"""While files are being loaded, results are stored together."""
+_STORE_EVERY_SECONDS = (0.1, 0.8)
+"""While files are being loaded, results are stored together: the first ones soon, then in larger and larger batches."""
 _LOSING_SECONDS = 1.0
 """A file that suddenly defines fewer DAGs may be half written: it is loaded again before they are taken away."""
 _LONGEST_BACKOFF_SECONDS = 30.0
@@ -42,6 +42,8 @@ class FileLoader(Protocol):
 
     def fileno(self) -> int: ...
     def submit(self, paths: list[str]) -> None: ...
+    def sleep_seconds(self) -> float | None: ...
+    def relieve(self) -> None: ...
     @property
     def busy(self) -> bool: ...
     def take(self) -> list[LoadResult]: ...
@@ -92,6 +94,7 @@ class DagProcessor:
         self._changed_since: float | None = None
         self._look_at = 0.0
         self._store_at = 0.0
+        self._store_every = _STORE_EVERY_SECONDS[0]
         self._listed = False
         self._doubts: list[str] = []
         self.loaded_all = False
@@ -111,6 +114,8 @@ class DagProcessor:
         """How long nothing is due."""
         clock = time.monotonic()
         due = [self._look_at, *self._reload_at.values()]
+        if (relief := self._loader.sleep_seconds()) is not None:
+            due.append(clock + relief)
         if self._pending or self._gone or self._stored is None:
             due.append(max(self._store_at, self._backoff.until))
         return max(0.0, min(due) - clock)
@@ -145,6 +150,7 @@ class DagProcessor:
             if clock >= self._look_at:
                 self._look(clock)
             self._submit_due(clock)
+            self._loader.relieve()
             for result in self._loader.take():
                 self._take_result(result, clock)
             if self._may_store(clock):
@@ -264,8 +270,11 @@ class DagProcessor:
 
     def _take_result(self, result: LoadResult, clock: float) -> None:
         path = result.path
-        if path not in self._files:
+        file = self._files.get(path)
+        if file is None:
             return  # removed while it was loaded
+        if result.content_hash and file.content is not None and file.content.sha256 != result.content_hash:
+            return  # changed while it was loaded: it is loaded again, and that result may be here already
         defined = {dag["dag_id"] for dag in result.dags}
         if result.error is None:
             taken = {dag_id: self._owners[dag_id] for dag_id in defined if self._owned_elsewhere(dag_id, path)}
@@ -341,7 +350,9 @@ class DagProcessor:
         with transaction(self._engine) as connection:
             changes, files = dag_rows.store(connection, results, sorted(self._gone), self._config, now)
         self._backoff.succeeded()
-        self._store_at = time.monotonic() + _STORE_EVERY_SECONDS
+        shortest, longest = _STORE_EVERY_SECONDS
+        self._store_every = min(longest, 2 * self._store_every) if self._loader.busy else shortest
+        self._store_at = time.monotonic() + self._store_every
         if changes:
             wake(self._config.run_folder, "scheduler")
         for path, reason in self._gone.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -42,19 +43,20 @@ def store(
     }
     # For display and for waking only: the scheduler plans again from the runs it reads under the lease.
     last = dag_loads.last_automated(connection, [dag_id for dag_id in dag_ids if dag_id not in unchanged])
-    files = [_loaded_file(result, unchanged, last, config, now) for result in results]
+    planner = _Planner(config, now)
+    files = [_loaded_file(result, unchanged, last, config, planner) for result in results]
     return dag_loads.store_loaded_files(connection, files, now, gone), files
 
 
 def _loaded_file(
-    result: LoadResult, unchanged: Collection[str], last: Mapping[str, Interval], config: Config, now: datetime
+    result: LoadResult, unchanged: Collection[str], last: Mapping[str, Interval], config: Config, planner: _Planner
 ) -> LoadedFile:
     dags: list[LoadedDag] = []
     error = result.error
     if error is None:
         for data in result.dags:
             try:
-                dags.append(_loaded_dag(data, data["dag_id"] in unchanged, last.get(data["dag_id"]), config, now))
+                dags.append(_loaded_dag(data, data["dag_id"] in unchanged, last.get(data["dag_id"]), config, planner))
             except Exception as problem:  # one bad schedule must not fail the other files
                 log.debug("%s: the next run can't be planned", result.path, exc_info=True)
                 error = f"DagInvalid: the next run of DAG {data['dag_id']!r} can't be planned: {problem}"
@@ -70,7 +72,7 @@ def _loaded_file(
 
 
 def _loaded_dag(
-    data: Mapping[str, Any], unchanged: bool, last: Interval | None, config: Config, now: datetime
+    data: Mapping[str, Any], unchanged: bool, last: Interval | None, config: Config, planner: _Planner
 ) -> LoadedDag:
     paused = data.get("is_paused_upon_creation")
     return LoadedDag(
@@ -78,16 +80,28 @@ def _loaded_dag(
         data=data,
         schedule=str(data.get("ui", {}).get("schedule", "")),
         is_paused_at_creation=bool(config.get("core", "dags_are_paused_at_creation")) if paused is None else paused,
-        next_run=None if unchanged else plan_next_run(data, last, config, now),
+        next_run=None if unchanged else planner.next_run(data, last),
     )
 
 
-def plan_next_run(data: Mapping[str, Any], last: Interval | None, config: Config, now: datetime) -> NextRun | None:
-    """`last` is the data interval of the newest scheduled or backfill run; None when there is none."""
-    catchup = bool(config.get("scheduler", "catchup_by_default"))
-    for info in next_runs(serialized.load(dict(data)), last, catchup, now):
-        return NextRun(info.logical_date, info.data_interval.start, info.data_interval.end, info.run_after)
-    return None
+class _Planner:
+    """Plans next runs as of one moment. DAGs of the same schedule and dates share the answer: cron is slow."""
+
+    def __init__(self, config: Config, now: datetime) -> None:
+        self._catchup = bool(config.get("scheduler", "catchup_by_default"))
+        self._now = now
+        self._known: dict[tuple[Any, ...], NextRun | None] = {}
+
+    def next_run(self, data: Mapping[str, Any], last: Interval | None) -> NextRun | None:
+        """`last` is the data interval of the newest scheduled or backfill run; None when there is none."""
+        dates = (data.get(name) for name in ("start_date", "end_date", "catchup"))
+        key = (json.dumps(data["timetable"], sort_keys=True), last, *dates)
+        if key not in self._known:
+            runs = next_runs(serialized.load(dict(data)), last, self._catchup, self._now)
+            self._known[key] = (
+                NextRun(runs[0].logical_date, *runs[0].data_interval, runs[0].run_after) if runs else None
+            )
+        return self._known[key]
 
 
 def _source(root: Path, result: LoadResult) -> str | None:
