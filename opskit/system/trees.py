@@ -23,8 +23,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 20
 _SYSTEM = (
     *("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root"),
-    *("/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin"),
-    *("/usr/sbin", "/usr/share", "/var", "/var/lib", "/var/log", "/var/run", "/var/tmp"),
+    *("/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin"),  # noqa: S108
+    *("/usr/sbin", "/usr/share", "/var", "/var/lib", "/var/log", "/var/run", "/var/tmp"),  # noqa: S108
 )
 
 
@@ -141,11 +141,8 @@ def _walk(
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A directory, opened component by component. A link on the way is followed only where root or this user made it.
-
-    UsageError when it does not exist, GuardRefused for a foreign link and for protected directories.
-    """
-    descriptor = _open(path)
+    """A directory as the root of a walk: as `open_directory`, and GuardRefused for protected directories."""
+    descriptor = open_directory(path)
     try:
         refuse_protected(descriptor, path)
         yield descriptor
@@ -153,14 +150,11 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int:
-    trusted = {0, os.geteuid()}
-    return resolve(os.path.abspath(path), lambda link: link.st_uid in trusted, shown=path)
-
-
-def resolve(path: str, may_follow: Callable[[os.stat_result], bool], *, shown: Path) -> int:
-    """Descriptor of the directory at an absolute path, links followed one by one where `may_follow` allows."""
-    rest = [part for part in path.split("/") if part not in ("", ".")]
+def open_directory(path: Path) -> int:
+    """Descriptor of a directory, opened component by component. A link on the way is followed only where root or this
+    user made it. UsageError when there is none, GuardRefused for a link of somebody else."""
+    shown, trusted = path, {0, os.geteuid()}
+    rest = [part for part in os.path.abspath(path).split("/") if part]
     current = os.open("/", _DIRECTORY)
     links = 0
     try:
@@ -172,7 +166,7 @@ def resolve(path: str, may_follow: Callable[[os.stat_result], bool], *, shown: P
                     links += 1
                     if links > _MOST_LINKS:
                         raise GuardRefused(f"{shown}: too many links on the way")
-                    if not may_follow(status):
+                    if status.st_uid not in trusted:
                         raise GuardRefused(
                             f"{shown}: {part} is a link that another user made",
                             hint="name the directory itself, or let root own the link",
@@ -192,6 +186,46 @@ def resolve(path: str, may_follow: Callable[[os.stat_result], bool], *, shown: P
     except BaseException:
         os.close(current)
         raise
+
+
+def open_beneath(base: int, base_path: Path, relative: str) -> int:
+    """Descriptor of a directory below an open one. Links on the way are followed, whoever made them, as long as they
+    stay below it; GuardRefused for one that leads out. UsageError when there is no such directory."""
+    prefixes = {os.path.abspath(base_path), os.path.realpath(base_path)}
+    rest = [part for part in relative.split("/") if part not in ("", ".")]
+    way: list[int] = [os.dup(base)]
+    links = 0
+    try:
+        while rest:
+            part = rest.pop(0)
+            outside = GuardRefused(f"{base_path}/{relative}: {part} leads out of {base_path}")
+            if part == "..":
+                if len(way) == 1:
+                    raise outside
+                os.close(way.pop())
+                continue
+            try:
+                if not stat.S_ISLNK(os.stat(part, dir_fd=way[-1], follow_symlinks=False).st_mode):
+                    way.append(os.open(part, _DIRECTORY, dir_fd=way[-1]))
+                    continue
+                target = os.readlink(part, dir_fd=way[-1])
+            except OSError as error:
+                raise UsageError(f"{base_path}/{relative} can't be opened: {error.strerror}") from error
+            links += 1
+            if links > _MOST_LINKS:
+                raise GuardRefused(f"{base_path}/{relative}: too many links on the way")
+            if target.startswith("/"):
+                inside = [target[len(prefix) :] for prefix in prefixes if f"{target}/".startswith(f"{prefix}/")]
+                if not inside:
+                    raise outside
+                target = inside[0]
+                while len(way) > 1:
+                    os.close(way.pop())
+            rest = [piece for piece in target.split("/") if piece not in ("", ".")] + rest
+        return way.pop()
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
 
 
 def refuse_protected(descriptor: int, path: Path) -> None:
