@@ -103,8 +103,7 @@ class Cluster:
 
         wait_until(there, timeout, what=lambda: f"DAGs {dag_ids}: {self.output('dag-processor')}")
         with transaction(self.engine) as connection:
-            for dag_id in dag_ids:
-                dags.unpause(connection, dag_id, datetime.now(UTC))
+            dags.set_paused(connection, dag_ids, False, datetime.now(UTC))
         self.wake()
 
     def trigger(self, dag_id: str, number: int) -> str:
