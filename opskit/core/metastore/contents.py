@@ -36,6 +36,14 @@ class TableContent:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """How many encrypted values there are, and which of them (`connection x: password`) the keys can't read."""
+
+    total: int
+    unreadable: tuple[str, ...]
+
+
 def differences(expected: Mapping[str, TableContent], found: Mapping[str, TableContent]) -> list[str]:
     """What differs between two databases, table by table, in words."""
     said = [f"table {name} is missing" for name in sorted(expected.keys() - found.keys())]

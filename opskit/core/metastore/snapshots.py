@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from opskit.core.metastore.contents import Report, TableContent
-from opskit.core.metastore.engine import normalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class DatabaseInfo:
     """Versions of the programs that dump and restore it."""
 
 
+@runtime_checkable
 class Snapshot(Protocol):
     """One state of a database, held still. Every method sees the same state."""
 
@@ -107,6 +107,8 @@ class Copier(Protocol):
 
 def open_copier(url: str, scratch: Path, *, compression: int = 3) -> Copier:
     """The engine for a database URL. `scratch` is a folder for temporary files; it must have room for a dump."""
+    from opskit.core.metastore.engine import normalised
+
     parsed = normalised(url)
     if parsed.get_backend_name() == "postgresql":
         from opskit.core.metastore.copy_postgresql import PostgresqlCopier

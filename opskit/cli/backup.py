@@ -1,0 +1,254 @@
+"""`opskit backup`: take, list, verify, drill and prune backups."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from opskit import config as settings
+from opskit.cli.output import output_option, show
+from opskit.cli.progress import shown, size
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_option(function: F) -> F:
+    return click.option(
+        "--to",
+        "--from",
+        "url",
+        metavar="URL",
+        default="",
+        help="Where backups lie: s3://bucket/prefix or a folder. [default: backup.to]",
+    )(function)
+
+
+def keep_options(function: F) -> F:
+    for period in ("monthly", "weekly", "daily"):
+        function = click.option(
+            f"--keep-{period}",
+            type=click.IntRange(min=0),
+            help=f"Keep the newest of so many {period} periods. [default: backup.keep_{period}]",
+        )(function)
+    return function
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what was begun is taken back. Exit code 143."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.group(invoke_without_command=True)
+@store_option
+@keep_options
+@click.option("--only", type=click.Choice(["config"]), help="Take the small set alone: connections, variables, pools.")
+@click.option("--no-drill", is_flag=True, help="Do not prove it; it stays unverified, and nothing is pruned.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@output_option
+@click.pass_context
+def backup(
+    context: click.Context,
+    url: str,
+    keep_daily: int | None,
+    keep_weekly: int | None,
+    keep_monthly: int | None,
+    only: str | None,
+    no_drill: bool,
+    dry_run: bool,
+    quiet: bool,
+    output: str,
+) -> int | None:
+    """Back up the metastore, and prove the backup by restoring it into a throw-away database.
+
+    Ends with 0 when the backup is verified, 14 when it was taken but is not proven, another code when it was not taken.
+    """
+    if context.invoked_subcommand is not None:
+        if url:
+            context.obj = url
+        return None
+    from opskit import platforms
+    from opskit.ops import backup as ops
+    from opskit.ops.backup_catalog import CONFIG, FULL
+
+    config = settings.load()
+    with ending_cleanly(), shown(quiet) as on_progress:
+        try:
+            report = ops.take_backup(
+                platforms.find(config),
+                ops.store_of(config, url),
+                datetime.now(UTC),
+                keep=_keep(config, keep_daily, keep_weekly, keep_monthly),
+                tier=CONFIG if only else FULL,
+                with_drill=not no_drill,
+                dry_run=dry_run,
+                on_progress=on_progress,
+            )
+        except ops.DrillFailed as failed:
+            _show_report(failed.report, output)
+            raise
+    _show_report(report, output)
+    return 0
+
+
+@backup.command("list")
+@store_option
+@output_option
+@click.pass_context
+def list_(context: click.Context, url: str, output: str) -> int:
+    """List the backups, the newest first, with their proofs."""
+    from opskit.ops import backup as ops
+    from opskit.ops.backup_catalog import list_backups
+
+    config = settings.load()
+    rows = [
+        {
+            "id": item.id,
+            "taken_at": item.taken_at,
+            "tier": item.tier,
+            "state": item.state,
+            "rows": item.manifest.rows if item.manifest else None,
+            "size_bytes": item.manifest.size_bytes if item.manifest else None,
+            "drilled_at": item.receipt.drilled_at if item.receipt else None,
+            "drill_seconds": item.receipt.seconds if item.receipt else None,
+            "problem": item.problem or "; ".join(item.receipt.problems if item.receipt else ()),
+        }
+        for item in list_backups(ops.store_of(config, url or context.obj or ""))
+    ]
+    show(rows, output)
+    return 0
+
+
+@backup.command("verify")
+@click.argument("backup_id", metavar="[BACKUP|latest]", default="latest")
+@click.option("--all", "everything", is_flag=True, help="Verify every backup.")
+@store_option
+@output_option
+@click.pass_context
+def verify_(context: click.Context, backup_id: str, everything: bool, url: str, output: str) -> int:
+    """Read every stored byte again, and compare it with what was written. Ends with 14 when one differs."""
+    from opskit.ops import backup as ops
+    from opskit.ops.backup_catalog import find, list_backups
+    from opskit.ops.verify import Damaged, verify
+
+    config = settings.load()
+    store = ops.store_of(config, url or context.obj or "")
+    chosen = list_backups(store) if everything else [find(store, backup_id)]
+    with shown(output != "table") as on_progress:
+        try:
+            reports = verify(store, chosen, on_progress=on_progress)
+        except Damaged as damaged:
+            show(damaged.reports, output, columns=["backup_id", "state", "ok", "problems"])
+            raise
+    show(reports, output, columns=["backup_id", "state", "ok", "size_bytes"])
+    return 0
+
+
+@backup.command("drill")
+@click.argument("backup_id", metavar="[BACKUP|latest]", default="latest")
+@store_option
+@output_option
+@click.pass_context
+def drill_(context: click.Context, backup_id: str, url: str, output: str) -> int:
+    """Restore a backup into a throw-away database, compare, and leave a receipt. Ends with 14 when it differs."""
+    from opskit import platforms
+    from opskit.ops import backup as ops
+    from opskit.ops.backup_catalog import find
+    from opskit.ops.drill import NotProven, drill
+
+    config = settings.load()
+    store = ops.store_of(config, url or context.obj or "")
+    with ending_cleanly(), shown(output != "table") as on_progress:
+        try:
+            report = drill(
+                platforms.find(config), store, find(store, backup_id), datetime.now(UTC), on_progress=on_progress
+            )
+        except NotProven as failed:
+            show(failed.report, output)
+            raise
+    show(report, output)
+    return 0
+
+
+@backup.command("prune")
+@keep_options
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+@store_option
+@output_option
+@click.pass_context
+def prune_(
+    context: click.Context,
+    keep_daily: int | None,
+    keep_weekly: int | None,
+    keep_monthly: int | None,
+    dry_run: bool,
+    url: str,
+    output: str,
+) -> int:
+    """Remove backups that no period keeps. The newest verified one always stays."""
+    from opskit import platforms
+    from opskit.ops import backup as ops
+
+    config = settings.load()
+    report = ops.prune(
+        platforms.find(config),
+        ops.store_of(config, url or context.obj or ""),
+        datetime.now(UTC),
+        keep=_keep(config, keep_daily, keep_weekly, keep_monthly),
+        dry_run=dry_run,
+    )
+    if output != "table":
+        show(report, output)
+        return 0
+    show(report.decisions, output)
+    for name in report.debris:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {name}", err=True)
+    return 0
+
+
+def _keep(config: settings.Config, daily: int | None, weekly: int | None, monthly: int | None) -> Any:
+    from opskit.ops.backup import policy_of
+    from opskit.ops.retention import Keep
+
+    default = policy_of(config)
+    return Keep(
+        default.daily if daily is None else daily,
+        default.weekly if weekly is None else weekly,
+        default.monthly if monthly is None else monthly,
+    )
+
+
+def _show_report(report: Any, output: str) -> None:
+    if output != "table":
+        show(report, output)
+        return
+    if report.planned:
+        for step in report.planned:
+            click.echo(f"would {step}")
+        return
+    seconds = report.seconds
+    state = "verified" if report.verified else "NOT verified"
+    click.echo(
+        f"{report.backup_id} is {state}: {report.rows:,} rows of {report.tables} tables, {size(report.size_bytes)}, "
+        f"taken in {seconds.get('backup', 0):.1f} s"
+        + (f", restored and compared in {seconds['drill']:.1f} s" if "drill" in seconds else "")
+    )
+    click.echo(f"in {report.store}")
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for name in report.removed:
+        click.echo(f"removed {name}, which no period keeps")

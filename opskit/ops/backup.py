@@ -1,0 +1,324 @@
+"""Takes a backup of the metastore, proves it by a drill, and lets old ones go."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from opskit import __version__
+from opskit.config import Config
+from opskit.errors import OpskitError, VerificationFailed
+from opskit.ops import backup_catalog as catalog
+from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, Backup, Manifest
+from opskit.ops.drill import DrillReport, drill
+from opskit.ops.progress import OnProgress, Progress, silent
+from opskit.ops.retention import Decision, Keep, decide
+from opskit.platforms import Platform
+from opskit.platforms.metastore import DatabaseInfo, Metastore, Snapshot, TableContent
+from opskit.system.locks import locked
+from opskit.system.object_store import ObjectStore, StoredObject, open_store
+from opskit.system.streams import counted
+
+STALE_AFTER = timedelta(hours=24)
+"""Unfinished uploads and backups without a manifest may belong to a run at work until they are this old."""
+_TYPICAL_RATIO = 8
+"""A dump is about so much smaller than its database: a guess that only sizes parts and checks for room."""
+
+
+class DrillFailed(VerificationFailed):
+    """The backup was taken, and the drill found it wrong. `report` has both."""
+
+    report: BackupReport
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What one run did. `backup_id` is empty after a dry run."""
+
+    backup_id: str
+    tier: str
+    store: str
+    verified: bool
+    source: dict[str, Any]
+    rows: int
+    tables: int
+    size_bytes: int
+    seconds: dict[str, float]
+    drill: DrillReport | None = None
+    warnings: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    planned: tuple[str, ...] = ()
+    """What a dry run would have done."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    store: str
+    dry_run: bool
+    decisions: tuple[Decision, ...]
+    removed: tuple[str, ...] = ()
+    debris: tuple[str, ...] = field(default=())
+    """Objects of unfinished backups, and unfinished uploads, that are older than a day."""
+
+
+def store_of(config: Config, url: str = "") -> ObjectStore:
+    """The store of an installation, or the one that `url` names."""
+    return open_store(
+        url or str(config.get("backup", "to")),
+        endpoint_url=str(config.get("backup", "endpoint_url")),
+        part_size_bytes=int(config.get("backup", "part_size")) << 20,
+        max_parts=int(config.get("backup", "max_parts")),
+    )
+
+
+def policy_of(config: Config) -> Keep:
+    return Keep(*(int(config.get("backup", f"keep_{period}")) for period in ("daily", "weekly", "monthly")))
+
+
+def take_backup(
+    platform: Platform,
+    store: ObjectStore,
+    now: datetime,
+    *,
+    keep: Keep,
+    tier: str = FULL,
+    with_drill: bool = True,
+    dry_run: bool = False,
+    on_progress: OnProgress = silent,
+) -> BackupReport:
+    """Take a backup, prove it, and prune. DrillFailed when it was taken and is wrong; any other error: not taken.
+
+    Nothing is listed before it is complete. Pruning happens after a proof only.
+    """
+    metastore = platform.metastore
+    source = metastore.describe()
+    if dry_run:
+        return _plan(store, source, tier, with_drill, keep, now)
+    with locked(platform.config.run_folder, "backup" if tier == FULL else "backup-config"):
+        manifest, warnings = _take(platform, store, now, source, tier, on_progress)
+        report = BackupReport(
+            backup_id=manifest.id,
+            tier=tier,
+            store=store.url,
+            verified=False,
+            source=manifest.source,
+            rows=manifest.rows,
+            tables=len(manifest.tables),
+            size_bytes=manifest.size_bytes,
+            seconds=manifest.seconds,
+            warnings=tuple(warnings),
+        )
+        if not with_drill:
+            _audit(platform, now, report)
+            return report
+        report = _prove(platform, store, now, report, on_progress)
+        on_progress(Progress("prune"))
+        removed = _prune(store, keep, now, dry_run=False).removed
+        report = replace(report, removed=removed)
+        _audit(platform, now, report)
+        return report
+
+
+def prune(platform: Platform, store: ObjectStore, now: datetime, *, keep: Keep, dry_run: bool = False) -> PruneReport:
+    """Remove the backups that the policy does not keep, and what unfinished ones left behind."""
+    if dry_run:
+        return _prune(store, keep, now, dry_run=True)
+    with locked(platform.config.run_folder, "backup"):
+        report = _prune(store, keep, now, dry_run=False)
+    if report.removed or report.debris:
+        platform.audit.write("backup prune", now, {"store": report.store, "removed": report.removed})
+    return report
+
+
+def _prove(
+    platform: Platform, store: ObjectStore, now: datetime, report: BackupReport, on_progress: OnProgress
+) -> BackupReport:
+    started = time.monotonic()
+    try:
+        proof = drill(platform, store, catalog.find(store, report.backup_id), now, on_progress=on_progress)
+    except OpskitError as error:
+        failed = DrillFailed(
+            f"the backup {report.backup_id} was taken, and is not proven: {error.message}",
+            hint=error.hint or f"look into it, then try: opskit backup drill {report.backup_id}",
+        )
+        failed.report = replace(report, drill=getattr(error, "report", None))
+        _audit(platform, now, failed.report, error=error.message)
+        raise failed from error
+    seconds = {**report.seconds, "drill": round(time.monotonic() - started, 3)}
+    return replace(report, drill=proof, verified=True, seconds=seconds)
+
+
+def _take(
+    platform: Platform, store: ObjectStore, now: datetime, source: DatabaseInfo, tier: str, on_progress: OnProgress
+) -> tuple[Manifest, list[str]]:
+    metastore = platform.metastore
+    identifier = catalog.new_id(now)
+    started = time.monotonic()
+    written: list[str] = []
+    try:
+        with metastore.snapshot() as snapshot:
+            small = metastore.small_set(snapshot)
+            if tier == FULL:
+                dump, tables, seconds = _copy(store, identifier, snapshot, metastore, source, written, on_progress)
+            else:
+                dump, tables, seconds = [], {}, {}
+            revision, algorithm = snapshot.revision, snapshot.algorithm
+        on_progress(Progress("write manifest"))
+        text = json.dumps(small, indent=1, ensure_ascii=False, default=str).encode()
+        written.append(SMALL_SET)
+        objects = [*dump, _put(store, identifier, SMALL_SET, [text])]
+        secrets = metastore.secrets(small)
+        manifest = Manifest(
+            id=identifier,
+            tier=tier,
+            taken_at=now,
+            source={**asdict(source), "revision": revision},
+            objects=tuple(objects),
+            tables=tables,
+            hash_algorithm=algorithm if tables else "",
+            hash_text=metastore.algorithm_text(algorithm) if tables else "",
+            fernet_key_fingerprints=tuple(metastore.key_fingerprints()),
+            secrets=secrets.total,
+            opskit_version=__version__,
+            platform=platform.name,
+            hostname=socket.gethostname(),
+            seconds={**seconds, "backup": round(time.monotonic() - started, 3)},
+        )
+        store.put(catalog.key(identifier, MANIFEST), [manifest.sealed()], new=True)
+    except BaseException:
+        _clear_away(store, identifier, written)
+        raise
+    warnings = [f"{what} can't be decrypted with the present key" for what in secrets.unreadable[:20]]
+    return manifest, warnings
+
+
+def _copy(
+    store: ObjectStore,
+    identifier: str,
+    snapshot: Snapshot,
+    metastore: Metastore,
+    source: DatabaseInfo,
+    written: list[str],
+    on_progress: OnProgress,
+) -> tuple[list[StoredObject], dict[str, TableContent], dict[str, float]]:
+    """Dump and count at the same time: both see the same state."""
+    seconds: dict[str, float] = {}
+
+    def count() -> dict[str, TableContent]:
+        with _timed(seconds, "count"):
+            return snapshot.contents()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="contents") as background:
+        # The dump begins first: an engine may hold writers back until it has.
+        with snapshot.dump() as chunks:
+            counting = background.submit(count)
+            try:
+                with _timed(seconds, "dump"):
+                    moving = counted(chunks, lambda size: on_progress(Progress("dump", size, 0, "bytes")))
+                    written.append(metastore.dump_name)
+                    expected = source.size_bytes // _TYPICAL_RATIO
+                    dump = _put(store, identifier, metastore.dump_name, moving, expected)
+            except BaseException:
+                snapshot.cancel()
+                raise
+        on_progress(Progress("count rows"))
+        return [dump], counting.result(), seconds
+
+
+def _put(
+    store: ObjectStore, identifier: str, name: str, chunks: Iterable[bytes], expected_bytes: int = 0
+) -> StoredObject:
+    stored = store.put(catalog.key(identifier, name), chunks, expected_bytes=expected_bytes)
+    return StoredObject(name, stored.size_bytes, stored.sha256)
+
+
+def _clear_away(store: ObjectStore, identifier: str, written: Iterable[str]) -> None:
+    """Take the parts of a backup that failed away again. What can't be removed now, a later prune removes."""
+    for name in (MANIFEST, *written):
+        try:
+            store.delete(catalog.key(identifier, name))
+        except OpskitError:
+            continue
+
+
+def _prune(store: ObjectStore, keep: Keep, now: datetime, *, dry_run: bool) -> PruneReport:
+    backups = catalog.list_backups(store)
+    decisions = decide(backups, keep, now)
+    going = {decision.backup_id for decision in decisions if not decision.keep}
+    debris = [
+        info.key
+        for objects in catalog.incomplete(store).values()
+        if all(now - info.modified_at > STALE_AFTER for info in objects)
+        for info in objects
+    ]
+    uploads = [
+        upload
+        for upload in store.stale_uploads()
+        if now - upload.started_at > STALE_AFTER and catalog.time_of(upload.key.partition("/")[0])
+    ]
+    report = PruneReport(
+        store.url,
+        dry_run,
+        tuple(decisions),
+        tuple(sorted(going)),
+        (*debris, *(f"{upload.key} (unfinished upload)" for upload in uploads)),
+    )
+    if dry_run:
+        return report
+    for backup in backups:
+        if backup.id in going:
+            _remove(store, backup)
+    for name in debris:
+        store.delete(name)
+    for upload in uploads:
+        store.abort_upload(upload)
+    return report
+
+
+def _remove(store: ObjectStore, backup: Backup) -> None:
+    # Without its manifest it is no backup any more; a kill after that leaves debris, not half a backup.
+    store.delete(catalog.key(backup.id, MANIFEST))
+    for info in list(store.objects(f"{backup.id}/")):
+        store.delete(info.key)
+
+
+def _plan(
+    store: ObjectStore,
+    source: DatabaseInfo,
+    tier: str,
+    with_drill: bool,
+    keep: Keep,
+    now: datetime,
+) -> BackupReport:
+    what = "the whole metastore" if tier == FULL else "connections, variables, pools and pause states"
+    steps = [f"write {what} of {source.url} to {store.url}/{catalog.new_id(now)[:16]}-…"]
+    if with_drill:
+        steps.append("restore it into a throw-away database and compare every table")
+        steps += [f"remove {name}" for name in _prune(store, keep, now, dry_run=True).removed]
+    return BackupReport("", tier, store.url, False, asdict(source), 0, 0, source.size_bytes, {}, planned=tuple(steps))
+
+
+def _audit(platform: Platform, now: datetime, report: BackupReport, error: str = "") -> None:
+    extra = {
+        "backup_id": report.backup_id,
+        "store": report.store,
+        "tier": report.tier,
+        "verified": report.verified,
+        "size_bytes": report.size_bytes,
+        "removed": report.removed,
+    }
+    platform.audit.write("backup", now, {**extra, "error": error} if error else extra)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - started, 3)

@@ -1,0 +1,187 @@
+"""Proves a backup: restores it into a throw-away database, and compares what came back with what was counted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from opskit import __version__
+from opskit.errors import GuardRefused, VerificationFailed
+from opskit.ops import backup_catalog as catalog
+from opskit.ops.backup_catalog import FULL, RECEIPT, SMALL_SET, Backup, Manifest, Receipt
+from opskit.ops.progress import OnProgress, Progress, silent
+from opskit.platforms import Platform
+from opskit.platforms.metastore import Target, differences
+from opskit.system.object_store import ObjectStore
+from opskit.system.programs import ProgramFailed
+from opskit.system.streams import checked, counted
+
+
+class NotProven(VerificationFailed):
+    """The drill found the backup wrong. `report` says what."""
+
+    report: DrillReport
+
+
+@dataclass(frozen=True, slots=True)
+class DrillReport:
+    backup_id: str
+    store: str
+    ok: bool
+    problems: tuple[str, ...]
+    rows: int
+    tables: int
+    secrets_read: int
+    seconds: float
+
+
+def drill(
+    platform: Platform, store: ObjectStore, backup: Backup, now: datetime, *, on_progress: OnProgress = silent
+) -> DrillReport:
+    """Restore a backup into a throw-away database, compare, and leave a receipt beside it.
+
+    NotProven when it is not what its manifest says. An error of the place where the drill was to happen (no right to
+    make a database, no room, server gone) is raised as itself, and leaves no receipt: it says nothing about the backup.
+    """
+    manifest = backup.usable()
+    started = time.monotonic()
+    secrets_read = 0
+    try:
+        small = small_set_of(store, manifest)
+        problems = (
+            _drill_whole(platform, store, manifest, small, on_progress)
+            if manifest.tier == FULL
+            else _drill_small(platform, small)
+        )
+        secrets = platform.metastore.secrets(small)
+        secrets_read = secrets.total - len(secrets.unreadable)
+        if secrets.total and not secrets_read:
+            problems.append(
+                f"none of its {secrets.total} secrets can be decrypted with the present Fernet key "
+                f"(fingerprints {', '.join(platform.metastore.key_fingerprints()) or 'none'}, "
+                f"the backup's {', '.join(manifest.fernet_key_fingerprints) or 'none'})"
+            )
+    except VerificationFailed as error:
+        problems = [error.message]
+    except ProgramFailed as error:
+        # The backup, or the place (a full disk): the words of the program tell, and no receipt does.
+        raise VerificationFailed(f"backup {backup.id} could not be restored: {error.message}") from error
+    report = DrillReport(
+        backup.id,
+        store.url,
+        not problems,
+        tuple(problems),
+        manifest.rows,
+        len(manifest.tables),
+        secrets_read,
+        round(time.monotonic() - started, 3),
+    )
+    _leave_receipt(store, backup, report, manifest, now)
+    if problems:
+        failed = NotProven(
+            f"the drill of {backup.id} failed: {'; '.join(problems[:5])}",
+            hint="keep it for the inquiry, and take a new one with: opskit backup",
+        )
+        failed.report = report
+        raise failed
+    return report
+
+
+def load(
+    store: ObjectStore, manifest: Manifest, target: Target, dump_name: str, on_progress: OnProgress, step: str
+) -> None:
+    """Fill an empty database from a backup; no damaged byte goes unnoticed."""
+    dump = manifest.object(dump_name)
+    name = catalog.key(manifest.id, dump_name)
+    chunks = checked(store.get(name), name, size_bytes=dump.size_bytes, sha256=dump.sha256)
+    target.load(counted(chunks, lambda size: on_progress(Progress(step, size, dump.size_bytes, "bytes"))))
+
+
+def compare(manifest: Manifest, target: Target, on_progress: OnProgress) -> list[str]:
+    """What differs between a restored copy and the state that the backup was taken from."""
+    rows = 0
+
+    def counted_rows(_: str, more: int) -> None:
+        nonlocal rows
+        rows += more
+        on_progress(Progress("compare", rows, manifest.rows, "rows"))
+
+    return differences(manifest.tables, target.contents(manifest.hash_algorithm, counted_rows))
+
+
+def small_set_of(store: ObjectStore, manifest: Manifest) -> dict[str, Any]:
+    """The small set of a backup. VerificationFailed when it is damaged."""
+    stored = manifest.object(SMALL_SET)
+    name = catalog.key(manifest.id, SMALL_SET)
+    content = b"".join(checked(store.get(name), name, size_bytes=stored.size_bytes, sha256=stored.sha256))
+    data: dict[str, Any] = json.loads(content)
+    return data
+
+
+def require_same_kind(manifest: Manifest, kind: str) -> None:
+    """GuardRefused when a dump of one kind of database meets a server of another."""
+    taken_from = str(manifest.source.get("kind"))
+    if _family(taken_from) != _family(kind):
+        raise GuardRefused(
+            f"backup {manifest.id} was taken from {taken_from}, this metastore is {kind}",
+            hint="name a database of the same kind",
+        )
+
+
+def _family(kind: str) -> str:
+    return "mysql" if kind == "mariadb" else kind
+
+
+def _drill_whole(
+    platform: Platform, store: ObjectStore, manifest: Manifest, small: dict[str, Any], on_progress: OnProgress
+) -> list[str]:
+    metastore = platform.metastore
+    require_same_kind(manifest, metastore.kind_of())
+    with metastore.throwaway() as target:
+        load(store, manifest, target, metastore.dump_name, on_progress, "drill: restore")
+        target.check()
+        problems = compare(manifest, target, on_progress)
+        if not problems:
+            problems = _compare_meaning(platform, manifest, target, small)
+    return problems
+
+
+def _compare_meaning(platform: Platform, manifest: Manifest, target: Target, small: dict[str, Any]) -> list[str]:
+    problems = []
+    revision = platform.metastore.revision(target)
+    if revision != manifest.revision:
+        problems.append(f"the restored schema has revision {revision}, the source had {manifest.revision}")
+    if _plain(platform.metastore.small_set(target)) != small:
+        problems.append("connections, variables, pools or pause states differ from the backup's own copy of them")
+    return problems
+
+
+def _drill_small(platform: Platform, small: dict[str, Any]) -> list[str]:
+    same = _plain(platform.metastore.prove_small_set(small)) == small
+    return [] if same else ["the small set can't be written and read again unchanged"]
+
+
+def _plain(data: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(data, default=str))
+
+
+def _leave_receipt(store: ObjectStore, backup: Backup, report: DrillReport, manifest: Manifest, now: datetime) -> None:
+    receipt = Receipt(
+        backup_id=backup.id,
+        manifest_sha256=backup.manifest_sha256,
+        drilled_at=now,
+        ok=report.ok,
+        problems=report.problems,
+        seconds=report.seconds,
+        rows=report.rows,
+        tables=report.tables,
+        secrets_read=report.secrets_read,
+        server_version=str(manifest.source.get("server_version")),
+        opskit_version=__version__,
+        hostname=socket.gethostname(),
+    )
+    store.put(catalog.key(backup.id, RECEIPT), [receipt.sealed()])
