@@ -9,6 +9,7 @@ import click
 
 from opskit import config as settings
 from opskit.cli.output import output_option, show
+from opskit.cli.progress import size
 from opskit.errors import PartialFailure
 
 if TYPE_CHECKING:
@@ -65,20 +66,11 @@ def clean(max_age_days: float | None, max_percent: float | None, dry_run: bool, 
 def _print(report: LogsReport) -> None:
     would = "would remove" if report.dry_run else "removed"
     click.echo(
-        f"{would} {report.removed_logs} of {report.logs} logs ({_size(report.removed_bytes)} of "
-        f"{_size(report.size_bytes)}) written before {report.cutoff:%Y-%m-%d %H:%M} UTC, and "
+        f"{would} {report.removed_logs} of {report.logs} logs ({size(report.removed_bytes)} of "
+        f"{size(report.size_bytes)}) written before {report.cutoff:%Y-%m-%d %H:%M} UTC, and "
         f"{report.removed_directories} empty directories, below {report.folder}"
     )
     for reason, count in report.kept.items():
         click.echo(f"kept {count}: {reason}")
     for obstacle in report.obstacles:
         click.echo(f"{obstacle.path}: {obstacle.reason}", err=True)
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -160,31 +160,26 @@ class Folders(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionPlan:
-    """How many rows would be removed, by table."""
+class OldRows:
+    """Rows of one table that retention removes, and why."""
 
-    cutoff: datetime
-    rows: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionBatch:
-    """One committed step: how many rows it removed, by table."""
-
-    rows: Mapping[str, int]
-    done: bool
-    """Nothing is left to remove."""
+    table: str
+    rows: int
+    why: str
 
 
 class Retention(Protocol):
     """Removes history from the metastore. Never a run that has not ended, never the newest run of a DAG."""
 
-    def plan(self, cutoff: datetime) -> RetentionPlan:
-        """What `remove_batch` would remove in all, for runs that ended before `cutoff`."""
+    def plan(self, before: datetime) -> list[OldRows]:
+        """What `remove` would remove now."""
         ...
 
-    def remove_batch(self, cutoff: datetime, size: int) -> RetentionBatch:
-        """Remove up to `size` DagRuns with all that belongs to them, in one transaction."""
+    def remove(
+        self, before: datetime, *, batch_size: int, after_batch: Callable[[Mapping[str, int]], None]
+    ) -> Mapping[str, int]:
+        """Remove it in transactions of up to `batch_size` DagRuns; rows that have gone, by table. `after_batch` is told
+        what has gone so far. What is gone stays gone when it fails in the middle."""
         ...
 
 
