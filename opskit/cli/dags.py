@@ -18,7 +18,7 @@ _MORE = {
     "list-runs": ("opskit.cli.dags_runs:list_runs", "List the runs of a DAG."),
     "state": ("opskit.cli.dags_runs:state", "Print the state of one run."),
     "backfill": ("opskit.cli.dags_backfill:backfill", "Run a DAG for past intervals."),
-    "test": ("opskit.cli.dags_test:test", "Run a DAG in this process, without the scheduler."),
+    "test": ("opskit.cli.dag_tests:test_dag", "Run a DAG in this process, without the scheduler."),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,44 +58,64 @@ def progress(title: str, total: int) -> Iterator[Steps]:
 
 
 def wait_for_runs(
-    cluster: Cluster, dag_id: str, run_ids: Sequence[str], timeout_seconds: float | None = None
+    cluster: Cluster,
+    dag_id: str,
+    run_ids: Sequence[str],
+    timeout_seconds: float | None = None,
+    *,
+    start: Callable[[Sequence[str]], None] | None = None,
+    at_once: int | None = None,
 ) -> list[Run]:
     """The runs when all have ended, in the order of `run_ids`. A metastore that is down meanwhile is waited for.
 
-    Unhealthy after `timeout_seconds`; the runs go on. NotFound when someone deletes one.
+    With `start`, they are started by it first, at most `at_once` of them under way at a time. Unhealthy after
+    `timeout_seconds`; the runs go on. NotFound when someone deletes one.
     """
-    from opskit.core.metastore import runs
-
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    waiting = deque(run_ids if start else ())
+    active = [] if start else list(run_ids)
     ended: dict[str, Run] = {}
     pause = _FIRST_PAUSE_SECONDS
     with progress(dag_id, len(run_ids)) as steps:
         while len(ended) < len(run_ids):
-            before = len(ended)
+            if start and waiting and (more := min(len(waiting), (at_once or len(waiting)) - len(active))) > 0:
+                chosen = [waiting.popleft() for _ in range(more)]
+                start(chosen)
+                active += chosen
             try:
-                with cluster.reading() as connection:
-                    for run_id in run_ids:
-                        if run_id in ended:
-                            continue
-                        run = runs.find_run(connection, dag_id, run_id)
-                        if run is None:
-                            raise NotFound(f"run {run_id} of DAG {dag_id} was deleted while we waited for it")
-                        if run.state in ENDED:
-                            ended[run_id] = run
-                            steps.step(f"{run_id}: {run.state}{_duration(run)}")
+                found = _ended(cluster, dag_id, active)
             except MetastoreUnavailable as error:
                 click.echo(f"{error}; waiting for it", err=True)
-                pause = _LONGEST_PAUSE_SECONDS
+                found, pause = [], _LONGEST_PAUSE_SECONDS
+            for run in found:
+                ended[run.run_id] = run
+                active.remove(run.run_id)
+                steps.step(f"{run.run_id}: {run.state}{_duration(run)}")
             if deadline is not None and time.monotonic() >= deadline and len(ended) < len(run_ids):
                 left = len(run_ids) - len(ended)
                 raise Unhealthy(
                     f"{left} of {len(run_ids)} runs of {dag_id} have not ended in {timeout_seconds:g} s",
                     hint=f"they go on: opskit dags list-runs {dag_id}",
                 )
-            pause = _FIRST_PAUSE_SECONDS if len(ended) > before else min(_LONGEST_PAUSE_SECONDS, pause * 1.3)
+            pause = _FIRST_PAUSE_SECONDS if found else min(_LONGEST_PAUSE_SECONDS, pause * 1.3)
             if len(ended) < len(run_ids):
                 time.sleep(pause)
     return [ended[run_id] for run_id in run_ids]
+
+
+def _ended(cluster: Cluster, dag_id: str, run_ids: Sequence[str]) -> list[Run]:
+    """Those of the runs that have ended."""
+    from opskit.core.metastore import runs
+
+    found = []
+    with cluster.reading() as connection:
+        for run_id in run_ids:
+            run = runs.find_run(connection, dag_id, run_id)
+            if run is None:
+                raise NotFound(f"run {run_id} of DAG {dag_id} was deleted while we waited for it")
+            if run.state in ENDED:
+                found.append(run)
+    return found
 
 
 def refuse_failed(ended: Sequence[Run]) -> None:
