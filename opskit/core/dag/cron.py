@@ -31,8 +31,8 @@ _LIMITS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))
 
 
 def _is_plain(expression: str) -> bool:
-    """Whether it is surely valid: numbers, *, lists, ranges and steps within their limits. Loading the cron library takes
-    longer than loading most DAG files, and nearly all expressions are of this kind."""
+    """Whether it is surely valid: numbers, *, lists, ranges and steps within their limits. Loading the cron library
+    takes longer than loading most DAG files, and nearly all expressions are of this kind."""
     fields = expression.split()
     return len(fields) == 5 and all(
         _is_plain_part(part, low, high)
