@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.task_instance import moment
+from opskit.core.dag.timetables import DataInterval
 
 if TYPE_CHECKING:
     from opskit.core.dag.task_instance import RuntimeTaskInstance
@@ -238,9 +239,8 @@ def _next_date(context: Context) -> Any:
     run = _run(context)
     if run.external_trigger:
         return run.logical_date
-    following = context["dag"].next_dagrun_info(
-        (context["data_interval_start"], context["data_interval_end"]), restricted=False
-    )
+    interval = DataInterval(run._info.data_interval_start, run._info.data_interval_end)
+    following = context["dag"].next_dagrun_info(interval, restricted=False)
     return None if following is None else moment(following.logical_date)
 
 
