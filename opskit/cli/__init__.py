@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("opskit.cli.logs:logs", "Clean task logs."),
     "permissions": ("opskit.cli.permissions:permissions", "Check and repair owners and modes."),
     "units": ("opskit.cli.units:units", "Print or install systemd units."),
+    "alert": ("opskit.cli.alert:alert", "Send an alert: a test, or that a systemd unit has failed."),
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 
 from opskit.errors import OpskitError
 
-_PROPERTIES = ("LoadState", "ActiveState", "SubState", "MainPID", "UnitFileState", "ExecStart", "RestartUSec")
+_PROPERTIES = (
+    *("LoadState", "ActiveState", "SubState", "Result"),
+    *("MainPID", "UnitFileState", "ExecStart", "RestartUSec"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class UnitState:
     file: str = ""
     exec_start: str = ""
     restart_seconds: float = 0.0
+    result: str = ""
 
     @property
     def active(self) -> bool:
@@ -58,6 +63,7 @@ def unit_state(unit: str) -> UnitState:
         file=found.get("UnitFileState", ""),
         exec_start=found.get("ExecStart", ""),
         restart_seconds=_seconds(found.get("RestartUSec", "")),
+        result=found.get("Result", ""),
     )
 
 
@@ -102,3 +108,18 @@ def _seconds(text: str) -> float:
                 total += float(number) * factor
                 break
     return total
+
+
+def reload_units() -> None:
+    """Let systemd read its unit files again. OpskitError with its own words."""
+    try:
+        done = _run("systemctl", "daemon-reload")
+    except OSError as error:
+        raise OpskitError(f"systemctl daemon-reload: {error}") from error
+    if done.returncode:
+        raise OpskitError(f"systemctl daemon-reload: {(done.stderr or done.stdout).strip()}")
+
+
+def is_running() -> bool:
+    """Whether systemd manages this machine (and not a container without it)."""
+    return os.path.isdir("/run/systemd/system")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from opskit.config import Config
-from opskit.errors import OpskitError
+from opskit.errors import RemoteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Alert:
     """What it is about: alerts with one key are about one thing."""
 
 
-class AlertFailed(OpskitError):
+class AlertFailed(RemoteError):
     """A channel could not carry an alert; the message says which and why."""
 
 
