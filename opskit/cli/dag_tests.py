@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,7 +25,6 @@ def _store(cluster: Cluster) -> Iterator[None]:
     from opskit.telemetry import logs
 
     logs.setup(str(cluster.config.get("logging", "logging_level")))
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     behind = None
     try:
         schema.check(cluster.engine)

@@ -58,5 +58,6 @@ def setup(level: str = "INFO", json: bool = False, component: str | None = None)
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(max(logging.WARNING, root.level))  # it narrates each step
     # A broken pipe on stderr must not turn each line into a traceback on the same stderr.
     logging.raiseExceptions = False

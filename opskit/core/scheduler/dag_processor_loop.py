@@ -361,7 +361,9 @@ class DagProcessor:
         self._pending.clear()
         self._gone.clear()
         errors = sum(file.import_error is not None for file in files)
-        log.info(
+        # At a start nothing may have changed since the last one.
+        log.log(
+            logging.INFO if changes or errors else logging.DEBUG,
             "stored %d files in %.2f s: %d DAGs new, %d changed, %d deactivated; %d import errors",
             len(files),
             time.monotonic() - clock,
