@@ -167,7 +167,7 @@ def write_secret_file(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temporary, path)
+            temporary.rename(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -91,6 +91,16 @@ def reset(engine: Engine, *, default_pool_slots: int = 128) -> Migrated:
     return migrate(engine, default_pool_slots=default_pool_slots)
 
 
+def count_rows(connection: Connection) -> dict[str, int]:
+    """Rows of each of our tables that is there."""
+    names = set(inspect(connection).get_table_names())
+    return {
+        table.name: int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+        for table in metadata.sorted_tables
+        if table.name in names
+    }
+
+
 def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
