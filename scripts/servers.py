@@ -181,7 +181,7 @@ def _server(
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the tests; the server goes after them
-                preexec_fn=lambda: _die_with_parent(stop),
+                preexec_fn=lambda: die_with_parent(stop),
                 **_as(user),  # type: ignore[call-overload]
             )
         try:
@@ -209,6 +209,6 @@ def _wait(process: subprocess.Popen[bytes], port: int, answer: bytes) -> bool:
     return False
 
 
-def _die_with_parent(number: int) -> None:
+def die_with_parent(number: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, int(number))  # PR_SET_PDEATHSIG
