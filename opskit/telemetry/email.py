@@ -1,24 +1,26 @@
-"""Alerts by e-mail: through yagmail where it is installed, else through the standard library."""
+"""Alerts by e-mail: through yagmail where there is an account and yagmail is installed, else through smtplib."""
 
 from __future__ import annotations
 
 import importlib.util
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import Any
 
 from opskit.config import Config
 from opskit.telemetry.alerts import Alert, AlertFailed
 
-_DEFAULT_SENDER = "opskit@localhost"
 _PRIORITY = {"critical": "1", "warning": "2"}
 
 
 @dataclass(frozen=True, slots=True)
 class EmailChannel:
-    """One mail server. `starttls` and a login are used where a user is set; certificates are always verified."""
+    """One mail server. STARTTLS and a login are used where a user is set; certificates are always verified."""
 
     to: tuple[str, ...]
     sender: str
@@ -49,78 +51,77 @@ class EmailChannel:
         return f"e-mail to {', '.join(self.to)}"
 
     def send(self, alert: Alert) -> None:
+        message = self._message(alert)
+        # yagmail takes a user name without an @ for one at Gmail.
+        by_yagmail = "@" in self.user and importlib.util.find_spec("yagmail") is not None
         try:
-            refused = self._send_by_yagmail(alert) if self._yagmail_can() else self._send_by_smtplib(alert)
+            with self._yagmail() if by_yagmail else self._smtplib() as client:
+                refused = client.send_message(message)
         except (OSError, smtplib.SMTPException) as error:
             raise AlertFailed(f"{self.name} by {self.host}:{self.port} failed: {_plain(error)}") from error
         if refused:
             raise AlertFailed(f"{self.name}: the server refused {', '.join(sorted(refused))}")
 
-    def _yagmail_can(self) -> bool:
-        """yagmail logs in, and always sends as the account itself: a relay or another sender is smtplib's."""
-        own = "@" in self.user and self.sender in (self.user, _DEFAULT_SENDER)
-        return own and importlib.util.find_spec("yagmail") is not None
-
-    def _send_by_yagmail(self, alert: Alert) -> set[str]:
+    @contextmanager
+    def _yagmail(self) -> Iterator[smtplib.SMTP]:
         import yagmail
-        from yagmail.error import YagAddressError, YagInvalidEmailAddress
+        from yagmail.error import YagInvalidEmailAddress
 
         context = ssl.create_default_context()
+        options: dict[str, Any] = {"context": context} if self.tls else {}
         try:
             client = yagmail.SMTP(
-                user={self.user: "opskit"},
+                user=self.user,
                 password=self.password,
                 host=self.host,
                 port=self.port,
                 smtp_starttls={"context": context} if self.starttls and not self.tls else False,
                 smtp_ssl=self.tls,
                 timeout=self.timeout_seconds,
-                **({"context": context} if self.tls else {}),
+                **options,
             )
-            try:
-                refused = client.send(
-                    list(self.to), alert.subject, alert.body, headers=self._headers(alert), prettify_html=False
-                )
-            finally:
-                client.close()
-        except (YagAddressError, YagInvalidEmailAddress) as error:
-            raise AlertFailed(f"{self.name}: not a mail address: {error}") from error
-        if refused is False:
-            raise AlertFailed(f"{self.name} by {self.host}:{self.port} failed: the server hung up three times")
-        return set(refused)
+        except YagInvalidEmailAddress as error:
+            raise AlertFailed(f"smtp.smtp_user is not a mail address: {self.user}") from error
+        try:
+            client.login()
+            # Its own messages are HTML, of which log lines would be a part: ours are plain text.
+            yield client.smtp
+        finally:
+            client.close()
 
-    def _send_by_smtplib(self, alert: Alert) -> set[str]:
-        message = EmailMessage()
-        message["From"] = self.sender
-        message["To"] = ", ".join(self.to)
-        message["Subject"] = alert.subject
-        message["Date"] = formatdate(localtime=True)
-        message["Message-ID"] = make_msgid(domain=self.sender.rsplit("@", 1)[-1])
-        for key, value in self._headers(alert).items():
-            message[key] = value
-        message.set_content(alert.body)
+    @contextmanager
+    def _smtplib(self) -> Iterator[smtplib.SMTP]:
         context = ssl.create_default_context()
-        client = (
-            smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout_seconds, context=context)
-            if self.tls
-            else smtplib.SMTP(self.host, self.port, timeout=self.timeout_seconds)
-        )
+        if self.tls:
+            client: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout_seconds, context=context)
+        else:
+            client = smtplib.SMTP(self.host, self.port, timeout=self.timeout_seconds)
         with client:
             if self.user:
                 if self.starttls and not self.tls:
                     client.starttls(context=context)
                 client.login(self.user, self.password)
-            return set(client.send_message(message))
+            yield client
 
-    def _headers(self, alert: Alert) -> dict[str, str]:
-        headers = {"Auto-Submitted": "auto-generated", "X-Opskit-Key": alert.key}
+    def _message(self, alert: Alert) -> EmailMessage:
+        message = EmailMessage()
+        message["From"] = self.sender
+        message["To"] = ", ".join(self.to)
+        message["Subject"] = " ".join(alert.subject.split())
+        message["Date"] = formatdate(localtime=True)
+        message["Message-ID"] = make_msgid(domain=self.sender.rsplit("@", 1)[-1])
+        message["Auto-Submitted"] = "auto-generated"
+        message["X-Opskit-Key"] = alert.key
         if alert.severity in _PRIORITY:
-            headers["X-Priority"] = _PRIORITY[alert.severity]
-        return headers
+            message["X-Priority"] = _PRIORITY[alert.severity]
+        message.set_content(alert.body)
+        return message
 
 
 def _plain(error: Exception) -> str:
-    """An error's text without the password that a server may have echoed: codes and classes only for logins."""
+    """An error's text; of a refused login only the code, because servers echo what they were given."""
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return f"the server refused the login ({error.smtp_code})"
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return f"the server refused {', '.join(sorted(error.recipients))}"
     return str(error) or type(error).__name__
