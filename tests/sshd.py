@@ -124,6 +124,10 @@ class Nodes:
             + f"  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
         )
 
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
     def environment(self) -> dict[str, str]:
         """Settings for `opskit deploy-dag` to these nodes: each has its DAG folder in its login's home."""
         names = ", ".join(f'"{name}"' for name in self.names)
@@ -141,26 +145,35 @@ def sshd_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[i
         if os.environ.get("OPSKIT_REQUIRE_SERVICES") == "1":
             pytest.fail("openssh-server and openssh-client are needed")
         pytest.skip("openssh-server and openssh-client are needed")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
     made: list[Nodes] = []
 
     def make(count: int) -> Nodes:
-        nodes = Nodes(tmp_path_factory.mktemp("sshd"))
-        made.append(nodes)
-        _keygen(nodes.folder / "user_key")
-        for index in range(count):
-            node = _make_node(nodes.folder, index)
-            nodes.nodes.append(node)
-            node.start()
-        nodes.trust()
-        nodes.write_config()
-        return nodes
+        made.append(make_nodes(tmp_path_factory.mktemp("sshd"), count))
+        return made[-1]
 
     yield make
     for nodes in made:
-        for node in nodes:
-            node.stop()
+        nodes.stop()
+
+
+def make_nodes(folder: Path, count: int) -> Nodes:
+    """So many running servers with all that they need in `folder`. `stop()` ends them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
+    nodes = Nodes(folder)
+    _keygen(folder / "user_key")
+    try:
+        for index in range(count):
+            node = _make_node(folder, index)
+            nodes.nodes.append(node)
+            node.start()
+    except BaseException:
+        nodes.stop()
+        raise
+    nodes.trust()
+    nodes.write_config()
+    return nodes
 
 
 def _make_node(parent: Path, index: int) -> Node:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import tarfile
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,29 +68,24 @@ def take(paths: Sequence[Path], *, into: str, dags_folder: Path, snapshot: Path,
     return Source(snapshot, files, bool(folders), description or ", ".join(str(path) for path in paths))
 
 
-def pack(source: Source, digests: Collection[str]) -> Payload:
-    """The contents with these hashes as a tar.gz whose members are named by hash."""
+def pack(source: Source, digests: Collection[str], path: Path) -> Payload:
+    """The contents with these hashes as a tar.gz in the file `path`, whose members are named by hash."""
     wanted = set(digests)
-    # Anonymous: it is gone with this process, however that ends.
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
-        for path, (digest, size, _) in source.files.items():
+    with tarfile.open(path, mode="w:gz", compresslevel=1) as archive:
+        for place, (digest, size, _) in source.files.items():
             if digest in wanted:
                 wanted.discard(digest)
                 member = tarfile.TarInfo(digest)
                 member.size = size
-                with (source.folder / path).open("rb") as content:
+                with (source.folder / place).open("rb") as content:
                     archive.addfile(member, content)
-    size = file.seek(0, io.SEEK_END)
 
     def chunks() -> Iterator[bytes]:
-        at = 0
-        while at < size:
-            chunk = os.pread(file.fileno(), 1 << 18, at)
-            at += len(chunk)
-            yield chunk
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 18):
+                yield chunk
 
-    return Payload(size, chunks)
+    return Payload(path.stat().st_size, chunks)
 
 
 def _walk(root: Path, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:

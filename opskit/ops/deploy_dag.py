@@ -141,7 +141,7 @@ def deploy(
         )
         dag_ids = dag_checks.check_source(platform, source, overlay)
         progress("check", 1, 1)
-        work = _Deploy(platform, source, dag_ids, dry_run)
+        work = _Deploy(platform, source, dag_ids, dry_run, Path(workspace))
         return _run(platform, hosts, work, now, best_effort, progress)
 
 
@@ -221,8 +221,16 @@ class _Deploy:
     action = "deploy"
     done_state = "deployed"
 
-    def __init__(self, platform: Platform, source: Source, dag_ids: dict[str, tuple[str, ...]], dry_run: bool) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        source: Source,
+        dag_ids: dict[str, tuple[str, ...]],
+        dry_run: bool,
+        workspace: Path,
+    ) -> None:
         self.source = source
+        self.workspace = workspace
         self.dag_ids = dag_ids
         self.dry_run = dry_run
         self._timeout = float(platform.config.get("deploy", "timeout"))
@@ -330,7 +338,8 @@ class _Deploy:
         # Most hosts lack the same files: they share one archive.
         with self._packing:
             if digests not in self._payloads:
-                self._payloads[digests] = dag_sources.pack(self.source, digests)
+                path = self.workspace / f"payload{len(self._payloads)}.tar.gz"
+                self._payloads[digests] = dag_sources.pack(self.source, digests, path)
             return self._payloads[digests]
 
 
@@ -348,7 +357,7 @@ class _Rollback:
         return self.to or "the release before"
 
     def carry_out(self, deployment: Deployment, policy: Policy) -> None:
-        check_rollback_is_one({target.name: target.seen.current_hash for target in deployment.alive}, self.to)
+        check_rollback_is_one({target.name: target.seen for target in deployment.alive}, self.to)
         deployment.each("plan", deployment.alive, lambda target: self._choose(target, policy))
         deployment.settle()
         changing = [target for target in deployment.alive if target.state != "unchanged"]

@@ -203,11 +203,13 @@ class Deployment:
         if not concerned:
             return
         self._order(BACK, [target.name for target in concerned])
+        phases = {target.name: target.phase for target in concerned}
         done: list[str] = []
 
         def back(target: Target) -> None:
             failure = target.error
-            was_switched = target.state == "switched" or target.phase in ("switch", "confirm")
+            was_switched = phases[target.name] in ("switch", "confirm")
+            target.phase = phases[target.name]
             try:
                 target.session.ask("back")
                 target.state = "switched back" if was_switched else "not switched"

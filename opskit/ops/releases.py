@@ -50,6 +50,8 @@ class NodeView:
     current: str | None
     """Name of the current release."""
     current_hash: str | None
+    current_deployment: str | None
+    """Id of the deployment that made it."""
     files: Files
     dag_ids: Mapping[str, Sequence[str]]
     problems: Mapping[str, str]
@@ -72,6 +74,7 @@ def read_view(answer: Mapping[str, Any]) -> NodeView:
         kind=answer["kind"],
         current=answer["current"],
         current_hash=manifest["hash"],
+        current_deployment=manifest.get("deployment"),
         files=manifest["files"],
         dag_ids=manifest["dags"],
         problems=answer["problems"],
@@ -148,10 +151,15 @@ def choose_rollback(view: NodeView, to: str | None) -> Mapping[str, Any]:
     return view.releases[at - 1]
 
 
-def check_rollback_is_one(currents: Mapping[str, str | None], to: str | None) -> None:
-    """Refuse to take "the last deployment" back on hosts that do not run the same one."""
-    if to is None and len(set(currents.values())) > 1:
-        text = ", ".join(f"{host}: {current}" for host, current in currents.items())
+def check_rollback_is_one(views: Mapping[str, NodeView], to: str | None) -> None:
+    """Refuse to take "the last deployment" back on hosts that run neither the same release nor releases of the same
+    deployment."""
+    if to is not None:
+        return
+    hashes = {view.current_hash for view in views.values()}
+    deployments = {view.current_deployment for view in views.values()}
+    if len(hashes) > 1 and (len(deployments) > 1 or None in deployments):
+        text = ", ".join(f"{host}: {(view.current or 'none')[:12]}" for host, view in views.items())
         raise GuardRefused(f"the hosts run different releases ({text})", hint="name fewer hosts, or the release (--to)")
 
 

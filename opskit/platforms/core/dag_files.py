@@ -11,6 +11,7 @@ from opskit import config as settings
 from opskit.config import Config
 from opskit.core.runner.loader import Loader
 from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
+from opskit.errors import OpskitError
 from opskit.platforms.base import LoadedDagFile
 
 
@@ -41,6 +42,8 @@ class CoreDagFiles:
                 LoadedDagFile(result.path, tuple(str(dag["dag_id"]) for dag in result.dags), result.error)
                 for result in results
             ]
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise OpskitError(f"the process that loads DAG files ended: {error}") from error
         finally:
             loader.close()
 

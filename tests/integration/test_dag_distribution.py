@@ -1,0 +1,116 @@
+"""`opskit deploy-dag --from-git` with real repositories."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+DAG = """from datetime import datetime
+from opskit import DAG
+
+DAG({dag_id!r}, start_date=datetime(2024, 1, 1), schedule=None)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    (folder / "dags").mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit(folder, "dags/a.py", DAG.format(dag_id="a"))
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    names = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env={**environment, **names}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(text)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "change")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def state(done: subprocess.CompletedProcess[str]) -> str:
+    report: dict[str, Any] = json.loads(done.stdout)
+    return str(report["hosts"][0]["state"])
+
+
+def test_a_branch_is_pulled_into_the_local_dag_folder_and_again_only_when_it_has_moved(
+    repository: Path, opskit: Opskit, home: Path
+) -> None:
+    settings = {
+        "OPSKIT__DEPLOY__GIT_URL": str(repository),
+        "OPSKIT__DEPLOY__GIT_REF": "main",
+        "OPSKIT__DEPLOY__GIT_SUBDIR": "dags",
+    }
+    assert state(opskit("deploy-dag", "--from-git", "-o", "json", env=settings)) == "deployed"
+    assert (home / "dags" / "a.py").read_text() == DAG.format(dag_id="a")
+    assert state(opskit("deploy-dag", "--from-git", "-o", "json", env=settings)) == "unchanged"
+    commit(repository, "dags/b.py", DAG.format(dag_id="b"))
+    assert state(opskit("deploy-dag", "--from-git", "-o", "json", env=settings)) == "deployed"
+    assert sorted(path.name for path in (home / "dags").glob("*.py")) == ["a.py", "b.py"]
+
+
+def test_a_tag_and_a_commit_can_be_deployed_by_name(repository: Path, opskit: Opskit, home: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "tag", "v1")
+    git(repository, "config", "uploadpack.allowAnySHA1InWant", "true")
+    commit(repository, "dags/a.py", DAG.format(dag_id="changed"))
+    for ref in ("v1", first):
+        opskit("deploy-dag", "--from-git", str(repository), "--ref", ref, "--subdir", "dags")
+        assert (home / "dags" / "a.py").read_text() == DAG.format(dag_id="a")
+        opskit("deploy-dag", "--from-git", str(repository), "--ref", "main", "--subdir", "dags")
+        assert (home / "dags" / "a.py").read_text() == DAG.format(dag_id="changed")
+
+
+def test_a_broken_commit_changes_nothing(repository: Path, opskit: Opskit, home: Path) -> None:
+    arguments = ("deploy-dag", "--from-git", str(repository), "--subdir", "dags")
+    opskit(*arguments)
+    commit(repository, "dags/broken.py", "def (\n")
+    done = opskit(*arguments, check=False)
+    assert done.returncode == 15 and "broken.py" in done.stderr
+    assert [path.name for path in (home / "dags").iterdir()] == ["a.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--from-git", "https://user:hunter2@127.0.0.1:9/x.git"], 13, "https://***@127.0.0.1:9/x.git"),
+        (["--from-git", "REPOSITORY", "--ref", "nowhere"], 13, "nowhere"),
+        (["--from-git", "REPOSITORY", "--subdir", "nowhere"], 13, "nowhere"),
+        (["--from-git", "--upload-pack=id"], 2, ""),
+        (["--from-git", "ext::sh -c id"], 13, "ext"),
+        (["--from-git"], 2, "no repository"),
+    ],
+)
+def test_a_repository_that_can_not_be_had_is_an_error_without_secrets(
+    repository: Path, opskit: Opskit, arguments: list[str], code: int, words: str
+) -> None:
+    given = [str(repository) if word == "REPOSITORY" else word for word in arguments]
+    done = opskit("deploy-dag", *given, check=False)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "hunter2" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_link_in_a_repository_that_leads_out_is_refused(repository: Path, opskit: Opskit, home: Path) -> None:
+    (repository / "dags" / "passwd").symlink_to("/etc/passwd")
+    commit(repository, "dags/c.py", DAG.format(dag_id="c"))
+    done = opskit("deploy-dag", "--from-git", str(repository), "--subdir", "dags", check=False)
+    assert done.returncode == 16 and "Traceback" not in done.stderr
+    assert list((home / "dags").iterdir()) == []
