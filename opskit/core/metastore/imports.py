@@ -44,6 +44,8 @@ def import_connections(
     for item in items:
         name = str(item.conn_id)
         old = there.get(name)
+        if old is not None and item.description is None:
+            item.description = old.description  # a URI holds none
         same = old is not None and old == item and old.description == item.description
         if done.note(name, exists=old is not None, same=same, overwrite=overwrite):
             connections.put_connection(database, cipher, item, overwrite=True)
