@@ -1,0 +1,84 @@
+"""The first thing that somebody does with opskit: a fresh clone, one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.services import missing, program
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (ROOT / ".git").exists():
+        missing("this is no git repository")
+    folder = tmp_path_factory.mktemp("clone") / "opskit"
+    subprocess.run([program("git"), "clone", "--quiet", ROOT, folder], check=True)
+    return folder
+
+
+def environment(home: str = "") -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPSKIT_")}
+    marks = {"OPSKIT_TEST_PROCESS": os.environ["OPSKIT_TEST_PROCESS"]}
+    return {**kept, **marks, **({"OPSKIT_HOME": home} if home else {})}
+
+
+@pytest.mark.timeout(600)
+def test_quickstart_once_works_on_a_fresh_clone_and_again(clone: Path) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [clone / "scripts" / "quickstart", "--once"], env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "it is proven" in done.stdout
+    listed = subprocess.run(
+        [clone / ".venv/bin/opskit", "backup", "list", "--output", "json"],
+        env=environment(str(clone / ".quickstart")),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    full = [backup["state"] for backup in json.loads(listed.stdout) if backup["tier"] == "full"]
+    assert set(full) == {"verified"}
+    errors = subprocess.run(
+        [clone / ".venv/bin/opskit", "dags", "list-import-errors", "--output", "json"],
+        env=environment(str(clone / ".quickstart")),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(errors.stdout) == []
+
+
+@pytest.mark.timeout(600)
+def test_quickstart_stays_until_ctrl_c_and_leaves_nothing_running(clone: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [clone / "scripts" / "quickstart"],
+            env=environment(str(tmp_path / "home")),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        wait_until(
+            lambda: "Ctrl-C stops it" in output.read_text() or process.poll() is not None,
+            timeout=400,
+            every=0.2,
+            what=output.read_text,
+        )
+        assert process.poll() is None, output.read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
