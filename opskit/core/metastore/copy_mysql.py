@@ -241,8 +241,8 @@ def _new_database(server: URL, prefix: str) -> Iterator[tuple[str, Connection]]:
     """An empty database, dropped at the end. Its session holds a lock with its name: a database whose lock is free was
     left by a killed process, and goes."""
     name = prefix + secrets.token_hex(6)
-    # Without a database: the live one may not exist any more, and a session in it would count as its user.
-    with _connected(server.set(database=None)) as connection:
+    # Not in the live database: it may not exist any more, and a session in it would count as its user.
+    with _connected(server.set(database="information_schema")) as connection:
         run_sql = connection.exec_driver_sql
         names = run_sql(
             "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, %s) = %s",

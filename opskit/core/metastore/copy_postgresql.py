@@ -294,7 +294,8 @@ def _may_checkpoint(connection: Connection) -> bool:
 
 def _address(url: URL) -> str:
     """For libpq's programs; the password goes by the environment, where other users can't read it."""
-    return url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    without = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
+    return without.render_as_string(hide_password=False)
 
 
 def _environment(url: URL, options: str = "") -> dict[str, str]:
