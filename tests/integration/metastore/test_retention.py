@@ -1,0 +1,175 @@
+"""Retention: what goes, what never goes, on each kind of database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, insert, select, text, update
+
+from opskit.core.metastore import audit, instances, retention, runs, xcoms
+from opskit.core.metastore.engine import Connection, Engine, reading, transaction
+from opskit.core.metastore.tables import attempt_result, dag_run, dag_version, log, metadata, task_instance, xcom
+from tests.metastore_rows import NOW, start_run, store_dag
+
+OLD = NOW - timedelta(days=100)
+BEFORE = NOW - timedelta(days=50)
+
+
+def _count(connection: Connection, name: str) -> int:
+    return int(connection.execute(select(func.count()).select_from(metadata.tables[name])).scalar_one())
+
+
+def _dates(connection: Connection, dag_id: str) -> list[int]:
+    """Days after OLD of the runs that are there."""
+    return sorted((run.logical_date - OLD).days for run in runs.list_runs(connection, dag_id=dag_id))
+
+
+def _run(connection: Connection, dag_id: str, day: int, state: str = "success", **rest: str) -> runs.Run:
+    run = start_run(connection, dag_id, OLD + timedelta(day), {"a": state, "b": state}, state=state, **rest)
+    xcoms.set_xcom(connection, dag_id, run.run_id, "a", -1, "k", day, NOW)
+    return run
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 500])
+def test_old_ended_runs_go_with_all_that_is_theirs_and_the_plan_counted_them(engine: Engine, batch_size: int) -> None:
+    with transaction(engine) as connection:
+        for name in ("x", "y"):
+            store_dag(connection, name)
+            for day in range(5):
+                _run(connection, name, day)
+            _run(connection, name, 90)
+    with reading(engine) as connection:
+        plan = {(removal.table): removal.rows for removal in retention.plan(connection, BEFORE)}
+    assert plan == {"dag_run": 10, "task_instance": 20, "xcom": 10}
+    batches = []
+    done = retention.prune(engine, BEFORE, batch_size=batch_size, after_batch=lambda so_far: batches.append(1))
+    assert done.rows == plan
+    assert len(batches) >= 10 / batch_size
+    with reading(engine) as connection:
+        assert (_dates(connection, "x"), _dates(connection, "y")) == ([90], [90])
+        assert (_count(connection, "task_instance"), _count(connection, "xcom")) == (4, 2)
+        assert retention.plan(connection, BEFORE) == []
+    assert retention.prune(engine, BEFORE).rows == {}
+
+
+def test_the_newest_runs_stay_whatever_their_age(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        store_dag(connection, "d")
+        _run(connection, "d", 0)
+        _run(connection, "d", 1, run_type="scheduled")
+        _run(connection, "d", 2, run_type="scheduled", state="failed")
+        _run(connection, "d", 3)
+        _run(connection, "d", 4, state="failed")
+        _run(connection, "d", 5, state="failed")
+    retention.prune(engine, BEFORE)
+    with reading(engine) as connection:
+        # 2: the newest scheduled one, 3: the newest successful one, 5: the newest.
+        assert _dates(connection, "d") == [2, 3, 5]
+
+
+def test_unfinished_runs_and_those_just_before_them_stay(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        store_dag(connection, "d")
+        for day in (0, 1, 2, 4, 5, 9):
+            _run(connection, "d", day)
+        start_run(connection, "d", OLD + timedelta(3), {"a": "running"}, state="running")
+        start_run(connection, "d", OLD + timedelta(6), {}, state="queued")
+    retention.prune(engine, BEFORE, batch_size=2)
+    with reading(engine) as connection:
+        assert _dates(connection, "d") == [2, 3, 5, 6, 9]
+
+
+def test_pruning_that_is_ended_early_goes_on_the_next_time(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        store_dag(connection, "d")
+        for day in range(6):
+            _run(connection, "d", day)
+    first = retention.prune(engine, BEFORE, batch_size=2, after_batch=lambda done: False)
+    assert first.rows["dag_run"] == 2
+    second = retention.prune(engine, BEFORE, batch_size=2)
+    assert second.rows["dag_run"] == 3
+
+
+def test_versions_that_nothing_uses_go(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        for retries in range(3):
+            store_dag(connection, "d", OLD, retries=retries)
+        first = connection.execute(
+            select(dag_version.c.hash).where(dag_version.c.data.like('%"retries":0%'))
+        ).scalar_one()
+        _run(connection, "d", 0)
+        connection.execute(update(dag_run).values(version_hash=first))
+        assert {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)} == {"dag_version": 1}
+    assert retention.prune(engine, BEFORE).rows == {"dag_version": 1}
+    with transaction(engine) as connection:
+        assert _count(connection, "dag_version") == 2
+        _run(connection, "d", 90)
+        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
+        assert (plan["dag_run"], plan["dag_version"]) == (1, 1)
+    assert retention.prune(engine, BEFORE).rows == plan
+
+
+def test_old_audit_lines_ended_instances_and_left_results_go(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        for at in (OLD, NOW):
+            audit.write(connection, "dags trigger", at, dag_id="d")
+            connection.execute(insert(attempt_result).values(dag_id="d", worker_id="w", payload="{}", created_at=at))
+            for ended in (True, False):
+                name = f"{at.isoformat()[:10]}{ended}"
+                instances.register(
+                    connection,
+                    instance_id=name,
+                    kind="worker",
+                    hostname="h",
+                    home="/",
+                    pid=1,
+                    pid_started=1.0,
+                    now=at,
+                )
+                if ended:
+                    instances.end(connection, name, at)
+        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
+    assert plan == {"attempt_result": 1, "instance": 1, "log": 1}
+    assert retention.prune(engine, BEFORE).rows == plan
+    with reading(engine) as connection:
+        assert (_count(connection, "log"), _count(connection, "instance")) == (1, 3)
+        assert connection.execute(select(log.c.at)).scalar() == NOW
+
+
+def test_rows_whose_run_is_gone_go(engine: Engine) -> None:
+    off = {
+        "sqlite": "PRAGMA foreign_keys = OFF",
+        "postgresql": "SET session_replication_role = replica",
+    }.get(engine.dialect.name, "SET foreign_key_checks = 0")
+    with transaction(engine) as connection:
+        store_dag(connection, "d")
+        _run(connection, "d", 90)
+    with engine.connect() as connection:
+        dbapi = connection.connection.dbapi_connection
+        assert dbapi is not None
+        cursor = dbapi.cursor()
+        cursor.execute(off)
+        cursor.execute("DELETE FROM dag_run")
+        dbapi.commit()
+        cursor.close()
+        connection.invalidate()
+    with reading(engine) as connection:
+        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
+        assert connection.execute(text("SELECT count(*) FROM dag_run")).scalar() == 0
+    assert plan == {"task_instance": 2, "xcom": 1}
+    assert retention.prune(engine, BEFORE).rows == plan
+    with reading(engine) as connection:
+        assert connection.execute(select(task_instance)).all() == connection.execute(select(xcom)).all() == []
+
+
+def test_a_version_that_comes_back_into_use_is_there(engine: Engine) -> None:
+    """A file that is reverted uses an old version again, which the retention may have removed."""
+    with transaction(engine) as connection:
+        store_dag(connection, "d", OLD)
+        store_dag(connection, "d", OLD, retries=1)
+    retention.prune(engine, BEFORE)
+    with transaction(engine) as connection:
+        assert _count(connection, "dag_version") == 1
+        store_dag(connection, "d")
+        assert _count(connection, "dag_version") == 2
