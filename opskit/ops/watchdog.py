@@ -20,9 +20,10 @@ from opskit.ops.watchdog_memory import (
     write_memory,
 )
 from opskit.ops.watchdog_rules import Decision, Finding, Policy, Rule, Step, decide
-from opskit.platforms.base import Observation, Platform
 
 if TYPE_CHECKING:
+    from opskit.platforms import Platform
+    from opskit.platforms.health import Observation
     from opskit.telemetry.alerts import Alert
 
 _LOOK_EVERY_SECONDS = 0.25

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from opskit.config import Config
 from opskit.ops.watchdog_memory import HOUR, Memory, Pause
-from opskit.platforms.base import Component, Observation
+from opskit.platforms.health import Component, Observation
 
 HEALTHY, SLOW, STUCK, DEAD, BLIND = "healthy", "slow", "stuck", "dead", "blind"
 PAUSED, UPGRADING = "paused", "upgrading"

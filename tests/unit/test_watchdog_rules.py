@@ -10,7 +10,7 @@ import pytest
 
 from opskit.ops.watchdog_memory import Memory, Pause, Restart
 from opskit.ops.watchdog_rules import Decision, Policy, decide
-from opskit.platforms.base import Backlog, Component, DatabaseView, Observation
+from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 BOOT = 10_000.0

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from opskit.config import Config
 
 if TYPE_CHECKING:
-    from opskit.platforms.base import Audit, DagFiles, Folders, Health, Metastore, Retention, Services
+    from opskit.platforms.base import Audit, DagFiles, Folders, Retention
+    from opskit.platforms.health import Health, Services
+    from opskit.platforms.metastore import Metastore
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from opskit.config import Config
 from opskit.core.metastore import probe
-from opskit.platforms.base import Backlog, Component, DatabaseView, Observation
+from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
 from opskit.system.daemon import PidFile, read_pid_files
 from opskit.system.processes import process_state
 

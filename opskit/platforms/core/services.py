@@ -13,7 +13,7 @@ from pathlib import Path
 
 from opskit.config import Config
 from opskit.errors import GuardRefused, OpskitError
-from opskit.platforms.base import Component
+from opskit.platforms.health import Component
 from opskit.system import systemd
 from opskit.system.daemon import PidFile, is_alive, read_pid_files, stacks_path
 from opskit.system.processes import (
@@ -33,13 +33,6 @@ _LOG_LINES = 200
 class CoreServices:
     def __init__(self, config: Config) -> None:
         self._config = config
-
-    def supervisor(self, component: Component) -> str:
-        if component.unit and self._is_main_process_of_unit(component):
-            return component.unit
-        for record in self._living("standalone"):
-            return f"standalone (pid {record.pid})"
-        return ""
 
     def nudge(self, component: Component) -> str:
         from opskit.system.wake import wake
@@ -237,10 +230,6 @@ class CoreServices:
             else f"opskit-{kind.replace('_', '-')}.service"
         )
         return unit if not (like and like.argv) and systemd.unit_state(unit).runs("opskit") else ""
-
-    def _is_main_process_of_unit(self, component: Component) -> bool:
-        state = systemd.unit_state(component.unit)
-        return state.runs("opskit") and state.main_pid in (0, component.pid)
 
     def _log_lines(self, component: Component) -> list[str]:
         if component.unit:
