@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from opskit import config as settings
@@ -18,6 +20,14 @@ def _set_up(component: str) -> Config:
     return config
 
 
+def _run(run: Callable[[Config], int], config: Config) -> int:
+    try:
+        return run(config)
+    except BrokenPipeError as error:
+        # Not the reader of our output, as elsewhere on the command line: a daemon that ends says why.
+        raise RuntimeError(f"a connection between processes of opskit broke: {error}") from error
+
+
 @click.command()
 def standalone() -> int:
     """Run scheduler, DAG processor and worker together.
@@ -28,7 +38,7 @@ def standalone() -> int:
     config = _set_up("standalone")
     from opskit.core.scheduler import standalone as room
 
-    return room.run(config)
+    return _run(room.run, config)
 
 
 @click.command()
@@ -37,7 +47,7 @@ def scheduler() -> int:
     config = _set_up("scheduler")
     from opskit.core.scheduler import daemon
 
-    return daemon.run(config)
+    return _run(daemon.run, config)
 
 
 @click.command()
@@ -46,7 +56,7 @@ def worker() -> int:
     config = _set_up("worker")
     from opskit.core.runner import worker as room
 
-    return room.run(config)
+    return _run(room.run, config)
 
 
 @click.command("dag-processor")
@@ -55,4 +65,4 @@ def dag_processor() -> int:
     config = _set_up("dag-processor")
     from opskit.core.scheduler import dag_processor as room
 
-    return room.run(config)
+    return _run(room.run, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,9 @@ from collections.abc import Iterable
 from opskit.config import Config
 from opskit.core.runner.loader import Loader, LoadResult
 
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 30.0
 _PATIENCE_SECONDS = 1.0
 """Files that wait so long behind others get a lane of their own …"""
 _MOST_LANES = 3
@@ -104,10 +108,20 @@ class BackgroundLoader:
         lane.start()
 
     def _run(self, loader: Loader, lasting: bool) -> None:
+        pause = 0.0
         try:
             while (paths := self._next(lasting)) is not None:
-                for result in loader.load(paths, self._timeout, self._memory_limit, self._parallel):
-                    self._put(result)
+                left = dict.fromkeys(paths)
+                try:
+                    for result in loader.load(paths, self._timeout, self._memory_limit, self._parallel):
+                        left.pop(result.path, None)
+                        self._put(result)
+                    pause = 0.0
+                except OSError as error:
+                    # Not the files' fault: a process could not be started (memory, process limit, a new version).
+                    pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause or 0.5)
+                    log.warning("%d DAG files can't be loaded now (%s); again in %.1f s", len(left), error, pause)
+                    loader = self._start_over(loader, left, pause)
                 with self._condition:
                     self._busy_lanes -= 1
                 self._tell()
@@ -122,6 +136,19 @@ class BackgroundLoader:
                 closing = self._closed
             if not closing:  # else `close` does it
                 loader.close()
+
+    def _start_over(self, loader: Loader, left: dict[str, None], pause: float) -> Loader:
+        """Queue the files again, wait, and give a new loader."""
+        fresh = Loader(self._config)
+        with self._condition:
+            self._queue = {**left, **self._queue}
+            self._queued_at = time.monotonic() + pause  # no other lane would fare better
+            if self._closed:
+                return loader
+            self._loaders[self._loaders.index(loader)] = fresh
+            self._condition.wait_for(lambda: self._closed, pause)
+        loader.close()
+        return fresh
 
     def _put(self, result: LoadResult) -> None:
         with self._condition:
