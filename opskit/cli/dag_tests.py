@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +17,23 @@ from opskit.cli.local_dag import load_local_dag
 from opskit.cli.output import output_option, show
 from opskit.core.dag import runtime, states
 from opskit.errors import MetastoreUnavailable, NotFound, Unhealthy
+
+
+@contextmanager
+def _prints_go_to(output: str) -> Iterator[None]:
+    """What tasks and their programs print: to stdout for people; to stderr where stdout is JSON or YAML alone."""
+    if output == "table":
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @contextmanager
@@ -51,8 +70,8 @@ def test_dag(dag_id: str, logical_date: str | None, conf: str | None, file: str 
     values = parse_conf(conf)
     cluster = open_cluster()
     at = None if logical_date is None else moment(logical_date, cluster.config)
-    dag = load_local_dag(cluster, dag_id, file)
-    with _store(cluster):
+    with _prints_go_to(output), _store(cluster):
+        dag = load_local_dag(cluster, dag_id, file)
         run = dag.test(conf=values, logical_date=at, report=lambda line: click.echo(line, err=True))
     if output == "table":
         click.echo(f"{run.dag_id}: {run.state}")
@@ -100,7 +119,7 @@ def test_task(
         "max_tries": dag.task_dict[task_id].retries,
         "first_poke_at": datetime.now(UTC),
     }
-    with _store(cluster):
+    with _prints_go_to(output), _store(cluster):
         outcome = execute(dag, attempt, run, test_mode=True)
     if output == "table":
         click.echo(f"{dag_id}.{task_id}: {outcome.state}")
