@@ -23,6 +23,7 @@ from opskit.system.daemon import PidFile, is_alive, process_started, read_pid_fi
 from opskit.system.locks import locked
 from tests.databases import Databases
 from tests.proxy import Proxy
+from tests.smtp import smtp_server
 from tests.waiting import wait_until
 
 FAST = {
@@ -436,3 +437,94 @@ def test_quiet_prints_nothing_while_all_is_well(cluster: Cluster) -> None:
     cluster.start_scheduler()
     done = cluster.opskit("watchdog", "--quiet", env=cluster.environment)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_an_incident_is_told_once_with_its_evidence_and_its_end(cluster: Cluster) -> None:
+    with smtp_server() as mailbox:
+        cluster.environment |= {
+            "OPSKIT__ALERTS__EMAIL_TO": "ann@example.org",
+            "OPSKIT__SMTP__SMTP_HOST": "127.0.0.1",
+            "OPSKIT__SMTP__SMTP_PORT": str(mailbox.port),
+        }
+        no_restart = {"OPSKIT__WATCHDOG__MAX_RESTARTS_PER_HOUR": "0"}
+        scheduler = cluster.start_scheduler()
+        assert cluster.watchdog()["alert"] == ""
+        os.kill(scheduler.pid, signal.SIGKILL)
+        wait_until(lambda: not cluster.living("scheduler"))
+        assert "ann@example.org" in cluster.watchdog(**no_restart)["alert"]
+        assert cluster.watchdog(**no_restart)["alert"] == "", "the same is not told twice"
+        cluster.start_scheduler()
+        wait_until(lambda: cluster.watchdog(**no_restart)["verdict"] == "healthy")
+        cluster.watchdog(**no_restart)
+        assert [message["Subject"].split(": ", 1)[1] for message in mailbox.messages] == [
+            "the cluster is dead",
+            "the cluster is healthy",
+        ]
+        text = mailbox.messages[0].get_content()
+        assert "is gone without a goodbye" in text
+        assert "0 restarts within the last hour" in text
+
+
+def test_a_repaired_incident_is_one_mail_that_names_the_evidence(cluster: Cluster) -> None:
+    with smtp_server() as mailbox:
+        cluster.environment |= {
+            "OPSKIT__ALERTS__EMAIL_TO": "ann@example.org",
+            "OPSKIT__SMTP__SMTP_HOST": "127.0.0.1",
+            "OPSKIT__SMTP__SMTP_PORT": str(mailbox.port),
+        }
+        scheduler = cluster.start_scheduler()
+        os.kill(scheduler.pid, signal.SIGKILL)
+        wait_until(lambda: not cluster.living("scheduler"))
+        report = cluster.watchdog()
+        cluster.watchdog(check=True)
+        (message,) = mailbox.messages
+        assert message["Subject"].endswith("the cluster is dead, repaired")
+        assert report["evidence_files"][0] in message.get_content()
+
+
+def test_an_alert_that_could_not_be_sent_is_sent_by_the_next_run(cluster: Cluster) -> None:
+    settings = {"OPSKIT__ALERTS__EMAIL_TO": "ann@example.org", "OPSKIT__SMTP__SMTP_HOST": "127.0.0.1"}
+    settings["OPSKIT__WATCHDOG__MAX_RESTARTS_PER_HOUR"] = "0"
+    assert "failed" in cluster.watchdog(**settings, OPSKIT__SMTP__SMTP_PORT="1")["alert"]
+    with smtp_server() as mailbox:
+        assert "sent to" in cluster.watchdog(**settings, OPSKIT__SMTP__SMTP_PORT=str(mailbox.port))["alert"]
+        assert len(mailbox.messages) == 1
+
+
+SLEEPER = """
+from datetime import datetime
+from opskit import DAG
+from opskit.operators import BashOperator
+
+with DAG("sleeper", schedule=None, start_date=datetime(2024, 1, 1), is_paused_upon_creation=False):
+    BashOperator(
+        task_id="sleep",
+        bash_command="echo begun >> {marks}; while [ ! -e {go} ]; do sleep 0.1; done; echo done >> {marks}",
+    )
+"""
+
+
+def test_running_attempts_survive_all_of_it(cluster: Cluster, tmp_path: Path) -> None:
+    marks, go = tmp_path / "marks", tmp_path / "go"
+    (cluster.home / "dags" / "sleeper.py").write_text(SLEEPER.format(marks=marks, go=go))
+    cluster.start("worker")
+    cluster.start("dag-processor")
+    first = cluster.start_scheduler()
+    wait_until(
+        lambda: cluster.query("SELECT 1 FROM dag WHERE dag_id = 'sleeper'"), what=lambda: cluster.log("dag-processor")
+    )
+    cluster.opskit("dags", "trigger", "sleeper", env=cluster.environment)
+    wait_until(marks.exists, what=lambda: cluster.log("worker") + cluster.log("scheduler"))
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: process_started(first.pid) is None)
+    assert cluster.watchdog()["repaired"]
+    second = cluster.living("scheduler")[0]
+    os.kill(second.pid, signal.SIGSTOP)
+    assert cluster.watchdog()["repaired"]
+    go.touch()
+    wait_until(
+        lambda: cluster.query("SELECT 1 FROM dag_run WHERE state = 'success'"),
+        what=lambda: f"{cluster.query('SELECT * FROM task_instance')} {cluster.log('scheduler')}",
+    )
+    assert marks.read_text() == "begun\ndone\n", "the attempt ran once, and to its end"
+    assert cluster.query("SELECT try_number FROM task_instance") == [(1,)]
