@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -153,7 +154,7 @@ def test_intervals_follow_one_another_without_gap_or_overlap(cron: str, zone: st
     for info in found:
         assert info.data_interval.start < info.data_interval.end == info.run_after
         assert info.run_after.tzinfo is UTC
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.data_interval.end == after.data_interval.start
 
 

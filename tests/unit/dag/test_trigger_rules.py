@@ -77,7 +77,7 @@ def test_old_names_mean_the_present_rules() -> None:
 
 
 def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="all_sucess.*all_success"):
+    with pytest.raises(ValueError, match=r"all_sucess.*all_success"):
         canonical("all_sucess")
     with pytest.raises(ValueError, match="no trigger rule"):
         decide("all_sucess", 1, 1, 0, 0, 0, 0, 1)
