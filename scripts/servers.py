@@ -58,35 +58,38 @@ def require_programs() -> list[str]:
 
 
 @contextmanager
-def running() -> Iterator[dict[str, str]]:
-    """Both servers, for the length of the block: the environment that tells the tests where they are."""
+def running(*, durable: bool = False) -> Iterator[dict[str, str]]:
+    """Both servers, for the length of the block: the environment that tells the tests where they are.
+
+    Nothing of them outlives the block, so only where commits are measured must they reach the disk (`durable`).
+    """
     with ExitStack() as stack:
         environment = {}
         if os.geteuid() == 0 and find("sshd"):
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian makes it when its own sshd starts
         if find("initdb"):
-            environment["OPSKIT_TEST_POSTGRES_URL"] = stack.enter_context(_postgres())
+            environment["OPSKIT_TEST_POSTGRES_URL"] = stack.enter_context(_postgres(durable))
         if find("mariadbd"):
-            environment["OPSKIT_TEST_MARIADB_URL"] = stack.enter_context(_mariadb())
+            environment["OPSKIT_TEST_MARIADB_URL"] = stack.enter_context(_mariadb(durable))
         yield environment
 
 
 @contextmanager
-def _postgres() -> Iterator[str]:
+def _postgres(durable: bool) -> Iterator[str]:
     with _folder("postgres") as (folder, user):
         data, log = folder / "data", folder / "log"
         initdb = [find("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         _run([*initdb, "--no-sync"], user)
 
         def command(port: int) -> list[object]:
-            # Nothing of it outlives the tests: it need not reach the disk.
+            sync = "on" if durable else "off"
             settings = {
                 "listen_addresses": "127.0.0.1",
                 "port": port,
                 "unix_socket_directories": folder,
-                "fsync": "off",
-                "synchronous_commit": "off",
-                "full_page_writes": "off",
+                "fsync": sync,
+                "synchronous_commit": sync,
+                "full_page_writes": sync,
                 "max_connections": 300,
                 "max_wal_size": "256MB",
             }
@@ -98,7 +101,7 @@ def _postgres() -> Iterator[str]:
 
 
 @contextmanager
-def _mariadb() -> Iterator[str]:
+def _mariadb(durable: bool) -> Iterator[str]:
     with _folder("mysql") as (folder, user):
         data, log = folder / "data", folder / "log"
         installer = find("mariadb-install-db") or find("mysql_install_db")
@@ -121,8 +124,8 @@ def _mariadb() -> Iterator[str]:
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
                 "--skip-log-bin",
-                "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-doublewrite=0",
+                f"--innodb-flush-log-at-trx-commit={int(durable)}",
+                f"--innodb-doublewrite={int(durable)}",
                 "--max-connections=300",
                 f"--init-file={start}",
             ]

@@ -228,8 +228,7 @@ def _sweep(
 
 
 def _refuse_other_folders(root: int, folders: Folders) -> None:
-    names = os.listdir(root)
-    if names and not any(folders.is_log_directory(name) for name in names):
+    if not folders.is_log_folder(os.listdir(root)):
         raise GuardRefused(
             f"{folders.logs} holds no task logs, but other things",
             hint="set base_log_folder in [logging] to the folder with the dag_id=… directories",

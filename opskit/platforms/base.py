@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,10 @@ class Folders(Protocol):
 
     def is_log_directory(self, path: str) -> bool:
         """Whether a path below the log folder is a directory that exists for attempts' logs only."""
+        ...
+
+    def is_log_folder(self, names: Collection[str]) -> bool:
+        """Whether a folder with entries of these names can be the log folder. An empty one can."""
         ...
 
     def live_logs(self) -> LiveLogs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ class CoreFolders:
 
     def is_log_directory(self, path: str) -> bool:
         return _DIRECTORY.fullmatch(path) is not None
+
+    def is_log_folder(self, names: Collection[str]) -> bool:
+        # The watchdog's evidence may lie there before any task has run.
+        return not names or "watchdog" in names or any(map(self.is_log_directory, names))
 
     def live_logs(self) -> LiveLogs:
         from opskit.core.metastore import live_runs
