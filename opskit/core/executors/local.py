@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ from opskit.core.runner import wire
 logger = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.25
+_COMPLAIN_SECONDS = 5.0
 _SILENCE_SECONDS = 20.0
 """The worker beats every 2 s; one that is silent for so long is frozen, and its connection is given up."""
 
@@ -28,7 +30,7 @@ class LocalExecutor:
         self._slots = 0
         self._next_try = 0.0
         self._heard = 0.0
-        self._complained = False
+        self._complain_at = time.monotonic() + _COMPLAIN_SECONDS
 
     @property
     def worker_id(self) -> str | None:
@@ -68,11 +70,10 @@ class LocalExecutor:
         self._next_try = clock + _RECONNECT_SECONDS
         self._connection = wire.connect(self._run_folder, self._scheduler_id)
         if self._connection is None:
-            if not self._complained:
+            if clock >= self._complain_at:
                 logger.warning("no worker runs here: task instances wait until `opskit worker` is started")
-                self._complained = True
+                self._complain_at = math.inf
             return False
-        self._complained = False
         self._heard = clock
         return True
 
@@ -82,6 +83,7 @@ class LocalExecutor:
             self._connection.close()
         self._connection = None
         self._next_try = time.monotonic() + _RECONNECT_SECONDS
+        self._complain_at = time.monotonic() + _COMPLAIN_SECONDS
         logger.debug("worker connection: %s", why)
         return [] if worker is None else [contract.WorkerGone(worker)]
 

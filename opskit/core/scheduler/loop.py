@@ -499,7 +499,7 @@ class Scheduler:
         pending, self._pending = self._pending, Pending()
         outcome = self._wave.write(self.owned, pending, now, worker_id=self.executor.worker_id, free=self._free())
         self._act(outcome, pending)
-        return outcome.sentence()
+        return "" if outcome.routine else outcome.sentence()
 
     def _act(self, outcome: Outcome, pending: Pending) -> None:
         """What may be done now that the wave is durable."""

@@ -217,11 +217,12 @@ class RunState:
             self.due.append((instance.next_at, instance.key))
             self.changed[instance.key] = instance
             return state
-        self._finish(instance, state, instance.end_date)
+        # What a branch skips is skipped before its own end lets the others go: an empty task would end at once.
         for task_id in result.get("skip") or ():
             below = self.instances.get((task_id, -1))
             if below is not None and below.state not in states.FINISHED and below.state not in states.IN_FLIGHT:
                 self._finish(below, states.SKIPPED, instance.end_date)
+        self._finish(instance, state, instance.end_date)
         self._check_end()
         return state
 

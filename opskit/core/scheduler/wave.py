@@ -55,6 +55,11 @@ class Outcome:
     starved: bool = False
     """Something is ready, and only pool slots are missing."""
 
+    @property
+    def routine(self) -> bool:
+        """Nothing but claims: no news for a log."""
+        return not (self.started or self.ended or self.stale or self.lost)
+
     def sentence(self) -> str:
         parts = [
             f"started {len(self.started)} runs" if self.started else "",

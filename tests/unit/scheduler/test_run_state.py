@@ -108,6 +108,16 @@ def test_a_branch_skips_what_it_names_and_what_follows_but_not_the_join() -> Non
     assert ready(run) == {"join"}
 
 
+def test_a_branch_skips_an_empty_task_that_would_end_at_once() -> None:
+    run = make_run(
+        make_dag(
+            {"branch": [], "left": ["branch"], "right": ["branch"]}, left={"is_empty": True}, right={"is_empty": True}
+        )
+    )
+    finish(run, "branch", skip=["right"])
+    assert states_of(run) == {"branch": "success", "left": "success", "right": "skipped"}
+
+
 def test_a_failed_try_is_retried_after_its_delay_and_the_try_before_is_kept() -> None:
     run = make_run(make_dag({"a": []}, a={"retries": 1, "retry_delay": 60.0}))
     assert finish(run, "a", "failed", reason="boom") == "up_for_retry"
