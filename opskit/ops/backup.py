@@ -14,7 +14,7 @@ from typing import Any
 
 from opskit import __version__
 from opskit.config import Config
-from opskit.errors import OpskitError, VerificationFailed
+from opskit.errors import MetastoreUnavailable, OpskitError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, Backup, Manifest
 from opskit.ops.drill import DrillReport, drill
@@ -23,7 +23,7 @@ from opskit.ops.retention import Decision, Keep, decide
 from opskit.platforms import Platform
 from opskit.platforms.metastore import DatabaseInfo, Metastore, Snapshot, TableContent
 from opskit.system.locks import locked
-from opskit.system.object_store import ObjectStore, StoredObject, open_store
+from opskit.system.object_store import ObjectStore, StoredObject, StoreError, open_store
 from opskit.system.streams import counted
 
 STALE_AFTER = timedelta(hours=24)
@@ -115,15 +115,15 @@ def take_backup(
             seconds=manifest.seconds,
             warnings=tuple(warnings),
         )
-        if not with_drill:
-            _audit(platform, now, report)
-            return report
-        report = _prove(platform, store, now, report, on_progress)
-        on_progress(Progress("prune"))
-        removed = _prune(store, keep, now, dry_run=False).removed
-        report = replace(report, removed=removed)
-        _audit(platform, now, report)
-        return report
+        if with_drill:
+            report = _prove(platform, store, now, report, on_progress)
+            on_progress(Progress("prune"))
+            try:
+                report = replace(report, removed=_prune(store, keep, now, dry_run=False).removed)
+            except StoreError as error:
+                # The backup stands; a credential without the right to delete is even a wise choice.
+                report = _warned(report, f"old backups were not removed: {error.message}")
+        return _audit(platform, now, report)
 
 
 def prune(platform: Platform, store: ObjectStore, now: datetime, *, keep: Keep, dry_run: bool = False) -> PruneReport:
@@ -148,8 +148,8 @@ def _prove(
             f"the backup {report.backup_id} was taken, and is not proven: {error.message}",
             hint=error.hint or f"look into it, then try: opskit backup drill {report.backup_id}",
         )
-        failed.report = replace(report, drill=getattr(error, "report", None))
-        _audit(platform, now, failed.report, error=error.message)
+        report = replace(report, drill=getattr(error, "report", None))
+        failed.report = _audit(platform, now, report, error=error.message)
         raise failed from error
     seconds = {**report.seconds, "drill": round(time.monotonic() - started, 3)}
     return replace(report, drill=proof, verified=True, seconds=seconds)
@@ -305,7 +305,7 @@ def _plan(
     return BackupReport("", tier, store.url, False, asdict(source), 0, 0, source.size_bytes, {}, planned=tuple(steps))
 
 
-def _audit(platform: Platform, now: datetime, report: BackupReport, error: str = "") -> None:
+def _audit(platform: Platform, now: datetime, report: BackupReport, error: str = "") -> BackupReport:
     extra = {
         "backup_id": report.backup_id,
         "store": report.store,
@@ -314,7 +314,15 @@ def _audit(platform: Platform, now: datetime, report: BackupReport, error: str =
         "size_bytes": report.size_bytes,
         "removed": report.removed,
     }
-    platform.audit.write("backup", now, {**extra, "error": error} if error else extra)
+    try:
+        platform.audit.write("backup", now, {**extra, "error": error} if error else extra)
+    except MetastoreUnavailable as unavailable:
+        return _warned(report, f"the audit line was not written: {unavailable.message}")
+    return report
+
+
+def _warned(report: BackupReport, warning: str) -> BackupReport:
+    return replace(report, warnings=(*report.warnings, warning))
 
 
 @contextmanager

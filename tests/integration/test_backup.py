@@ -425,6 +425,58 @@ def test_a_restore_gives_equal_rows(site_anywhere: Site) -> None:
     assert [row["event"] for row in after["log"]] == ["restore"]
 
 
+def test_the_restored_schema_is_the_one_that_migrations_make(site: Site, databases: Any) -> None:
+    kind = site.platform.metastore.describe().kind
+    fresh = shape(databases.migrated(kind))
+    site.backup()
+    site.restore()
+    assert shape(site.url) == fresh
+    site.write(tables.dag_run.delete().where(tables.dag_run.c.id == 2))
+    rows = everything(site.url)
+    assert not [row for name in ("task_instance", "xcom") for row in rows[name] if row["dag_run_id"] == 2]
+
+
+def shape(url: str) -> Any:
+    """Tables, columns, keys and indexes of a database."""
+    from sqlalchemy import inspect
+
+    engine = open_engine(url)
+    try:
+        inspector = inspect(engine)
+        return {
+            table: (
+                [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)],
+                inspector.get_pk_constraint(table),
+                sorted(inspector.get_foreign_keys(table), key=str),
+                sorted(inspector.get_indexes(table), key=str),
+                sorted(inspector.get_unique_constraints(table), key=str),
+            )
+            for table in sorted(inspector.get_table_names())
+        }
+    finally:
+        engine.dispose()
+
+
+def test_a_store_that_does_not_let_go_is_a_warning_and_the_backup_stands(
+    small_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_site.backup(at=now() - timedelta(days=2))
+    for path in (small_site.home / "backups").rglob("*.json"):
+        old = (now() - timedelta(days=2)).timestamp()
+        os.utime(path, (old, old))
+    store = small_site.store
+
+    def refuse(key: str) -> None:
+        raise StoreError("AccessDenied")
+
+    monkeypatch.setattr(store, "delete", refuse)
+    report = ops.take_backup(small_site.platform, store, now(), keep=Keep(0, 0, 0))
+    assert report.verified and report.warnings == ("old backups were not removed: AccessDenied",)
+    assert len(list_backups(store)) == 2
+    monkeypatch.undo()
+    assert len(ops.prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0)).removed) == 1
+
+
 def test_running_state_is_made_consistent_after_a_restore(site: Site) -> None:
     site.backup()
     site.write(update(tables.dag).values(lease_epoch=50))  # claims after the backup
