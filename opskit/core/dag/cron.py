@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
+from opskit.core.dag import plain_cron
 from opskit.core.dag.zones import localize
 from opskit.errors import DagInvalid
 
@@ -27,43 +29,17 @@ _PRESET_WORDS = {
 }
 
 
-_LIMITS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))
-
-
-def _is_plain(expression: str) -> bool:
-    """Whether it is surely valid: numbers, *, lists, ranges and steps within their limits. Loading the cron library
-    takes longer than loading most DAG files, and nearly all expressions are of this kind."""
-    fields = expression.split()
-    return len(fields) == 5 and all(
-        _is_plain_part(part, low, high)
-        for text, (low, high) in zip(fields, _LIMITS, strict=True)
-        for part in text.split(",")
-    )
-
-
-def _is_plain_part(part: str, low: int, high: int) -> bool:
-    values, slash, step = part.partition("/")
-    if slash and not (step.isdecimal() and 1 <= int(step) <= high):
-        return False
-    if values == "*":
-        return True
-    first, dash, last = values.partition("-")
-    if not first.isdecimal() or not low <= int(first) <= high:
-        return False
-    return not dash if not last else last.isdecimal() and int(first) < int(last) <= high
-
-
 class Cron:
     """The boundaries of a cron expression in a zone, as Airflow computes them over changes of summer time."""
 
     def __init__(self, expression: str, zone: tzinfo) -> None:
         self.expression = PRESETS.get(expression.strip(), expression.strip())
         self.zone = zone
-        self._every_hour: bool | None = None
+        self._plain = plain_cron.read(self.expression)
 
     def check(self) -> None:
         """DagInvalid when the expression is none."""
-        if _is_plain(self.expression):
+        if self._plain is not None:
             return
         from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
@@ -91,26 +67,41 @@ class Cron:
         return moment if self.next(before) == moment else before
 
     def _step(self, moment: datetime, *, forward: bool) -> datetime:
-        from croniter import croniter
-
-        local = moment.astimezone(self.zone)
-        wall = local.replace(tzinfo=None)
-        cron = croniter(self.expression, wall)
-        if self._every_hour is None:
-            self._every_hour = cron.expanded[1] == ["*"]
-        if self._every_hour and self.zone is not UTC:
+        wall = moment.astimezone(self.zone).replace(tzinfo=None)
+        found = self._wall_step(wall, forward)
+        if self.zone is UTC:
+            return found.replace(tzinfo=UTC)
+        if self._every_hour():
             # Runs every hour: real hours count, so that none is lost or doubled when the clock changes.
-            delta: timedelta = (cron.get_next if forward else cron.get_prev)(datetime) - wall
+            delta = found - wall
             if delta.days not in (0, -1):
                 shifted = localize(wall + timedelta(days=delta.days), self.zone)
                 return shifted.astimezone(UTC) + timedelta(seconds=delta.seconds)
             return moment + delta
         while True:
-            found = (cron.get_next if forward else cron.get_prev)(datetime)
-            at = localize(found, self.zone).astimezone(UTC) if self.zone is not UTC else found.replace(tzinfo=UTC)
+            at = localize(found, self.zone).astimezone(UTC)
             # Wall times in the gap of a change to summer time fall together with later ones: go on until time moves.
             if (at > moment) if forward else (at < moment):
                 return at
+            found = self._wall_step(found, forward)
+
+    def _wall_step(self, wall: datetime, forward: bool) -> datetime:
+        """The next (or last) match of the expression in wall time."""
+        if self._plain is not None:
+            return self._plain.next(wall) if forward else self._plain.previous(wall)
+        cron = self._library(wall)
+        found: datetime = cron.get_next(datetime) if forward else cron.get_prev(datetime)
+        return found
+
+    def _every_hour(self) -> bool:
+        if self._plain is not None:
+            return self._plain.every_hour
+        return bool(self._library(datetime(2024, 1, 1)).expanded[1] == ["*"])  # noqa: DTZ001
+
+    def _library(self, wall: datetime) -> Any:
+        from croniter import croniter
+
+        return croniter(self.expression, wall)
 
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from opskit.core.dag.timetables import (
@@ -239,20 +239,39 @@ def test_a_good_cron_expression_passes(expression: str) -> None:
     check(CronDataIntervalTimetable(expression))
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["*", "*/2", "*/7", "0", "1", "5", "7", "1-3", "1,5", "2-6/2", "9/3"]), min_size=5, max_size=5
-    )
-)
-def test_the_quick_check_passes_only_what_the_cron_library_reads(fields: list[str]) -> None:
+_FIELDS = [
+    st.sampled_from(["*", "0", "59", "5,35", "*/7", "*/15", "10-20", "1-50/9", "*/1", "3,10-12,*/30"]),
+    st.sampled_from(["*", "0", "23", "2,3", "*/5", "1-4", "0-23", "6-18/4", "*/1"]),
+    st.sampled_from(["*", "1", "28", "2,15", "3-9", "5-25/6", "*/9", "31"]),
+    st.sampled_from(["*", "1", "2", "6,12", "*/3", "2-5", "1-12/5"]),
+    st.sampled_from(["*", "0", "7", "1-5", "5-7", "0,3", "*/2", "*/3", "0-7", "1-6/2", "mon"]),
+]
+
+
+@settings(max_examples=600, deadline=None)
+@given(fields=st.tuples(*_FIELDS), start=st.datetimes(datetime(2023, 1, 1), datetime(2027, 1, 1)))
+@example(fields=("0", "0", "*", "*", "*"), start=datetime(2024, 2, 29))
+@example(fields=("0", "0", "1", "1", "*"), start=datetime(2024, 1, 1, 0, 0, 0, 1))
+def test_plain_expressions_give_the_times_of_the_cron_library(fields: tuple[str, ...], start: datetime) -> None:
     from croniter import croniter
 
-    from opskit.core.dag.cron import _is_plain
+    from opskit.core.dag import plain_cron
 
     expression = " ".join(fields)
-    if _is_plain(expression):
-        croniter(expression, datetime(2024, 1, 1)).get_next(datetime)
+    plain = plain_cron.read(expression)
+    if plain is None:
+        assert fields[2] in ("*/9", "31") or "mon" in fields
+        return
+    start = start.replace(microsecond=0)
+    library = croniter(expression, start)
+    forward, backward = [start], [start]
+    for _ in range(4):
+        forward.append(plain.next(forward[-1]))
+        backward.append(plain.previous(backward[-1]))
+    assert forward[1:] == [library.get_next(datetime) for _ in range(4)]
+    library = croniter(expression, start)
+    assert backward[1:] == [library.get_prev(datetime) for _ in range(4)]
+    assert plain.every_hour == (library.expanded[1] == ["*"])
 
 
 @pytest.mark.parametrize("schedule", [3, "None", "", timedelta(0), timedelta(hours=-1), object()])
