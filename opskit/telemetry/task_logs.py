@@ -6,7 +6,6 @@ name can't hold are percent-quoted, so `parse_path` gives the ids back.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -63,6 +62,8 @@ def _quote(name: str) -> str:
     encoded = quoted.encode()
     if len(encoded) <= _LONGEST:
         return quoted
+    import hashlib  # it brings OpenSSL along, which every forked process would pay for
+
     # A file name has at most 255 bytes. `%~` never comes out of the quoting above.
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return f"{encoded[: _LONGEST - 40].decode(errors='ignore')}%~{digest}"

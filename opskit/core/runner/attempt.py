@@ -14,16 +14,21 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from opskit.core.dag import execution, runtime
 from opskit.core.dag.secret_names import SENSITIVE_NAMES
 from opskit.core.runner import packets, processes
 from opskit.core.runner.brood import ATTEMPT_VARIABLE
+from opskit.core.runner.gateway_store import GatewayStore
 from opskit.core.runner.zygote_spec import Spec
 from opskit.telemetry import task_logs
 from opskit.telemetry.masking import MaskedStream, MaskingFilter, masker
 
+# The function behind the Python one, which builds enum members: some thirty pages of memory less to touch.
+_set_handler: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
 LARGEST_RESULT = 48 * 1024 * 1024
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -47,6 +52,8 @@ def prepare(spec: Spec) -> None:
     """What all attempts of a zygote share."""
     masker.set_names(SENSITIVE_NAMES if spec.mask_secrets else ())
     logging.getLogger().setLevel(spec.log_level)
+    runtime.set_store(GatewayStore(spec.gateway_socket, masker.add if spec.mask_secrets else None))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A crash leaves its stack in the log of the attempt.
     faulthandler.enable(file=2, all_threads=False)
 
@@ -90,6 +97,36 @@ def main_warm(spec: Spec, dags: list[Any], descriptor: int, zygote_channel: sock
     os._exit(0)
 
 
+def rehearse(times: int = 20) -> None:
+    """Run an attempt that does nothing, in the template: what it makes ready (caches, specialized bytecode) is shared
+    by all forks, and is memory that they need not write to themselves."""
+    from opskit.core.dag.model import DAG
+    from opskit.operators import PythonOperator
+
+    with DAG("rehearsal") as dag:
+        PythonOperator(task_id="nothing", python_callable=lambda: None)
+    before, descriptors = dict(os.environ), (os.dup(1), os.dup(2))
+    moment = "2026-01-01T00:00:00+00:00"
+    attempt = {
+        "key": [0, "nothing", -1, 1],
+        "dag_id": "rehearsal",
+        "run_id": "rehearsal",
+        "task_id": "nothing",
+        "try_number": 1,
+        "log_path": "null",
+        "run": {"run_type": "manual", "logical_date": moment, "conf": {}},
+    }
+    data = _dumps(attempt).encode()
+    for _ in range(times):
+        perform(Spec("", "", logs_folder="/dev"), [dag], data)
+    for number, descriptor in enumerate(descriptors, start=1):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(before)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _is_clean() -> bool:
     """Whether an attempt left neither child processes nor threads."""
     if threading.active_count() > 1:
@@ -107,7 +144,6 @@ def _begin(spec: Spec, zygote: int) -> None:
         processes.die_with_parent(zygote)
     except processes.ParentGone:
         os._exit(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if spec.task_memory_limit:
         processes.limit_memory(spec.task_memory_limit)
     os.environ[ATTEMPT_VARIABLE] = str(os.getpid())
@@ -154,19 +190,15 @@ def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
 
 
 def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    from opskit.core.dag import execution, runtime
-    from opskit.core.runner.gateway_store import GatewayStore
-
     dag = next((each for each in dags if each.dag_id == attempt["dag_id"]), None)
     if dag is None:
         reason = f"the DAG file {spec.fileloc} does not define {attempt['dag_id']} any more"
         _log_line(reason)
         return _failed(reason), True
     os.environ.update(_environment(attempt))
-    runtime.set_store(GatewayStore(spec.gateway_socket, masker.add if spec.mask_secrets else None))
     outcome = execution.execute(dag, attempt)
     # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _set_handler(signal.SIGTERM, signal.SIG_IGN)
     return outcome.fields(), outcome.reusable
 
 

@@ -19,10 +19,11 @@ from opskit.core.runner.template_process import (
     TemplateProcess,
     new_output,
     read_output,
+    spec_for,
     why_not_loaded,
     with_output,
 )
-from opskit.core.runner.zygote_spec import Spec, spec_for
+from opskit.core.runner.zygote_spec import Spec
 
 _START_SECONDS = 30.0
 _ABORT_SECONDS = 1.0

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from opskit.core.runner import packets, processes
+from opskit.core.runner import forking, packets, processes
 from opskit.core.runner.brood import Brood
 from opskit.core.runner.zygote_spec import Spec
 
@@ -75,7 +75,7 @@ def _fork(packet: packets.Packet, control: socket.socket, brood: Brood, loaders:
     from opskit.core.runner import zygote
 
     template = os.getpid()
-    pid = os.fork()
+    pid = forking.fork()
     if pid == 0:
         code = 70
         try:
@@ -108,7 +108,3 @@ def _wind_up(brood: Brood, loaders: set[int], poll: select.poll) -> None:
     while len(brood) and (left := deadline - time.monotonic()) > 0:
         brood.reap([found for found, _ in poll.poll(left * 1000)])
     brood.end_all(1.0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -12,12 +12,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from opskit.config import Config
 from opskit.core.runner import packets, processes
 from opskit.core.runner.zygote_spec import Spec
 
 _OUR_FRAME = re.compile(
-    rf'  File "(?:{re.escape(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))}/|<frozen runpy>)'
+    rf'  File "(?:{re.escape(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))}/|<string>)'
 )
+# The hooks of threading must be known before it is imported, so this can't be the top of a module of ours.
+_PROGRAM = """
+import sys
+from opskit.core.runner import forking
+forking.install()
+from opskit.core.runner import template
+sys.exit(template.main(int(sys.argv[1]), sys.argv[2:]))
+"""
 OUTPUT_SHOWN = 8 * 1024
 """Bytes of what a DAG file printed that an error shows."""
 
@@ -30,7 +39,7 @@ class TemplateProcess:
         ours, theirs = packets.pair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "opskit.core.runner.template", str(theirs.fileno()), *warm],
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), *warm],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -73,6 +82,20 @@ class TemplateProcess:
     def set_ended(self, status: int) -> None:
         """Somebody else has reaped it."""
         self._process.returncode = os.waitstatus_to_exitcode(status)
+
+
+def spec_for(config: Config, fileloc: str) -> Spec:
+    return Spec(
+        fileloc=fileloc,
+        dags_folder=str(config.dags_folder),
+        load_memory_limit=config.get("core", "dag_file_memory_limit"),
+        logs_folder=str(config.logs_folder),
+        task_memory_limit=config.get("core", "task_memory_limit"),
+        gateway_socket=str(config.run_folder / "gateway.sock"),
+        log_level=config.get("logging", "logging_level"),
+        mask_secrets=config.get("core", "hide_sensitive_var_conn_fields"),
+        default_timezone=config.get("core", "default_timezone"),
+    )
 
 
 def new_output() -> int:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from opskit.core.runner import packets, processes
+from opskit.core.runner import forking, packets, processes
 from opskit.core.runner.brood import Brood
 from opskit.core.runner.zygote_spec import Spec
 
@@ -49,6 +49,7 @@ def import_runtime(warm: Sequence[str] = ()) -> None:
 
     for name in (*RUNTIME, *warm):
         import_module(name)
+    attempt.rehearse()
 
     attempt.prepare_streams()
 
@@ -206,7 +207,7 @@ def _fork(spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.P
     zygote = os.getpid()
     forked = time.time()
     try:
-        pid = os.fork()
+        pid = forking.fork()
     except OSError as error:
         packets.send(channel, b"E", packet.number, f"no process could be started: {error}".encode())
         return

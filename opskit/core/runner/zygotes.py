@@ -22,8 +22,14 @@ from opskit.config import Config
 from opskit.core.runner import packets, processes
 from opskit.core.runner.ledger import Attempt
 from opskit.core.runner.loop import READ, WRITE, Loop, Timer
-from opskit.core.runner.template_process import TemplateProcess, new_output, read_output, why_not_loaded, with_output
-from opskit.core.runner.zygote_spec import spec_for
+from opskit.core.runner.template_process import (
+    TemplateProcess,
+    new_output,
+    read_output,
+    spec_for,
+    why_not_loaded,
+    with_output,
+)
 
 logger = logging.getLogger(__name__)
 
