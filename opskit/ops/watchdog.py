@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -170,6 +169,8 @@ class _Run:
         services = self._platform.services
         component = finding.component
         if step.deed in ("restart", "start"):
+            import random
+
             # Before the deed: a watchdog that is killed in the middle has restarted, too.
             self._memory = after_restart(
                 self._memory,

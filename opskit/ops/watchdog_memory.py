@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import time
@@ -101,6 +100,8 @@ def after_restart(memory: Memory, kind: str, cause: str, now: float, backoff: fl
 
 
 def pause(run_folder: Path, now: datetime, for_seconds: float | None, reason: str) -> Pause:
+    import getpass
+
     until = None if for_seconds is None else (now + timedelta(seconds=for_seconds)).isoformat(timespec="seconds")
     made = Pause(getpass.getuser(), now.isoformat(timespec="seconds"), until, reason)
     _write(run_folder / "paused", asdict(made))

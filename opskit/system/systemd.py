@@ -38,7 +38,7 @@ class UnitState:
 
     @property
     def masked(self) -> bool:
-        return self.load == "masked"
+        return self.load == "masked" or self.file.startswith("masked")
 
     def runs(self, program: str) -> bool:
         """Whether the unit is loaded and its command names `program`: a pid file may tell of cron's own unit."""

@@ -222,7 +222,8 @@ class CoreServices:
 
     def _unit_for(self, kind: str, like: Component | None) -> str:
         """The unit that runs this component; empty when none does."""
-        if like and like.unit and systemd.unit_state(like.unit).runs("opskit"):
+        state = systemd.unit_state(like.unit) if like and like.unit else systemd.UnitState()
+        if like and (state.runs("opskit") or state.masked):
             return like.unit
         unit = (
             str(self._config.get("watchdog", "unit"))
