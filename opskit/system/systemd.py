@@ -77,7 +77,7 @@ def start_unit(unit: str) -> None:
     if done.returncode:
         raise OpskitError(
             f"{unit} could not be started: {(done.stderr or done.stdout).strip()}",
-            hint=f"systemctl status {unit}",
+            hint=f"systemctl status {unit}; whom systemd lets start it: systemd/polkit/50-opskit.rules",
         )
 
 

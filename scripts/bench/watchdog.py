@@ -1,6 +1,6 @@
 """What a healthy `opskit watchdog` costs, against `python -c "import click"` in the same run.
 
-Prints medians of wall and CPU time, the peak memory, and the ratios. `--database URL` takes a migrated metastore instead
+Prints medians of wall and CPU time, the peak memory, and ratios. `--database URL` takes a migrated metastore instead
 of a fresh SQLite one; the verdict does not matter for the cost of a look (`--dry-run` is used).
 """
 
