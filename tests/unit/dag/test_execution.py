@@ -315,7 +315,7 @@ def test_bash_gives_its_last_line_and_keeps_its_environment(dag: DAG, attempt: A
         ("exit 7", {"skip_on_exit_code": [7, 8]}, "skipped"),
         ("exit 99", {"skip_on_exit_code": None}, "failed"),
         ("kill -9 $$", {}, "failed"),
-        ("true", {"cwd": "/no/such/folder"}, "failed"),
+        ("true", {"cwd": "/dev/null/gone"}, "failed"),
         ("yes | head -1", {}, "success"),
     ],
 )
