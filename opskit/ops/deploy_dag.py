@@ -317,7 +317,9 @@ class _Deploy:
         read = [path for path in plan.files if path.endswith(".py")]
         read = [path for path in read if path in concerned or path not in plan.kept_dag_ids]
         limit = self._timeout * 0.9
-        answer = target.session.ask("parse", manifest=target.manifest, load=load, read=read, timeout=limit)
+        answer = target.session.ask(
+            "parse", manifest=target.manifest, load=load, read=read, known=self.dag_ids, timeout=limit
+        )
         target.check = answer["check"]
         errors: dict[str, str] = answer["errors"]
         others = [path for path in errors if path not in concerned]

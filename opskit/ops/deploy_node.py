@@ -406,7 +406,8 @@ class Node:
         )
         try:
             out, err = child.communicate(
-                json.dumps([request["load"], request["read"]]).encode(), timeout=request["timeout"]
+                json.dumps([request["load"], request["read"], request.get("known", {})]).encode(),
+                timeout=request["timeout"],
             )
         except subprocess.TimeoutExpired:
             raise Refused("dag", "loading the DAG files took more than {:g} s".format(request["timeout"])) from None
@@ -604,7 +605,7 @@ class Node:
 PARSE = r"""
 import ast, json, os, sys
 root = sys.argv[1]
-load, read = json.load(sys.stdin)
+load, read, known = json.load(sys.stdin)
 out = os.dup(1)
 os.dup2(2, 1)
 errors, dags = {}, {}
@@ -630,8 +631,11 @@ for path in read:
     with open(os.path.join(root, path), "rb") as file:
         source = file.read()
     try:
-        tree = ast.parse(source, path)
-        dags[path] = sorted(set(ids(tree)))
+        if path in known:
+            compile(source, path, "exec", dont_inherit=True)
+            dags[path] = known[path]
+        else:
+            dags[path] = sorted(set(ids(ast.parse(source, path))))
     except (SyntaxError, ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
         errors[path] = "{}{}".format(getattr(error, "msg", error), ", line {}".format(line) if line else "")

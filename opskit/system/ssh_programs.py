@@ -159,6 +159,7 @@ class OpenSshHost:
         self._connect_timeout = connect_timeout
         self._config_path = config_path
         self._folder: str | None = None
+        self._persists = False
 
     def start(self, argv: Sequence[str]) -> ChildProcess:
         return ChildProcess(self.name, [*self._command(), shlex.join(argv)], self._explain)
@@ -166,12 +167,13 @@ class OpenSshHost:
     def run(self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), timeout: float = 60.0) -> Result:
         # Short programs come in series: the connection stays for the next one.
         command = self._command(persist="10")
+        self._persists = True
         return run_to_end(ChildProcess(self.name, [*command, shlex.join(argv)], self._explain), stdin, timeout)
 
     def close(self) -> None:
         if self._folder is None:
             return
-        if os.path.exists(self._control_path()):
+        if self._persists and os.path.exists(self._control_path()):
             command = ["ssh", "-o", f"ControlPath={self._control_path()}", "-O", "exit", "--", self._address.host]
             subprocess.run(command, capture_output=True, timeout=30, check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
