@@ -183,7 +183,7 @@ def external(**arguments: Any) -> ExternalTaskSensor:
         ({"execution_date_fn": lambda date: [date, date]}, "success"),
         ({"execution_date_fn": lambda date, ds: date - timedelta(days=len(ds))}, "up_for_reschedule"),
     ],
-    ids=str,
+    ids=lambda value: str(value).split(" at 0x")[0],
 )
 def test_another_dag_is_waited_for(
     dag: DAG, attempt: Attempt, store: MemoryStore, arguments: dict[str, Any], state: str
@@ -203,7 +203,7 @@ def test_another_dag_is_waited_for(
         ({"external_task_id": "t", "external_task_group_id": "g"}, "task group"),
         ({"execution_delta": timedelta(1), "execution_date_fn": print}, "execution_date_fn"),
     ],
-    ids=str,
+    ids=lambda value: str(value).split(" at 0x")[0],
 )
 def test_arguments_that_contradict_each_other_are_refused(dag: DAG, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DagInvalid, match=message):
