@@ -167,3 +167,21 @@ def everything(url: str) -> dict[str, list[dict[str, Any]]]:
             }
     finally:
         engine.dispose()
+
+
+def drop_kept(url: str) -> None:
+    """Drop the databases that restores kept beside this one."""
+    if url.startswith("sqlite"):
+        return  # files of the test's own folder
+    server, _, name = url.rpartition("/")
+    postgres = url.startswith("postgres")
+    engine = open_engine(f"{server}/{'postgres' if postgres else 'information_schema'}")
+    names = "SELECT datname FROM pg_database" if postgres else "SELECT schema_name FROM schemata"
+    quote = '"' if postgres else "`"
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for other in connection.exec_driver_sql(names).scalars().all():
+                if str(other).startswith(f"{name[:30]}_before_"):
+                    connection.exec_driver_sql(f"DROP DATABASE {quote}{other}{quote}")
+    finally:
+        engine.dispose()

@@ -22,7 +22,7 @@ from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.engine import open_engine, transaction
 from tests.conftest import Opskit
 from tests.databases import KINDS
-from tests.sample_metastore import everything, fill
+from tests.sample_metastore import drop_kept, everything, fill
 from tests.waiting import wait_until
 
 KILLS = 7
@@ -68,6 +68,7 @@ class Cluster:
 def cluster(home: Path, opskit: Opskit, databases: Any, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     url = databases.migrated(request.param)
     yield Cluster(home, url, opskit)
+    drop_kept(url)
     databases.drop(url)
 
 

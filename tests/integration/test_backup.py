@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ from opskit.ops.verify import Damaged, verify
 from opskit.platforms import Platform
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectStore, StoreError
-from tests.sample_metastore import everything, fill
+from tests.sample_metastore import drop_kept, everything, fill
 
 KEEP = Keep(7, 4, 6)
 
@@ -89,17 +89,20 @@ def make_site(home: Path, url: str, to: str, endpoint_url: str = "", **more: str
 
 
 @pytest.fixture
-def site(home: Path, metastore_url: str) -> Site:
-    return make_site(home, metastore_url, "{home}/backups")
+def site(home: Path, metastore_url: str) -> Iterator[Site]:
+    yield make_site(home, metastore_url, "{home}/backups")
+    drop_kept(metastore_url)
 
 
 @pytest.fixture(params=["folder", "s3"])
-def site_anywhere(home: Path, metastore_url: str, request: pytest.FixtureRequest) -> Site:
+def site_anywhere(home: Path, metastore_url: str, request: pytest.FixtureRequest) -> Iterator[Site]:
     """On each kind of database, with a store of each kind."""
     if request.param == "folder":
-        return make_site(home, metastore_url, "{home}/backups")
-    s3 = request.getfixturevalue("s3")
-    return make_site(home, metastore_url, f"s3://{s3.make_bucket()}/deep/prefix", s3.endpoint_url)
+        yield make_site(home, metastore_url, "{home}/backups")
+    else:
+        s3 = request.getfixturevalue("s3")
+        yield make_site(home, metastore_url, f"s3://{s3.make_bucket()}/deep/prefix", s3.endpoint_url)
+    drop_kept(metastore_url)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from opskit.core.metastore.contents import Report, TableContent, mysql_contents, mysql_tables
 from opskit.core.metastore.engine import normalised, redacted
 from opskit.core.metastore.faults import translate
-from opskit.core.metastore.snapshots import DatabaseInfo
+from opskit.core.metastore.snapshots import DatabaseInfo, still_there
 from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable
 from opskit.system.programs import Program, find_program, output_of, require_not_older
 from opskit.system.programs import feed as feed_program
@@ -198,13 +198,7 @@ class MysqlReplacement(MysqlTarget):
         run_sql = self._maintenance.exec_driver_sql
         new, live = str(self._url.database), self._live
         old = f"{live[:30]}_{keep_as}".replace("-", "_").lower()
-        users = [
-            f"{user} (connection {number}, from {host})"
-            for number, user, host in run_sql(
-                "SELECT id, user, host FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()",
-                (live,),
-            )
-        ]
+        users = still_there(lambda: _users(self._maintenance, live))
         if users:
             raise GuardRefused(
                 f"the database {live} is in use by {', '.join(users[:5])}",
@@ -234,6 +228,15 @@ class MysqlReplacement(MysqlTarget):
         drop = ", ".join(f"{_quoted(live)}.{_quoted(name)}" for name in restored)
         back = ", ".join(f"{_quoted(old)}.{_quoted(name)} TO {_quoted(live)}.{_quoted(name)}" for name in before)
         return ["SET foreign_key_checks = 0;", f"DROP TABLE {drop};", f"RENAME TABLE {back};"]
+
+
+def _users(connection: Connection, database: str) -> list[str]:
+    """Other sessions in a database. (A user without PROCESS sees its own only; the heartbeats tell of the others.)"""
+    rows = connection.exec_driver_sql(
+        "SELECT id, user, host FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()",
+        (database,),
+    )
+    return [f"{user} (connection {number}, from {host})" for number, user, host in rows]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from opskit.core.metastore.contents import Report, TableContent, postgresql_algorithm, postgresql_contents
 from opskit.core.metastore.engine import normalised, redacted
 from opskit.core.metastore.faults import translate
-from opskit.core.metastore.snapshots import DatabaseInfo
+from opskit.core.metastore.snapshots import DatabaseInfo, still_there
 from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable
 from opskit.system.programs import Program, find_program, output_of, require_not_older, run
 from opskit.system.scratch import scratch_folder
@@ -163,12 +163,7 @@ class PostgresqlReplacement(PostgresqlTarget):
         if not exists:
             run_sql(f"ALTER DATABASE {_quoted(new)} RENAME TO {_quoted(live)}")
             return []
-        users = [
-            f"{name or 'a program'} (pid {pid}, {user})"
-            for name, pid, user in run_sql(
-                "SELECT application_name, pid, usename FROM pg_stat_activity WHERE datname = %s", (live,)
-            )
-        ]
+        users = still_there(lambda: _users(self._maintenance, live))
         if users:
             raise GuardRefused(
                 f"the database {live} is in use by {', '.join(users[:5])}",
@@ -189,6 +184,14 @@ class PostgresqlReplacement(PostgresqlTarget):
             f"ALTER DATABASE {_quoted(live)} RENAME TO {_quoted(new)};",
             f"ALTER DATABASE {_quoted(old)} RENAME TO {_quoted(live)};",
         ]
+
+
+def _users(connection: Connection, database: str) -> list[str]:
+    """Sessions in a database."""
+    rows = connection.exec_driver_sql(
+        "SELECT application_name, pid, usename FROM pg_stat_activity WHERE datname = %s", (database,)
+    )
+    return [f"{name or 'a program'} (pid {pid}, {user})" for name, pid, user in rows]
 
 
 @contextmanager

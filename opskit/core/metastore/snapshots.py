@@ -5,7 +5,8 @@ The engines are pg_dump/pg_restore, mariadb-dump/mariadb and SQLite's backup API
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,14 @@ class Copier(Protocol):
     def replacement(self) -> AbstractContextManager[Replacement]:
         """A new database beside this one; dropped at the end unless it was swapped in."""
         ...
+
+
+def still_there(look: Callable[[], list[str]], seconds: float = 5.0) -> list[str]:
+    """Who uses a database after a short wait: a server needs a moment to see that a closed session is gone."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def open_copier(url: str, scratch: Path, *, compression: int = 3) -> Copier:
