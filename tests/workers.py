@@ -163,14 +163,17 @@ class WorkerProcess:
     def stop(self, timeout: float = 30.0) -> int:
         for scheduler in self.schedulers:
             scheduler.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+        # Each further signal makes it more impatient.
+        for _ in range(int(timeout / 0.3)):
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+            try:
+                return self.process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                continue
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the worker did not stop within {timeout:g} s: {self.errors.read_text()}")
 
 
 @contextmanager

@@ -464,6 +464,8 @@ class Worker:
     def _is_done(self) -> bool:
         if not self._stop_signals or self._occupied:
             return False
+        if self._stop_signals > 1:
+            return True
         left = [attempt for attempt in self._ledger.unacknowledged() if not attempt.stored]
         if not left:
             return True
