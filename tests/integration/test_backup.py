@@ -586,6 +586,7 @@ def test_a_restore_into_another_database_leaves_the_live_one_alone(
     site.restore(url=other)
     assert without_audit(everything(site.url)) == without_audit(before)
     assert everything(other)["xcom"] == before["xcom"]
+    drop_kept(other)
 
 
 def test_a_restore_onto_a_machine_without_a_metastore_works(site: Site, databases: Any) -> None:
