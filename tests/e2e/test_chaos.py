@@ -12,6 +12,7 @@ import pytest
 from opskit.core.metastore.tables import dag_run, task_instance
 from tests.databases import Databases
 from tests.e2e.cluster import LEDGER, Cluster
+from tests.proxy import Proxy
 from tests.waiting import wait_until
 
 CHAIN = (
@@ -209,3 +210,86 @@ def one_of_two_dies(cluster: Cluster, tasks: int) -> None:
 @pytest.mark.parametrize("cluster", ["postgresql", "mariadb"], indirect=True)
 def test_one_of_two_schedulers_dies_in_the_middle(cluster: Cluster) -> None:
     one_of_two_dies(cluster, tasks=250 if "postgresql" in cluster.url else 40)
+
+
+def outages_under_load(databases: Databases, home: Path, outages: int, seconds: float) -> None:
+    """The database goes away again and again while everything runs."""
+    chance = random.Random(3)
+    url = databases.migrated("postgresql")
+    proxy = Proxy(url)
+    cluster = Cluster(home, url, environment={"OPSKIT__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false"})
+    cluster.environment["OPSKIT__DATABASE__SQL_ALCHEMY_CONN"] = proxy.url
+    try:
+        for name, text in (("chain", CHAIN), ("fan_out", FAN_OUT), ("retries", RETRIES)):
+            cluster.write_dag(name, text)
+        started = [cluster.start(kind) for kind in ("worker", "dag-processor", "scheduler")]
+        cluster.wait_for_dags("chain", "fan_out", "retries")
+        number = 0
+        for _ in range(outages):
+            for dag_id in ("chain", "fan_out", "retries"):
+                number += 1
+                cluster.trigger(dag_id, number)
+            time.sleep(chance.uniform(0.1, 1.0))  # the random moment is the test
+            proxy.refuse()
+            time.sleep(seconds)
+            proxy.accept()
+        cluster.wait_for_runs()
+        assert [process.poll() for process in started] == [None, None, None], cluster.story()
+        check_exactly_once(cluster)
+        check_states(cluster)
+    finally:
+        cluster.stop()
+        proxy.close()
+        databases.drop(url)
+
+
+def test_nobody_dies_of_a_database_that_goes_away_and_nothing_runs_twice(databases: Databases, home: Path) -> None:
+    outages_under_load(databases, home, outages=3, seconds=2.0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_nobody_dies_of_a_database_that_is_away_for_a_minute(databases: Databases, home: Path) -> None:
+    outages_under_load(databases, home, outages=2, seconds=60.0)
+
+
+@pytest.mark.parametrize("cluster", ["sqlite", "postgresql"], indirect=True)
+def test_a_killed_worker_takes_its_attempts_with_it_and_their_retries_follow(cluster: Cluster) -> None:
+    cluster.write_dag(
+        "slow",
+        LEDGER
+        + """
+import time
+from datetime import datetime, timedelta
+from opskit import DAG
+from opskit.operators import PythonOperator
+
+def work(**context):
+    note("start", **context)
+    if context["ti"].try_number == 1:
+        time.sleep(60)
+    note("end", **context)
+
+with DAG("slow", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+    for number in range(4):
+        PythonOperator(task_id=f"t{number}", python_callable=work, retries=1, retry_delay=timedelta(0))
+    PythonOperator(task_id="once", python_callable=work)
+""",
+    )
+    for kind in ("worker", "dag-processor", "scheduler"):
+        cluster.start(kind)
+    cluster.wait_for_dags("slow")
+    cluster.trigger("slow", 1)
+    wait_until(lambda: sum(cluster.attempts()[0].values()) == 5, 60, what=cluster.story)
+    cluster.kill("worker")
+    cluster.start("worker")
+    cluster.wait_for_runs()
+    starts, ends = cluster.attempts()
+    assert set(starts.values()) == {1}
+    assert sum(ends.values()) == 4  # the second tries
+    rows = {row.task_id: row for row in cluster.rows(task_instance)}
+    assert {task_id: (row.state, row.try_number) for task_id, row in rows.items()} == {
+        **{f"t{number}": ("success", 2) for number in range(4)},
+        "once": ("failed", 1),
+    }
+    assert "worker lost" in rows["once"].reason
