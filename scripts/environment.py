@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from debian import install
 
@@ -63,11 +66,13 @@ def _roots(scope: str) -> set[str] | None:
     """Names of the packages that are asked for; None: all of them."""
     if scope == EVERYTHING:
         return None
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = _project()
     named = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
     return {_canonical(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in named}
+
+
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def select(constraints: str, roots: set[str] | None) -> str:
@@ -94,6 +99,8 @@ def _canonical(name: str) -> str:
 
 
 def _fingerprint() -> str:
-    parts = [(ROOT / name).read_bytes() for name in ("constraints.txt", "pyproject.toml")]
+    # Settings of linters and tests need no new environment.
+    project = {name: part for name, part in _project().items() if name != "tool"}
+    parts = [(ROOT / "constraints.txt").read_bytes(), json.dumps(project, sort_keys=True).encode()]
     parts += [sys.version.encode(), os.path.realpath(sys.executable).encode(), str(ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
