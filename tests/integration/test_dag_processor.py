@@ -309,7 +309,7 @@ def test_one_dag_processor_runs_per_home_and_it_says_when_it_starts_and_ends(
             return bool(found) and found[0].pid == daemon.pid and found[0].detail.get("dags") == 1
 
         wait_until(beating, what="a heartbeat with the number of DAGs")
-        assert daemon.stop(signal.SIGTERM) == 143
+        assert daemon.stop(signal.SIGTERM) == 0
         with reading(sqlite_folder.engine) as connection:
             assert not instances.list_instances(connection, kind="dag_processor", living_only=True)
     assert not list((home / "run").glob("dag_processor.*"))

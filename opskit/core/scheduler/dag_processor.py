@@ -27,7 +27,7 @@ KIND = "dag_processor"
 
 
 def run(config: Config) -> int:
-    """Until SIGTERM (then 143) or SIGINT (then 130). LockHeld when one runs in this OPSKIT_HOME already."""
+    """Until SIGTERM or SIGINT: a daemon that was told to stop and did is done, 0. LockHeld when one runs in this OPSKIT_HOME already."""
     with locked(config.run_folder, "dag-processor"):
         daemon.enable_stack_dumps(config.run_folder)
         received: list[int] = []
@@ -72,7 +72,7 @@ def _run(config: Config, engine: Engine, loader: BackgroundLoader, signals: int,
                 processor.look_soon()
         log.info("%s: stopping", signal.Signals(received[0]).name)
         daemon.notify("STOPPING=1")
-        return 128 + received[0]
+        return 0
     finally:
         processor.close()
         woken.close()

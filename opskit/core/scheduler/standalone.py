@@ -68,7 +68,7 @@ class _Signals:
 
 
 def run(config: Config) -> int:
-    """Until SIGTERM (then 143) or SIGINT (then 130). A second signal kills what has not stopped yet.
+    """Until SIGTERM or SIGINT, then 0. A second signal kills what has not stopped yet.
 
     Raises LockHeld when another standalone runs in this OPSKIT_HOME, and what a migration of the metastore raises.
     """
@@ -155,7 +155,7 @@ class _Supervisor:
         log.info("%s: stopping", signal.Signals(first).name)
         daemon.notify("STOPPING=1")
         self._stop_all(read_end)
-        return 130 if first == signal.SIGINT else 128 + first
+        return 0
 
     def _wait(self, read_end: int, until: float | None = None) -> None:
         """Until a signal, the end of a child, or the next thing that is due."""
