@@ -161,16 +161,25 @@ class SqliteReplacement(SqliteTarget):
         with closing(_connect(self._path, "rw")) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
         _sync(self._path)
+        kept = self._live.with_name(f"{self._live.name}.{keep_as}")
         if not self._live.exists():
+            self._move_log(kept)
             self._path.rename(self._live)
             _sync(self._live.parent)
             return []
         self._end_log_of_live()
-        kept = self._live.with_name(f"{self._live.name}.{keep_as}")
         os.link(self._live, kept)
+        self._move_log(kept)
         self._path.rename(self._live)
         _sync(self._live.parent)
         return [f"mv {kept} {self._live}"]
+
+    def _move_log(self, kept: Path) -> None:
+        """Put a log left by a damaged or lost file beside what is kept: SQLite would play it into the copy."""
+        for ending in ("-wal", "-shm", "-journal"):
+            log = self._live.with_name(self._live.name + ending)
+            if log.exists():
+                log.rename(kept.with_name(kept.name + ending))
 
     def _end_log_of_live(self) -> None:
         """Put the live database's log into its file. That needs to be alone: so it also proves that nobody uses it."""

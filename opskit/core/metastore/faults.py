@@ -16,6 +16,8 @@ _SQLITE_UNAVAILABLE = (
     "database or disk is full",
     "attempt to write a readonly database",
     "locking protocol",
+    "file is not a database",
+    "database disk image is malformed",
 )
 _SQLITE_SCHEMA = ("no such table", "no such column", "has no column named")
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, operator intervention, lock.
