@@ -64,7 +64,9 @@ class Scheduler:
     def fence(self, dag_id: str, epoch: int) -> Frame:
         before = len(self.frames)
         self.send({"t": "fence", "dag_id": dag_id, "epoch": epoch})
-        return self.wait_for(lambda frame: frame["t"] == "held" and frame["dag_id"] == dag_id and frame in self.frames[before:])
+        return self.wait_for(
+            lambda frame: frame["t"] == "held" and frame["dag_id"] == dag_id and frame in self.frames[before:]
+        )
 
     def run(self, *attempts: Frame) -> None:
         self.send({"t": "run", "attempts": list(attempts)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -58,10 +59,12 @@ def bare(folder: str, number: int, flying: int) -> float:
 
 
 def fed(scheduler: Scheduler, number: int, isolation: str) -> float:
-    """Attempts a second of a fan-out, dispatched as a scheduler does: as many as there are slots, then one per result."""
+    """Attempts a second of a fan-out, dispatched as a scheduler does: as many as there are slots, then one a result."""
     waiting = [attempt("nothing", "bench", "bench.py", isolation=isolation) for _ in range(number)]
     slots = scheduler.welcome["slots"]
     connection = scheduler.connection
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
     began = time.perf_counter()
     connection.put({"t": "run", "attempts": waiting[:slots]})
     connection.flush()
@@ -73,7 +76,7 @@ def fed(scheduler: Scheduler, number: int, isolation: str) -> float:
                 assert frame["state"] == "success", frame
                 ended.append(frame["key"])
         if not ended:
-            time.sleep(0.0003)
+            poll.poll()
             continue
         done += len(ended)
         connection.put({"t": "ack", "keys": ended})
@@ -86,8 +89,6 @@ def fed(scheduler: Scheduler, number: int, isolation: str) -> float:
 
 def chained(scheduler: Scheduler, number: int, isolation: str) -> float:
     """Milliseconds of one attempt after the other."""
-    import select
-
     connection = scheduler.connection
     poll = select.poll()
     poll.register(connection, select.POLLIN)

@@ -140,6 +140,7 @@ def _is_clean() -> bool:
 
 def _begin(spec: Spec, zygote: int) -> None:
     os.setsid()
+    processes.set_name("opskit-attempt")
     try:
         processes.die_with_parent(zygote)
     except processes.ParentGone:

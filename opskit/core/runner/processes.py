@@ -16,6 +16,8 @@ _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _prctl.restype = ctypes.c_int
 
+_names: dict[str, ctypes.Array[ctypes.c_char]] = {}
+
 
 class ParentGone(Exception):
     """The parent died before we could ask to die with it."""
@@ -40,7 +42,9 @@ def adopt_orphans() -> None:
 
 def set_name(name: str) -> None:
     """The name that `ps -o comm` and `top` show; at most 15 bytes."""
-    text = ctypes.create_string_buffer(name.encode()[:15])
+    text = _names.get(name)
+    if text is None:
+        text = _names[name] = ctypes.create_string_buffer(name.encode()[:15])
     _prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0)
 
 

@@ -201,11 +201,13 @@ class Zygotes:
         if self._closed:
             return
         self._start_template()
+        again = self._take_unplaced()
         for zygote in list(self._all.values()):
             if zygote.state == LOADING:
-                parked, zygote.parked = zygote.parked, []
+                again += zygote.parked
+                zygote.parked = []
                 self._drop(zygote)
-                self._observer.on_loaded(parked)  # they are placed anew
+        self._observer.on_loaded(again)
 
     # --- placing attempts ---
 
