@@ -233,6 +233,23 @@ def test_what_is_written_while_a_backup_runs_is_in_it_wholly_or_not_at_all(site:
     assert manifest.tables["attempt_result"].rows > 0
 
 
+def test_on_mariadb_a_user_without_the_right_to_lock_the_server_can_back_up(home: Path, databases: Any) -> None:
+    url = databases.migrated("mariadb")
+    server, _, name = url.rpartition("/")
+    user = f"opskit_{os.getpid()}"
+    engine = open_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
+        admin.exec_driver_sql(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'pw'")
+        try:
+            for where in (f"`{name}`", "`opskit\\_drill\\_%%`"):
+                admin.exec_driver_sql(f"GRANT ALL ON {where}.* TO {user}@'127.0.0.1'")
+            weak = f"{server.replace('opskit:opskit', f'{user}:pw')}/{name}"
+            assert make_site(home, weak, "{home}/backups").backup().verified
+        finally:
+            admin.exec_driver_sql(f"DROP USER {user}@'127.0.0.1'")
+    engine.dispose()
+
+
 def test_a_second_backup_at_the_same_time_is_refused(small_site: Site) -> None:
     with locked(small_site.config.run_folder, "backup"), pytest.raises(LockHeld):
         small_site.backup()

@@ -27,6 +27,7 @@ DRILL_PREFIX = "opskit_drill_"
 _LOCK_ATTEMPTS = 10
 _LOCK_SECONDS = 3
 _LOCK_WAIT_TIMEOUT = 1205
+_DEADLOCK = 1213
 _DENIED = (1044, 1045, 1142, 1227)
 _BEGUN = b"-- Table structure for table"
 """What a dump says first after its transaction has begun."""
@@ -95,26 +96,36 @@ class MysqlSnapshot:
         self.revision = _revision(second)
 
     def _lock(self) -> None:
-        tables = list(mysql_tables(self._holder))
-        if not tables:
-            return
+        """Hold writers back for the moment in which three transactions begin.
+
+        The lock of the whole server lets open transactions wait. Without RELOAD it is a lock of our tables, which may
+        meet an open transaction in a deadlock: the server then lets that transaction give way, and it must be repeated.
+        """
         self._holder.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
-        statement = "LOCK TABLES " + ", ".join(f"{_quoted(table)} READ" for table in tables)
+        if self._locked_by("FLUSH TABLES WITH READ LOCK"):
+            return
+        tables = ", ".join(f"{_quoted(table)} READ" for table in mysql_tables(self._holder))
+        if tables and not self._locked_by(f"LOCK TABLES {tables}"):
+            raise ConfigError(
+                f"the user of {redacted(self._url)} may not lock tables",
+                hint="grant it RELOAD, or at least LOCK TABLES on the metastore",
+            )
+
+    def _locked_by(self, statement: str) -> bool:
+        """Take a lock; False: the user has no right to it."""
         for attempt in range(_LOCK_ATTEMPTS):
             try:
                 self._holder.exec_driver_sql(statement)
                 self._locked = True
-                return
+                return True
             except DBAPIError as error:
                 code = _code(error)
                 if code in _DENIED:
-                    raise ConfigError(
-                        f"the user of {redacted(self._url)} may not lock tables: {error.orig}",
-                        hint="grant it LOCK TABLES on the metastore",
-                    ) from error
+                    return False
                 # Waiting longer would hold up everyone who comes after us.
-                if code != _LOCK_WAIT_TIMEOUT or attempt == _LOCK_ATTEMPTS - 1:
+                if code not in (_LOCK_WAIT_TIMEOUT, _DEADLOCK) or attempt == _LOCK_ATTEMPTS - 1:
                     raise
+        return False
 
     def _unlock(self) -> None:
         if self._locked:
