@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
 
 
 def show(data: Any, output: str, *, columns: Sequence[str] | None = None) -> None:
-    """Print rows (a list of mappings or dataclasses) or one mapping. `columns` chooses and orders the table's columns."""
+    """Print rows (mappings or dataclasses) or one mapping. `columns` chooses and orders the table's columns."""
     value = plain(data)
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,6 +1,6 @@
 """Fan-out and chain of no-op Python tasks, against the limits of the machine in the same run.
 
-    scripts/bench core [--database URL] [--isolation fork|reuse] [--repeat N]
+    scripts/bench/run core [--database URL] [--isolation fork|reuse] [--repeat N]
 
 Limits: (a) fork + exit + wait, one after the other, from a process that has loaded the same DAG file as the zygote has;
 (b) one-row commits on the same database. Without --database: SQLite in a temporary folder.
@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from opskit import config as configuration
-from opskit.core.metastore import dags, runs, schema
+from opskit.core.metastore import runs, schema
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.core.metastore.tables import dag, dag_run, pool, task_instance
 from opskit.system.wake import wake
@@ -196,16 +196,18 @@ def main() -> None:
         tasks, step = statistics.median(fan_outs), statistics.median(steps)
         floor = 1000 / forks["one"] + 1000 / commits
         name = cluster.engine.dialect.name
-        print(f"{name}, isolation = {isolation}, median of {options.repeat}")
+        fork, three = forks["one"], forks["three"]
+        print(f"{name}, isolation = {isolation}, median of {options.repeat}, load average {os.getloadavg()[0]:.1f}")
+        print(f"  limits   fork + exit + wait {fork:.0f}/s ({forks['rss_mb']:.0f} MB; 3 in flight {three:.0f}/s)")
+        print(f"           commits {commits:.0f}/s")
+        print(f"  fan-out  {tasks:.0f} tasks/s = {tasks / fork:.2f} of the bare fork rate   ({shown(fan_outs, 0)})")
         print(
-            f"  limits   bare fork+exit+wait {forks['one']:.0f}/s ({forks['rss_mb']:.0f} MB; 3 in flight {forks['three']:.0f}/s), commits {commits:.0f}/s"
+            f"  chain    {step:.2f} ms a step = {step / floor:.2f} x (fork + commit = {floor:.2f} ms)   ({shown(steps, 2)})"
         )
-        print(
-            f"  fan-out  {tasks:.0f} tasks/s = {tasks / forks['one']:.2f} of the bare fork rate   (all: {', '.join(f'{v:.0f}' for v in fan_outs)})"
-        )
-        print(
-            f"  chain    {step:.2f} ms a step = {step / floor:.2f} x (bare fork + commit = {floor:.2f} ms)   (all: {', '.join(f'{v:.2f}' for v in steps)})"
-        )
+
+
+def shown(values: list[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
 if __name__ == "__main__":

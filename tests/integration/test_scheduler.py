@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select as sql_select, update
+from sqlalchemy import insert, update
+from sqlalchemy import select as sql_select
 
 from opskit import config as configuration
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.executors import contract
 from opskit.core.metastore import scheduling
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
-from opskit.core.metastore.tables import attempt_result, dag, dag_run, dag_version, instance, pool, task_attempt
-from opskit.core.metastore.tables import task_instance, xcom
+from opskit.core.metastore.tables import (
+    attempt_result,
+    dag,
+    dag_run,
+    dag_version,
+    instance,
+    pool,
+    task_attempt,
+    task_instance,
+    xcom,
+)
 from opskit.core.scheduler.loop import Scheduler
 from opskit.system.wake import WakeSocket
 
@@ -103,7 +113,7 @@ class Cluster:
                     progress_at=now,
                     progress=0,
                     detail="{}",
-                )  # fmt: skip
+                )
             )
         wake = WakeSocket(config.run_folder, me)
         self.sockets.append(wake)
@@ -157,7 +167,7 @@ class Cluster:
                         owners="",
                         tags="[]",
                         schedule="",
-                    )  # fmt: skip
+                    )
                 )
 
     def trigger(self, dag_id: str, number: int = 1, conf: str = "{}") -> None:
@@ -174,7 +184,7 @@ class Cluster:
                     data_interval_end=at,
                     conf=conf,
                     queued_at=at,
-                )  # fmt: skip
+                )
             )
             self.touch(connection, dag_id)
 
@@ -385,7 +395,7 @@ def test_an_attempt_of_a_silent_worker_elsewhere_is_waited_for_while_it_beats(cl
                 progress_at=now,
                 progress=0,
                 detail="{}",
-            )  # fmt: skip
+            )
         )
     cluster.trigger("d")
     turn(scheduler, 3)
@@ -463,9 +473,12 @@ def test_a_shrunk_pool_drains_to_its_new_size(cluster: Cluster) -> None:
 
 def test_limits_of_dag_and_task_hold(cluster: Cluster) -> None:
     cluster.put_dag(
-        "d", {f"t{n}": [] for n in range(5)} | {"one": []}, {"one": {"max_active_tis_per_dag": 1, "priority_weight": 9}},
-        max_active_tasks=3, max_active_runs=2,
-    )  # fmt: skip
+        "d",
+        {f"t{n}": [] for n in range(5)} | {"one": []},
+        {"one": {"max_active_tis_per_dag": 1, "priority_weight": 9}},
+        max_active_tasks=3,
+        max_active_runs=2,
+    )
     executor = PlayedExecutor()
     scheduler = cluster.scheduler(executor)
     for number in (1, 2, 3):

@@ -92,6 +92,49 @@ def _run(connection: Connection, statement: _Statement, rows: Sequence[Sequence[
     return result.rowcount
 
 
+def guarded_move(
+    connection: Connection,
+    guard: str,
+    guard_values: Sequence[Any],
+    table: Table,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    second: Table,
+    second_columns: Sequence[str],
+    second_rows: Sequence[Sequence[Any]],
+) -> int:
+    """PostgreSQL only: update rows as `bulk_update` does, and insert or replace rows of a second table, in one
+    statement, all of it only when the query `guard` finds (and locks) a row; how many rows were updated.
+    """
+    dialect = connection.dialect
+    sql = _guarded(
+        dialect, guard, table, tuple(keys), tuple(columns), second, tuple(second_columns) if second_rows else ()
+    )
+    arrays = [*map(list, zip(*second_rows, strict=True)), *map(list, zip(*rows, strict=True))]
+    return connection.exec_driver_sql(sql, (*guard_values, *arrays)).rowcount
+
+
+@lru_cache(maxsize=32)
+def _guarded(
+    dialect: Dialect,
+    guard: str,
+    table: Table,
+    keys: tuple[str, ...],
+    columns: tuple[str, ...],
+    second: Table,
+    second_columns: tuple[str, ...],
+) -> str:
+    held = "EXISTS (SELECT 1 FROM held)"
+    parts = [f"WITH held AS ({guard})"]
+    if second_columns:
+        insert = _insert(dialect, second, second_columns, "update").many
+        source, conflict = insert.split(" ON CONFLICT ", 1)
+        parts.append(f", added AS ({source} WHERE {held} ON CONFLICT {conflict})")
+    parts.append(_update(dialect, table, keys, columns, held).many)
+    return " ".join(parts)
+
+
 def _json(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(" ")

@@ -29,6 +29,7 @@ __all__ = [
     "Connection",
     "Engine",
     "TransactionConflict",
+    "autocommitted",
     "bulk_insert",
     "bulk_update",
     "open_engine",
@@ -214,6 +215,16 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection, connection.begin():
             yield connection
+    except (DBAPIError, PoolTimeout) as error:
+        raise translate(error, redacted(engine.url)) from error
+
+
+@contextmanager
+def autocommitted(engine: Engine) -> Iterator[Connection]:
+    """For one statement that is its own transaction: no round trips for BEGIN and COMMIT. Raises as `transaction`."""
+    try:
+        with engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
     except (DBAPIError, PoolTimeout) as error:
         raise translate(error, redacted(engine.url)) from error
 

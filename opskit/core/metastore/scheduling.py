@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection, Engine, Row
 
 from opskit.core.dag import states
-from opskit.core.metastore.bulk import bulk_insert, bulk_update
+from opskit.core.metastore.bulk import bulk_insert, bulk_update, guarded_move
+from opskit.core.metastore.engine import autocommitted
 from opskit.core.metastore.tables import (
     attempt_result,
     dag,
@@ -276,6 +277,41 @@ def insert_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> N
 def update_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
     """Write task instances, rows of INSTANCE_KEY and INSTANCE_COLUMNS; how many were found."""
     return bulk_update(connection, task_instance, INSTANCE_KEY, INSTANCE_COLUMNS, rows)
+
+
+def moves_in_one_statement(engine: Engine) -> bool:
+    """Whether `move_instances` works here."""
+    return engine.dialect.name == "postgresql"
+
+
+_LEASE = "SELECT 1 FROM dag WHERE dag_id = %s AND lease_owner = %s AND lease_epoch = %s AND revision = %s FOR UPDATE"
+
+
+def move_instances(
+    engine: Engine,
+    me: str,
+    dag_id: str,
+    epoch: int,
+    revision: int,
+    rows: Sequence[Sequence[Any]],
+    xcoms: Sequence[Sequence[Any]],
+) -> int:
+    """`update_instances` and `insert_xcoms` in one statement that commits itself, under the lock of the DAG's row and
+    only while lease and revision are these; how many task instances were written. 0: lease or revision has changed.
+    """
+    with autocommitted(engine) as connection:
+        return guarded_move(
+            connection,
+            _LEASE,
+            (dag_id, me, epoch, revision),
+            task_instance,
+            INSTANCE_KEY,
+            INSTANCE_COLUMNS,
+            rows,
+            xcom,
+            INSTANCE_KEY + XCOM_COLUMNS,
+            xcoms,
+        )
 
 
 def insert_attempts(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:

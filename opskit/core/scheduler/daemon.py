@@ -149,7 +149,7 @@ def _beat(engine: Engine, config: Config, me: str, scheduler: Scheduler, progres
     detail = json.dumps({"dags": len(scheduler.owned), "in_flight": scheduler.in_flight})
     with transaction(engine) as connection:
         known = instances.beat(connection, me, now, scheduler.cycles, progress_at, detail)
-        # Else it was taken for dead while it was frozen (its leases may be lost, by the epoch), or the table was cleaned.
+        # Else it was taken for dead while it was frozen (its leases may be lost), or the table was cleaned.
         if not known and not instances.resume(connection, me, now):
             _insert(connection, config, me, now)
         worker = scheduler.executor.worker_id

@@ -27,7 +27,7 @@ KIND = "dag_processor"
 
 
 def run(config: Config) -> int:
-    """Until SIGTERM or SIGINT: a daemon that was told to stop and did is done, 0. LockHeld when one runs in this OPSKIT_HOME already."""
+    """Until SIGTERM or SIGINT, then 0. LockHeld when one runs in this OPSKIT_HOME already."""
     with locked(config.run_folder, "dag-processor"):
         daemon.enable_stack_dumps(config.run_folder)
         received: list[int] = []

@@ -52,7 +52,7 @@ class Scheduler:
         self._engine = engine
         self._me = me
         self._wake = wake
-        self._wave = Wave(engine, me, self._previous)
+        self._wave = Wave(engine, me, self._previous, short_way=scheduling.moves_in_one_statement(engine))
         self._pending = Pending()
         self._by_run: dict[int, OwnedDag] = {}
         self._timers: list[_Timer] = []

@@ -176,7 +176,7 @@ def fill_instances(run: RunState) -> None:
 
 
 def restore_instances(run: RunState, rows: Any) -> None:
-    """The task instances of a run under way; `changed` and `added` get what a new version of the DAG makes different."""
+    """The task instances of a run under way; `changed` and `added` get what a new version of the DAG changes."""
     tasks = {task.task_id: task for task in run.dag.tasks}
     seen = set()
     for row in rows:

@@ -5,9 +5,8 @@ See ARCHITECTURE.md, "A wave".
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 from opskit.core.dag import states
 from opskit.core.metastore import scheduling
 from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
+from opskit.core.scheduler import claims
+from opskit.core.scheduler.claims import Claim
 from opskit.core.scheduler.owned_dag import (
     OwnedDag,
     add_run,
@@ -44,7 +45,7 @@ class Pending:
 class Outcome:
     """What a durable wave leaves to be done."""
 
-    claims: list[tuple[OwnedDag, RunState, TaskInstance]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     ended: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
     started: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -52,8 +53,6 @@ class Outcome:
     lost: list[str] = field(default_factory=list)
     """DAGs whose lease another scheduler has taken."""
     released: list[str] = field(default_factory=list)
-    starved: bool = False
-    """Something is ready, and only pool slots are missing."""
 
     @property
     def routine(self) -> bool:
@@ -80,6 +79,8 @@ class Wave:
     previous: Callable[[Connection, OwnedDag, RunState], tuple[int, Mapping[str, str | None]] | None]
     tight_pools: set[str] = field(default_factory=set)
     """Pools that were found over their limit: a freed slot there is not ours to reuse."""
+    short_way: bool = False
+    """Whether the database can lock, compare and write in one statement (PostgreSQL)."""
 
     def write(
         self,
@@ -101,6 +102,11 @@ class Wave:
         outcome = Outcome()
         if not concerned:
             return outcome
+        if self.short_way and len(concerned) == 1:
+            (dag,) = concerned.values()
+            if self._write_quickly(dag, pending, now, worker_id, free, outcome):
+                return outcome
+            free -= len(outcome.claims)
         with transaction(self.engine) as connection:
             rows = scheduling.lock_dags(connection, concerned)
             for dag_id in list(concerned):
@@ -112,6 +118,7 @@ class Wave:
                 elif revision != dag.revision:
                     outcome.stale.append(dag_id)
                     del concerned[dag_id]
+            outcome.claims = [claim for claim in outcome.claims if claim[0].dag_id in concerned]
             for dag in concerned.values():
                 self._start_runs(connection, dag, now, outcome)
             if worker_id is not None and free > 0:
@@ -207,79 +214,54 @@ class Wave:
         now: datetime,
         outcome: Outcome,
     ) -> None:
-        """Choose what runs next: by priority over all DAGs, within the limits of DAGs, pools and the worker."""
-        heads: list[tuple[Any, str, OwnedDag]] = []
-        for dag in concerned.values():
-            if not dag.held or dag.is_paused or dag.active >= dag.max_active_tasks:
-                continue
-            for pool in dag.queues:
-                head = dag.head(pool)
-                if head is not None:
-                    heads.append((head[:3], pool, dag))
-        if not heads:
-            return
-        budget = self._budget(connection, concerned, heads, free)
-        heapq.heapify(heads)
-        put_back: list[tuple[OwnedDag, str, Any]] = []
-        while heads and free > 0:
-            _, pool, dag = heapq.heappop(heads)
-            if dag.active >= dag.max_active_tasks:
-                continue
-            candidate = dag.head(pool)
-            if candidate is None:
-                continue
-            _, _, _, run, instance = candidate
-            if instance.task.pool_slots > budget.get(pool, 0):
-                outcome.starved = True
-                continue
-            limit = instance.task.max_active_tis_per_dag
-            heapq.heappop(dag.queues[pool])
-            if limit is not None and dag.per_task.get(instance.task.task_id, 0) >= limit:
-                put_back.append((dag, pool, candidate))
-            else:
-                run.claim(instance, worker_id, now)
-                dag.occupy(instance)
-                budget[pool] -= instance.task.pool_slots
-                free -= 1
-                outcome.claims.append((dag, run, instance))
-            head = dag.head(pool)
-            if head is not None:
-                heapq.heappush(heads, (head[:3], pool, dag))
-        for dag, pool, candidate in put_back:
-            heapq.heappush(dag.queues[pool], candidate)
-
-    def _budget(
-        self,
-        connection: Connection,
-        concerned: Mapping[str, OwnedDag],
-        heads: Iterable[tuple[Any, str, OwnedDag]],
-        free: int,
-    ) -> dict[str, int]:
-        """Slots that this wave may take, by pool. A slot that it frees itself it may take again without asking."""
-        freed: dict[str, int] = {}
-        for dag in concerned.values():
-            for name, delta in dag.pool_delta.items():
-                freed[name] = freed.get(name, 0) - delta
-        wanted: dict[str, int] = {}
-        largest: dict[str, int] = {}
-        for _, pool, dag in heads:
-            queue = dag.queues[pool]
-            for candidate in queue[: free + 1]:
-                slots = candidate[4].task.pool_slots
-                wanted[pool] = wanted.get(pool, 0) + slots
-                largest[pool] = max(largest.get(pool, 0), slots)
-        ask = [
-            pool
-            for pool, slots in wanted.items()
-            if pool in self.tight_pools or min(slots, free * largest[pool]) > freed.get(pool, 0)
-        ]
-        budget = {pool: freed.get(pool, 0) for pool in wanted}
-        if ask:
-            rows = scheduling.lock_pools(connection, ask)
-            for pool in ask:
+        dags = list(concerned.values())
+        demand = claims.demand(dags, free, self.tight_pools)
+        budget = dict(demand.freed)
+        if demand.ask:
+            rows = scheduling.lock_pools(connection, demand.ask)
+            for pool in demand.ask:
                 slots, used = rows.get(pool, (0, 0))
-                budget[pool] = slots - used + freed.get(pool, 0)
-        return budget
+                budget[pool] = slots - used + demand.freed.get(pool, 0)
+        outcome.claims.extend(claims.choose(dags, budget, worker_id, free, now))
+
+    # --- the short way ---
+
+    def _write_quickly(
+        self, dag: OwnedDag, pending: Pending, now: datetime, worker_id: str | None, free: int, outcome: Outcome
+    ) -> bool:
+        """One statement, and one round trip, for a wave that only moves task instances of one DAG; whether it did.
+
+        When it did not, the long way finds out why. What was claimed in memory stays claimed.
+        """
+        if pending.taken_results or dag.start_due(now):
+            return False
+        if worker_id is not None and free > 0:
+            demand = claims.demand([dag], free, self.tight_pools)
+            if demand.ask:
+                return False
+            outcome.claims.extend(claims.choose([dag], demand.freed, worker_id, free, now))
+        if any(dag.pool_delta.values()) or not dag.runs:
+            return False
+        changed = []
+        for run in dag.runs.values():
+            if run.ended or run.added or run.superseded:
+                return False
+            for instance in run.changed.values():
+                if instance.state == states.QUEUED and instance.dispatches > 1:
+                    return False
+                changed.append(_finished_row(run, instance, now))
+        if not changed:
+            return False
+        xcoms = [row for _, row in pending.xcoms]
+        found = scheduling.move_instances(self.engine, self.me, dag.dag_id, dag.epoch, dag.revision, changed, xcoms)
+        if not found:
+            return False
+        if found != len(changed):
+            raise TransactionConflict(f"{dag.dag_id}: task instances are gone from the metastore; reading all again")
+        dag.pool_delta.clear()
+        for run in dag.runs.values():
+            run.changed.clear()
+        return True
 
     # --- rows ---
 
@@ -305,10 +287,7 @@ class Wave:
             dag.pool_delta.clear()
             for run in list(dag.runs.values()):
                 for instance in run.changed.values():
-                    if instance.state in states.FINISHED:
-                        instance.end_date = instance.end_date or now
-                        instance.start_date = instance.start_date or instance.end_date
-                    changed.append(instance_row(run, instance))
+                    changed.append(_finished_row(run, instance, now))
                     if instance.state == states.QUEUED and instance.dispatches > 1:
                         forget.append((run.id, *instance.key))
                 new.extend(new_instance_row(run, instance) for instance in run.added)
@@ -362,6 +341,14 @@ class Wave:
         if release:
             scheduling.release(connection, release, self.me)
             outcome.released.extend(release)
+
+
+def _finished_row(run: RunState, instance: TaskInstance, now: datetime) -> tuple[Any, ...]:
+    """The row of a changed instance; one that ended without a process gets its times now."""
+    if instance.state in states.FINISHED:
+        instance.end_date = instance.end_date or now
+        instance.start_date = instance.start_date or instance.end_date
+    return instance_row(run, instance)
 
 
 def xcom_rows(
