@@ -201,9 +201,8 @@ def main() -> None:
         print(f"  limits   fork + exit + wait {fork:.0f}/s ({forks['rss_mb']:.0f} MB; 3 in flight {three:.0f}/s)")
         print(f"           commits {commits:.0f}/s")
         print(f"  fan-out  {tasks:.0f} tasks/s = {tasks / fork:.2f} of the bare fork rate   ({shown(fan_outs, 0)})")
-        print(
-            f"  chain    {step:.2f} ms a step = {step / floor:.2f} x (fork + commit = {floor:.2f} ms)   ({shown(steps, 2)})"
-        )
+        chain = f"{step:.2f} ms a step = {step / floor:.2f} x (fork + commit, {floor:.2f} ms)"
+        print(f"  chain    {chain}   ({shown(steps, 2)})")
 
 
 def shown(values: list[float], digits: int) -> str:
