@@ -1,0 +1,76 @@
+"""What every platform must answer (opskit/platforms/base.py), on each kind of metastore."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from opskit import config as configuration
+from opskit import platforms
+from opskit.core.metastore import audit
+from opskit.core.metastore.engine import open_engine, reading
+from opskit.errors import MetastoreUnavailable
+from opskit.platforms import Platform
+
+NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+
+@pytest.fixture(params=["core"])
+def platform(request: pytest.FixtureRequest, metastore_url: str, home: Path) -> Platform:
+    environment = {"OPSKIT__DATABASE__SQL_ALCHEMY_CONN": metastore_url}
+    return platforms.find(configuration.load(home, environment))
+
+
+def test_a_cluster_without_processes_is_observed_without_an_error(platform: Platform) -> None:
+    seen = platform.health.observe(NOW)
+    assert seen.database.state == "ok"
+    assert seen.components == ()
+
+
+def test_folders_are_those_of_the_configuration(platform: Platform, home: Path) -> None:
+    assert platform.folders.dags == home / "dags"
+    assert platform.folders.logs == home / "logs"
+    assert platform.folders.is_log_folder([])
+    assert not platform.folders.is_log_folder(["etc", "usr"])
+    assert platform.folders.live_logs().tasks == frozenset()
+
+
+def test_a_snapshot_describes_tables_with_rows_and_hashes(platform: Platform) -> None:
+    with platform.metastore.snapshot() as snapshot:
+        tables = snapshot.contents()
+    assert tables["slot_pool"].rows == 1
+    assert tables["slot_pool"].hash
+
+
+def test_retention_keeps_what_is_young(platform: Platform) -> None:
+    assert platform.retention.plan(NOW - timedelta(days=90)) == []
+    assert sum(platform.retention.remove(NOW, batch_size=10, after_batch=lambda _: None).values()) == 0
+
+
+def test_a_dag_file_is_loaded_without_being_stored(platform: Platform, home: Path) -> None:
+    (home / "dags" / "good.py").write_text("from opskit import DAG\ndag = DAG('good', schedule=None)\n")
+    (home / "dags" / "bad.py").write_text("from opskit import DAG\nraise ValueError('no')\n")
+    loaded = {item.path: item for item in platform.dag_files.load(home / "dags", ["good.py", "bad.py"])}
+    assert loaded["good.py"].dag_ids == ("good",)
+    assert "no" in (loaded["bad.py"].error or "")
+
+
+def test_an_audit_line_is_found_again(platform: Platform, metastore_url: str) -> None:
+    platform.audit.write("tested", NOW, {"what": "the contract"})
+    engine = open_engine(metastore_url)
+    with reading(engine) as connection:
+        lines = audit.read(connection, limit=5)
+    engine.dispose()
+    assert [(line.event, line.extra) for line in lines] == [("tested", {"what": "the contract"})]
+
+
+def test_a_metastore_that_is_away_is_said_to_be_so(home: Path) -> None:
+    config = configuration.load(home, {"OPSKIT__DATABASE__SQL_ALCHEMY_CONN": "postgresql://nobody@127.0.0.1:1/none"})
+    away = platforms.find(config)
+    assert away.health.observe(NOW).database.state == "unreachable"
+    with pytest.raises(MetastoreUnavailable):
+        away.folders.live_logs()
+    with pytest.raises(MetastoreUnavailable):
+        away.retention.plan(NOW)
