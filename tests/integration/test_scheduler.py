@@ -585,8 +585,11 @@ def test_a_process_that_died_gets_its_failure_callback_elsewhere(cluster: Cluste
     turn(scheduler, 3)
     (callback,) = executor.started
     assert (callback["kind"], callback["reason"]) == ("on_failure_callback", "killed by SIGSEGV")
+    turn(scheduler, 2)
+    assert scheduler.owned == {}
     executor.end(callback)
     turn(scheduler, 2)
+    assert tuple(callback["key"]) in executor.acknowledged
     assert cluster.states() == {"a": "failed"}
 
 

@@ -226,12 +226,14 @@ class Scheduler:
             self._wave_within(_START_FOLD_SECONDS)
 
     def _on_ended(self, key: contract.AttemptKey, dag_id: str, result: dict[str, Any], now: datetime) -> None:
-        owned = self.owned.get(dag_id)
-        if owned is None:
+        if key[3] < 0:
+            self.executor.acknowledge([key])  # a callback: it changes nothing, and its DAG may be at rest by now
+            return
+        if dag_id not in self.owned:
             return  # whoever owns the DAG will be told again
         found = self._find(key)
         if found is None:
-            # A callback, or an attempt that was cleared, marked or given up meanwhile.
+            # An attempt that was cleared, marked or given up meanwhile.
             self.executor.acknowledge([key])
             return
         self._pending.acknowledge.append((dag_id, key))
