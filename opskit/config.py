@@ -228,6 +228,15 @@ SETTINGS: tuple[Setting, ...] = (
             unit="s",
             minimum=0,
         ),
+        Setting(
+            "scheduler",
+            "variable_refresh_interval",
+            "float",
+            30.0,
+            "How old variables and connections may be that a DAG file reads while it is loaded.",
+            unit="s",
+            minimum=1,
+        ),
         Setting("scheduler", "zygotes", "int", 16, "Warm processes of DAG files that one worker keeps.", minimum=1),
     ),
     *_settings(

@@ -99,27 +99,27 @@ def test_task(
     values = parse_conf(conf)
     cluster = open_cluster()
     at = datetime.now(UTC) if logical_date is None else moment(logical_date, cluster.config)
-    dag = load_local_dag(cluster, dag_id, file)
-    if task_id not in dag.task_dict:
-        raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=nearest(task_id, dag.task_dict))
-    interval = dag.timetable.infer_manual_data_interval(at)
-    run = {
-        "run_type": "manual",
-        "logical_date": at,
-        "data_interval_start": interval.start,
-        "data_interval_end": interval.end,
-        "conf": values or {},
-        "start_date": datetime.now(UTC),
-    }
-    attempt = {
-        "kind": "task",
-        "task_id": task_id,
-        "run_id": f"test__{at.isoformat()}",
-        "try_number": 1,
-        "max_tries": dag.task_dict[task_id].retries,
-        "first_poke_at": datetime.now(UTC),
-    }
     with _prints_go_to(output), _store(cluster):
+        dag = load_local_dag(cluster, dag_id, file)
+        if task_id not in dag.task_dict:
+            raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=nearest(task_id, dag.task_dict))
+        interval = dag.timetable.infer_manual_data_interval(at)
+        run = {
+            "run_type": "manual",
+            "logical_date": at,
+            "data_interval_start": interval.start,
+            "data_interval_end": interval.end,
+            "conf": values or {},
+            "start_date": datetime.now(UTC),
+        }
+        attempt = {
+            "kind": "task",
+            "task_id": task_id,
+            "run_id": f"test__{at.isoformat()}",
+            "try_number": 1,
+            "max_tries": dag.task_dict[task_id].retries,
+            "first_poke_at": datetime.now(UTC),
+        }
         outcome = execute(dag, attempt, run, test_mode=True)
     if output == "table":
         click.echo(f"{dag_id}.{task_id}: {outcome.state}")

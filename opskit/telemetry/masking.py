@@ -21,6 +21,7 @@ class Masker:
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self._values: set[str] = set()
+        self._kept: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         self._pairs: re.Pattern[str] | None = None
         self._names: tuple[str, ...] = ()
@@ -50,14 +51,22 @@ class Masker:
         if fresh <= self._values:
             return
         self._values |= fresh
+        self._compile()
+
+    def _compile(self) -> None:
         # The longest first, so that a secret that begins with another one is hidden as a whole.
         ordered = sorted(self._values, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered)))
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def keep(self) -> None:
+        """Let `clear` leave the values that are registered now."""
+        self._kept = set(self._values)
 
     def clear(self) -> None:
-        """Forget the registered values; the names stay."""
-        self._values.clear()
-        self._pattern = None
+        """Forget the values that were registered since `keep`; the names stay."""
+        if self._values != self._kept:
+            self._values = set(self._kept)
+            self._compile()
 
     def text(self, text: str) -> str:
         """`text` without registered values."""

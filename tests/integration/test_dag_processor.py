@@ -11,14 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from opskit.core.metastore import audit, dags, instances
+from opskit.config import load
+from opskit.core.dag.connection import Connection
+from opskit.core.metastore import audit, dags, instances, variables
+from opskit.core.metastore.connections import put_connection
+from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.dag_loads import read_files
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.core.metastore.scheduling import read_dags
+from opskit.system.wake import wake
 from tests.daemons import Daemon, running
 from tests.databases import Databases
 from tests.proxy import Proxy
 from tests.waiting import wait_until
+from tests.workers import descendants, gone
 
 GOOD = """
 from datetime import datetime
@@ -282,8 +288,6 @@ def test_a_file_that_hangs_keeps_no_other_waiting(sqlite_folder: Folder, home: P
 
 
 def test_a_file_is_loaded_again_when_the_metastore_forgot_it(sqlite_folder: Folder, home: Path) -> None:
-    from opskit.system.wake import wake
-
     sqlite_folder.write_dag("a.py", "a")
     with start(sqlite_folder, home, scheduler__refresh_interval="3600"):
         sqlite_folder.wait_for("a")
@@ -341,3 +345,115 @@ def test_what_is_known_of_files_is_in_the_metastore(folder: Folder, home: Path) 
     assert files["team/a.py"].dag_ids == ["a"]
     assert files["team/a.py"].import_error is None
     assert "ZeroDivisionError" in (files["team/b.py"].import_error or "")
+
+
+ASKS = """
+from datetime import datetime
+from opskit import DAG, Variable
+from opskit.hooks import BaseHook
+from opskit.operators import EmptyOperator
+
+with DAG(Variable.get("name"), schedule=None, tags=[BaseHook.get_connection("lake").host]):
+    EmptyOperator(task_id="a")
+"""
+
+
+def set_variable(folder: Folder, home: Path, key: str, value: str) -> None:
+    with transaction(folder.engine) as connection:
+        variables.set_variable(connection, open_cipher(load(home)), key, value)
+    wake(home / "run", "dag_processor")
+
+
+def set_connection(folder: Folder, home: Path, host: str) -> None:
+    with transaction(folder.engine) as connection:
+        lake = Connection("lake", "postgres", host=host, password="s3cret")
+        put_connection(connection, open_cipher(load(home)), lake, overwrite=True)
+    wake(home / "run", "dag_processor")
+
+
+def test_a_file_may_read_variables_and_connections_and_is_loaded_again_when_they_change(
+    folder: Folder, home: Path
+) -> None:
+    set_connection(folder, home, "north")
+    folder.write("asks.py", ASKS)
+    folder.write_dag("other.py", "other")
+    with start(folder, home, scheduler__refresh_interval="3600") as daemon:
+        wait_until(lambda: "asks.py" in folder.errors(), what=lambda: f"an import error:\n{daemon.log()}")
+        assert "Variable name does not exist" in folder.errors()["asks.py"]
+        folder.wait_for("other")
+        set_variable(folder, home, "name", "first")
+        folder.wait_for("first", "other")
+        assert not folder.errors()
+
+        def tags() -> list[str]:
+            with reading(folder.engine) as connection:
+                return list(dags.get_dag(connection, "first").tags)
+
+        assert tags() == ["north"]
+        set_connection(folder, home, "south")
+        wait_until(lambda: tags() == ["south"], what="the other host")
+        set_variable(folder, home, "name", "second")
+        folder.wait_for("second", "other")
+        loads = daemon.log().count("loading asks.py again")
+        for _ in range(3):  # the same values, written again
+            set_connection(folder, home, "south")
+        folder.write_dag("third.py", "third")
+        folder.wait_for("second", "other", "third")
+        assert daemon.log().count("loading asks.py again") == loads
+
+
+def test_a_change_that_nobody_tells_of_is_seen_after_the_refresh_interval(sqlite_folder: Folder, home: Path) -> None:
+    set_connection(sqlite_folder, home, "north")
+    set_variable(sqlite_folder, home, "name", "first")
+    sqlite_folder.write("asks.py", ASKS)
+    with start(sqlite_folder, home, scheduler__variable_refresh_interval="1"):
+        sqlite_folder.wait_for("first")
+        with transaction(sqlite_folder.engine) as connection:
+            variables.set_variable(connection, open_cipher(load(home)), "name", "second")
+        sqlite_folder.wait_for("second")
+
+
+def test_a_file_that_asks_waits_for_the_metastore_until_its_time_is_over_and_is_loaded_when_that_is_back(
+    home: Path, databases: Databases
+) -> None:
+    url = databases.migrated("postgresql")
+    proxy = Proxy(url)
+    proxy.refuse()
+    engine = open_engine(url)
+    folder = Folder(home / "dags", engine)
+    set_connection(folder, home, "north")
+    set_variable(folder, home, "name", "first")
+    folder.write("asks.py", ASKS)
+    settings = {"core__dagbag_import_timeout": "4", "scheduler__variable_refresh_interval": "1"}
+    try:
+        with start(folder, home, database__sql_alchemy_conn=proxy.url, **settings) as daemon:
+            # The gateway's word, not the processor's.
+            daemon.wait_for_line("gateway", timeout=60)
+            proxy.accept()
+            folder.wait_for("first")
+            assert not folder.errors()
+            folder.write_dag("other.py", "other")
+            folder.wait_for("first", "other")
+    finally:
+        proxy.close()
+        engine.dispose()
+        databases.drop(url)
+
+
+def test_the_gateway_of_the_dag_processor_ends_with_it(sqlite_folder: Folder, home: Path) -> None:
+    set_connection(sqlite_folder, home, "north")
+    set_variable(sqlite_folder, home, "name", "first")
+    sqlite_folder.write("asks.py", ASKS)
+    with start(sqlite_folder, home) as daemon:
+        sqlite_folder.wait_for("first")
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(daemon.pid)}
+        gateways = [pid for pid, name in names.items() if name == "opskit-gateway"]
+        assert len(gateways) == 1, names
+        assert list((home / "run").glob("dag-gateway.*.sock"))
+        os.kill(daemon.pid, signal.SIGKILL)
+        wait_until(lambda: gone(gateways[0]), what="its end")
+    with start(sqlite_folder, home) as daemon:
+        daemon.wait_for_line("all DAG files are loaded", count=2)
+        assert len(list((home / "run").glob("dag-gateway.*.sock"))) == 1
+        assert daemon.stop() == 0
+    assert not list((home / "run").glob("dag-gateway.*.sock"))

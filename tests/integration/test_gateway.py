@@ -12,13 +12,15 @@ import pytest
 from sqlalchemy import select
 
 from opskit.config import load
-from opskit.core.metastore import variables
+from opskit.core.dag.connection import Connection
+from opskit.core.metastore import connections, variables
 from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.core.metastore.tables import attempt_result, instance
 from tests.databases import Databases
+from tests.proxy import Proxy
 from tests.waiting import wait_until
-from tests.workers import Scheduler, WorkerProcess, attempt, worker
+from tests.workers import Frame, Scheduler, WorkerProcess, attempt, worker
 
 DAG = """
 import logging, time
@@ -124,3 +126,91 @@ def test_results_are_left_in_the_metastore_when_no_scheduler_comes_and_repeated_
     second = running.connect("scheduler-2")
     assert second.fence("d", 2)["keys"] == [given["key"]]
     assert second.result(given["key"]) == result
+
+
+AT_LOAD = """
+from opskit import DAG, Variable
+from opskit.hooks import BaseHook
+from opskit.operators import PythonOperator
+
+VALUE = Variable.get("plain")
+SECRET = Variable.get("api_password")
+HOST = BaseHook.get_connection("lake").host
+
+def tells():
+    print("printed", SECRET)
+    return [VALUE, HOST]
+
+with DAG("d"):
+    PythonOperator(task_id="tells", python_callable=tells)
+"""
+
+
+def write(home: Path, engine: Engine, key: str, value: str) -> None:
+    with transaction(engine) as connection:
+        variables.set_variable(connection, open_cipher(load(home)), key, value)
+
+
+def value_of(result: Frame) -> object:
+    assert result["state"] == "success", result
+    return result["xcoms"][0][1]
+
+
+@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+def test_a_dag_file_may_ask_while_the_worker_loads_it_and_attempts_have_changed_values_soon(
+    home: Path, engine: Engine, isolation: str
+) -> None:
+    with transaction(engine) as connection:
+        connections.put_connection(connection, open_cipher(load(home)), Connection("lake", "postgres", host="north"))
+    with worker(home, scheduler__variable_refresh_interval=1) as process:
+        process.write_dag(AT_LOAD)
+        scheduler = process.connect()
+        scheduler.fence("d", 1)
+        for _ in range(3):
+            given = attempt("tells", isolation=isolation)
+            assert value_of(scheduler.do(given)) == ["value", "north"]
+            assert "printed ***" in process.log(given)
+        write(home, engine, "plain", "new")
+        wait_until(
+            lambda: value_of(scheduler.do(attempt("tells", isolation=isolation))) == ["new", "north"],
+            what="the new value",
+        )
+
+
+def test_a_variable_that_does_not_exist_is_the_reason_why_attempts_of_the_file_fail(
+    running: WorkerProcess, scheduler: Scheduler, home: Path, engine: Engine
+) -> None:
+    running.write_dag(AT_LOAD.replace('"plain"', '"absent"'))
+    result = scheduler.do(attempt("tells"))
+    assert result["state"] == "failed" and "Variable absent does not exist" in result["reason"]
+
+
+def test_a_load_that_waits_for_the_metastore_goes_on_when_that_is_back_and_fails_when_its_time_is_over(
+    home: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.migrated("postgresql")
+    proxy = Proxy(url)
+    opened = open_engine(url)
+    monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", proxy.url)
+    write(home, opened, "plain", "value")
+    text = AT_LOAD.replace('BaseHook.get_connection("lake").host', "None").replace('Variable.get("api_password")', '""')
+    try:
+        with worker(home, core__dagbag_import_timeout=8) as process:
+            process.write_dag(text)
+            scheduler = process.connect()
+            scheduler.fence("d", 1)
+            proxy.refuse()
+            given = attempt("tells")
+            scheduler.run(given)
+            wait_until(lambda: "trying again in" in process.errors.read_text(), what="a gateway that waits")
+            proxy.accept()
+            assert value_of(scheduler.result(given["key"], timeout=30)) == ["value", None]
+            proxy.refuse()
+            process.write_dag(text + "\n# changed\n")
+            result = scheduler.do(attempt("tells"), timeout=40)
+            assert result["state"] == "failed" and "timed out after 8 s in d.py:6" in result["reason"], result
+            proxy.accept()
+    finally:
+        proxy.close()
+        opened.dispose()
+        databases.drop(url)

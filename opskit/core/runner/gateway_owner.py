@@ -39,12 +39,9 @@ class GatewayOwner:
         self._not_before = 0.0
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        before = os.umask(0o177)
-        try:
-            with short_path(path) as name:
-                self._listener.bind(name)
-        finally:
-            os.umask(before)
+        with short_path(path) as name:
+            self._listener.bind(name)
+            os.chmod(name, 0o600)  # nobody gets in before `listen`; a umask would hold for other threads too
         self._listener.listen(512)
 
     def fileno(self) -> int:
@@ -75,6 +72,11 @@ class GatewayOwner:
             )
         self.control = ours
         self._began = time.monotonic()
+
+    def reap(self) -> None:
+        """Take note of the gateway's end, where there was one. Not for a process that waits for all its children."""
+        if self.process is not None and self.process.poll() is not None:
+            self.ended(self.process.returncode)
 
     def ended(self, exit_code: int) -> None:
         """The gateway has ended and was reaped."""

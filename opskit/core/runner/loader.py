@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import select
@@ -15,6 +16,8 @@ from typing import Any
 
 from opskit.config import Config
 from opskit.core.runner import packets
+from opskit.core.runner.gateway_owner import GatewayOwner
+from opskit.core.runner.load_store import Question
 from opskit.core.runner.template_process import (
     TemplateProcess,
     new_output,
@@ -27,6 +30,7 @@ from opskit.core.runner.zygote_spec import Spec
 
 _START_SECONDS = 30.0
 _ABORT_SECONDS = 1.0
+_numbers = itertools.count(1)
 _WARM = (
     "croniter",
     "hashlib",
@@ -51,6 +55,8 @@ class LoadResult:
     dags: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     seconds: float = 0.0
+    asked: dict[Question, str | None] = field(default_factory=dict)
+    """What the file asked the metastore, with the digest of the answer; None: it was not answered before the end."""
 
 
 @dataclass(slots=True)
@@ -63,13 +69,15 @@ class _Load:
     timed_out: bool = False
     again: bool = False
     answer: dict[str, Any] | None = None
+    asked: dict[Question, str | None] = field(default_factory=dict)
 
 
 class Loader:
     """Keeps a template process between calls. For one thread; `close` may be called from another."""
 
     def __init__(self, config: Config) -> None:
-        self._spec = spec_for(config, "")
+        self._gateway = _open_gateway(config)
+        self._spec = replace(spec_for(config, ""), gateway_socket=str(self._gateway.path))
         self._template: TemplateProcess | None = None
         self._ours, self._theirs = packets.pair()
         self._ours.setblocking(False)
@@ -156,7 +164,7 @@ class Loader:
         for descriptor in (template.fileno(), self._ours.fileno(), self._closing):
             poll.register(descriptor, select.POLLIN)
         soonest = min(load.deadline for load in loading.values()) - time.monotonic()
-        poll.poll(max(0.0, soonest) * 1000 + 1)
+        self._attend_gateway(poll, max(0.0, soonest))
         self._take_answers(loading)
         lost = False
         while True:
@@ -189,6 +197,22 @@ class Loader:
                 load.timed_out = load.answer is None
                 load.deadline = now + _ABORT_SECONDS
 
+    def _attend_gateway(self, poll: select.poll, seconds: float) -> None:
+        """Wait for what `poll` has, and meanwhile start the gateway when a file connects to it."""
+        gateway = self._gateway
+        gateway.reap()
+        if gateway.control is not None:
+            poll.register(gateway.control, select.POLLIN)
+        elif gateway.running or gateway.pause() > 0.0:
+            seconds = min(seconds, gateway.pause() or 0.01)  # it is about to end, or to be tried again
+        else:
+            poll.register(gateway.fileno(), select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000 + 1)]
+        if gateway.fileno() in ready:
+            gateway.start()
+        elif gateway.control is not None and gateway.control.fileno() in ready:
+            gateway.close_control()
+
     def _take_answers(self, loading: dict[int, _Load]) -> None:
         while True:
             try:
@@ -198,7 +222,10 @@ class Loader:
             if packet is None:
                 return
             load = loading.get(packet.number)
-            if load is not None:
+            if load is not None and packet.kind == b"A":
+                kind, key, digest = json.loads(packet.data)
+                load.asked[kind, key] = digest
+            elif load is not None:
                 load.answer = json.loads(packet.data)
                 load.deadline = time.monotonic() + _ABORT_SECONDS
 
@@ -212,8 +239,14 @@ class Loader:
         elif "error" in load.answer:
             error = with_output(load.answer["error"], printed)
         else:
-            return LoadResult(load.path, load.content_hash, load.answer["dags"], None, seconds)
-        return LoadResult(load.path, load.content_hash, [], error, seconds)
+            return LoadResult(load.path, load.content_hash, load.answer["dags"], None, seconds, load.asked)
+        return LoadResult(load.path, load.content_hash, [], error, seconds, load.asked)
+
+    def tidy(self) -> None:
+        """Now and then, from any thread: no ended gateway stays a zombie."""
+        process = self._gateway.process
+        if process is not None:
+            process.poll()
 
     def close(self) -> None:
         """End the processes. A `load` under way in another thread ends with what it has given."""
@@ -230,10 +263,22 @@ class Loader:
             self._template.close()
             self._template.wait(6.0)
             self._template = None
+        self._gateway.close(patience=0.5)
         self._ours.close()
         self._theirs.close()
         os.close(self._closing)
         self._closing = -1
+
+
+def _open_gateway(config: Config) -> GatewayOwner:
+    """Files are loaded by processes with and without a worker beside them, and by several at once."""
+    folder = config.run_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("dag-gateway.*.sock"):
+        pid = path.name.split(".")[1]
+        if not os.path.exists(f"/proc/{pid}"):
+            path.unlink(missing_ok=True)
+    return GatewayOwner(config.home, folder / f"dag-gateway.{os.getpid()}.{next(_numbers)}.sock")
 
 
 def _hash(path: str) -> str | None:

@@ -20,12 +20,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from opskit.core.runner import forking, packets, processes
 from opskit.core.runner.brood import Brood
 from opskit.core.runner.zygote_spec import Spec
+
+if TYPE_CHECKING:
+    from opskit.core.runner.load_store import Question
 
 _HANDLED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -35,7 +38,7 @@ RUNTIME = (
     "opskit.core.dag.loading",
     "opskit.core.dag.serialization",
     "opskit.core.dag.templates",
-    "opskit.core.runner.gateway_store",
+    "opskit.core.runner.load_store",
     "opskit.operators",
     "opskit.sensors",
 )
@@ -61,7 +64,8 @@ def run(spec: Spec, _: int, channel: socket.socket, output: int, parent: int) ->
     processes.set_name("opskit-zygote")
     own_stderr = os.dup(2)
     began = time.time_ns()
-    dags, error = load(spec, output)
+    asked: set[Question] = set()
+    dags, error = load(spec, output, lambda question, _: asked.add(question))
     if error is not None:
         packets.send(channel, b"L", 0, json.dumps({"error": error}).encode())
         return 0
@@ -78,24 +82,47 @@ def run(spec: Spec, _: int, channel: socket.socket, output: int, parent: int) ->
     attempt.prepare(spec)
     gc.collect()
     gc.freeze()
-    loaded = {"pid": os.getpid(), "sources": _sources(spec, began)}
+    loaded = {"pid": os.getpid(), "sources": _sources(spec, began), "asked": bool(asked)}
     packets.send(channel, b"L", 0, json.dumps(loaded).encode())
     _serve(spec, channel, dags)
     return 0
 
 
 def check(spec: Spec, number: int, channel: socket.socket, output: int, parent: int) -> int:
-    """Load a file, send `D number {"dags": […]}` or `{"error": text}`, and end."""
+    """Load a file, send `D number {"dags": […]}` or `{"error": text}`, and end. What it asks the metastore is told as
+    `A number [kind, key, digest]`, with a digest of null before it is answered."""
     processes.die_with_parent(parent)
     os.setsid()
-    dags, error = load(spec, output, serialize=True)
+
+    def tell(question: Question, answer: str | None) -> None:
+        packets.send(channel, b"A", number, json.dumps([*question, answer]).encode())
+
+    dags, error = load(spec, output, tell, serialize=True)
     answer = {"error": error} if error is not None else {"dags": dags}
     packets.send(channel, b"D", number, json.dumps(answer, separators=(",", ":")).encode())
     return 0
 
 
-def load(spec: Spec, output: int, serialize: bool = False) -> tuple[list[Any], str | None]:
-    """The DAGs of the file (serialized when asked for), or why it can't be loaded. What it prints goes to `output`."""
+def load(
+    spec: Spec, output: int, tell: Callable[[Question, str | None], None], serialize: bool = False
+) -> tuple[list[Any], str | None]:
+    """The DAGs of the file (serialized when asked for), or why it can't be loaded. What it prints goes to `output`.
+    Variables and connections come through the gateway at `spec.gateway_socket`; LoadStore says what is told of them."""
+    from opskit.core.dag import runtime
+    from opskit.core.dag.secret_names import SENSITIVE_NAMES
+    from opskit.core.runner.load_store import LoadStore
+    from opskit.telemetry.masking import masker
+
+    masker.set_names(SENSITIVE_NAMES if spec.mask_secrets else ())
+    store = LoadStore(spec.gateway_socket, masker.add if spec.mask_secrets else None, tell)
+    runtime.set_store(store)
+    dags, error = _load(spec, output, serialize)
+    store.close()
+    masker.keep()
+    return dags, None if error is None else masker.text(error)
+
+
+def _load(spec: Spec, output: int, serialize: bool) -> tuple[list[Any], str | None]:
     import faulthandler
 
     from opskit.core.dag import loading

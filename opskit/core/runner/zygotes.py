@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -84,6 +85,8 @@ class Zygote:
     pid: int | None = None
     sources: list[tuple[str, int, int, int]] = field(default_factory=list)
     checked_turn: int = -1
+    fresh_until: float = math.inf
+    """Until then the variables and connections that the DAG file read while it was loaded are new enough."""
     parked: list[Attempt] = field(default_factory=list)
     running: dict[int, Attempt] = field(default_factory=dict)
     warm: dict[int, Warm] = field(default_factory=dict)
@@ -117,6 +120,7 @@ class Zygotes:
         self._observer = observer
         self._slots = slots
         self._most = config.get("scheduler", "zygotes")
+        self._answers_hold = config.get("scheduler", "variable_refresh_interval")
         self._load_timeout = config.get("core", "dagbag_import_timeout")
         self._most_warm = max(2, os.cpu_count() or 1)
         self._numbers = itertools.count(1)
@@ -242,6 +246,8 @@ class Zygotes:
     def _is_current(self, zygote: Zygote) -> bool:
         if zygote.checked_turn == self._loop.turn:
             return True
+        if time.monotonic() > zygote.fresh_until:
+            return False
         for index, (path, mtime, size, inode) in enumerate(zygote.sources):
             try:
                 status = os.stat(path)
@@ -405,6 +411,8 @@ class Zygotes:
             self._load_failed(zygote, with_output(str(error), read_output(zygote.output)))
             return
         zygote.state = READY
+        if answer["asked"]:
+            zygote.fresh_until = time.monotonic() + self._answers_hold
         zygote.sources = [(path, mtime, size, inode) for path, mtime, size, inode in answer["sources"]]  # type: ignore[attr-defined]
         printed = read_output(zygote.output)
         if printed:

@@ -66,8 +66,10 @@ class BackgroundLoader:
             return max(0.0, self._queued_at + _PATIENCE_SECONDS - time.monotonic())
 
     def relieve(self) -> None:
-        """Open another lane when files have waited too long."""
+        """Open another lane when files have waited too long. To be called now and then."""
         with self._condition:
+            for loader in self._loaders:
+                loader.tidy()
             late = self._queue and time.monotonic() - self._queued_at >= _PATIENCE_SECONDS
             late = late and self._busy_lanes == len(self._lanes) < _MOST_LANES
         if late:

@@ -16,8 +16,9 @@ from opskit.config import Config
 from opskit.core.metastore import dag_loads
 from opskit.core.metastore.dag_loads import LoadedFile, StoredFile
 from opskit.core.metastore.engine import Engine, reading, transaction
+from opskit.core.runner.load_store import Question
 from opskit.core.runner.loader import LoadResult
-from opskit.core.scheduler import dag_rows
+from opskit.core.scheduler import dag_answers, dag_rows
 from opskit.core.scheduler.dag_files import Decision, KnownFile, decide
 from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
 from opskit.core.scheduler.dag_watch import watch
@@ -75,6 +76,7 @@ class DagProcessor:
         self._syntax = str(config.get("core", "dag_ignore_file_syntax"))
         self._safe_mode = bool(config.get("core", "dag_discovery_safe_mode"))
         self._refresh = float(config.get("scheduler", "refresh_interval"))
+        self._compare_every = float(config.get("scheduler", "variable_refresh_interval"))
         self._reload_every = float(config.get("scheduler", "min_file_process_interval"))
         self._watch = watch(self._root)
         self._files: dict[str, KnownFile] = {}
@@ -90,6 +92,9 @@ class DagProcessor:
         self._losing: dict[str, str] = {}
         """File → content hash with which it defined fewer DAGs than before."""
         self._reload_at: dict[str, float] = {}
+        self._asked: dict[str, dict[Question, str | None]] = {}
+        """What files asked the metastore while they were loaded."""
+        self._compare_at = 0.0
         self._backoff = _Backoff()
         self._changed_since: float | None = None
         self._look_at = 0.0
@@ -114,6 +119,8 @@ class DagProcessor:
         """How long nothing is due."""
         clock = time.monotonic()
         due = [self._look_at, *self._reload_at.values()]
+        if self._asked:
+            due.append(max(self._compare_at, self._backoff.until))
         if (relief := self._loader.sleep_seconds()) is not None:
             due.append(clock + relief)
         if self._pending or self._gone or self._stored is None:
@@ -128,6 +135,7 @@ class DagProcessor:
         """Someone says that something changed."""
         self._look_at = 0.0
         self._stored = None  # what changed may be the rows
+        self._compare_at = 0.0
 
     def detail(self) -> dict[str, Any]:
         """For the instance row."""
@@ -150,6 +158,8 @@ class DagProcessor:
             if clock >= self._look_at:
                 self._look(clock)
             self._submit_due(clock)
+            if self._asked and clock >= max(self._compare_at, self._backoff.until):
+                self._compare_answers(clock)
             self._loader.relieve()
             for result in self._loader.take():
                 self._take_result(result, clock)
@@ -202,6 +212,7 @@ class DagProcessor:
         for path in decision.back:
             self._files[path].missing_since = None
         for path, reason in decision.gone.items():
+            self._asked.pop(path, None)
             if self._files.pop(path).has_dags:
                 self._gone[path] = reason
                 self._pending.pop(path, None)
@@ -266,13 +277,30 @@ class DagProcessor:
             self._loader.submit(list(present))
             self._plan_reloads(present, clock)
 
+    def _compare_answers(self, clock: float) -> None:
+        questions = dict.fromkeys(question for told in self._asked.values() for question in told)
+        answers = dag_answers.read_answers(self._engine, self._config, questions)
+        self._backoff.succeeded()
+        self._compare_at = clock + self._compare_every
+        again = dag_answers.outdated(self._asked, answers)
+        if again:
+            log.info("loading %s again: variables or connections that they read have changed", ", ".join(again))
+            for path in again:
+                del self._asked[path]  # until it is loaded
+            self._loader.submit(list(again))
+
     # --- results ---
 
     def _take_result(self, result: LoadResult, clock: float) -> None:
         path = result.path
         file = self._files.get(path)
+        self._asked.pop(path, None)
         if file is None:
             return  # removed while it was loaded
+        if result.asked:
+            if not self._asked:
+                self._compare_at = clock + self._compare_every
+            self._asked[path] = result.asked
         if result.content_hash and file.content is not None and file.content.sha256 != result.content_hash:
             return  # changed while it was loaded: it is loaded again, and that result may be here already
         defined = {dag["dag_id"] for dag in result.dags}
