@@ -26,6 +26,10 @@ from opskit.core.dag.states import FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.task_instance import DagRun, Push, RuntimeTaskInstance
 from opskit.core.dag.xcom import XCOM_RETURN_KEY
 
+_Handler = Callable[[int, Any], None]
+set_handler: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+"""`signal.signal` without the enum members that it makes: some thirty pages less of memory shared with the parent."""
+
 if TYPE_CHECKING:
     import logging
 
@@ -68,9 +72,11 @@ def execute(
     report: Push | None = None,
     *,
     test_mode: bool = False,
+    last: bool = False,
 ) -> Outcome:
     """Run one attempt. `attempt` is an *Attempt* frame, `run` its `run` (default: the one inside it). `report` is told
-    of each XCom push; the outcome holds them as well.
+    of each XCom push; the outcome holds them as well. `last`: this process runs nothing of the DAG afterwards, so the
+    attempt may have the DAG's own task, and what it changes in it stays changed.
 
     Whatever task code raises becomes the outcome; nothing is raised but for a malformed frame. While it runs, SIGTERM
     calls the task's on_kill and ends the attempt as failed."""
@@ -83,7 +89,7 @@ def execute(
     original = dag.task_dict.get(attempt["task_id"])
     if original is None:
         return Outcome(FAILED, retry=False, reason=f"DAG {dag.dag_id} has no task {attempt['task_id']!r} any more")
-    task = original.prepare_for_execution()
+    task = original if last else original.prepare_for_execution()
     ti = RuntimeTaskInstance(
         task,
         dag_run,
@@ -102,7 +108,7 @@ def execute(
         with context:
             problem = _call_all(getattr(task, kind), kind, context)
         return Outcome(SUCCESS, reason=problem)
-    with context, _terminable(task):
+    with context, _Handling(signal.SIGTERM, _terminator(task)):
         return _attempt(task, ti, context)
 
 
@@ -227,9 +233,8 @@ def _call_all(callbacks: Callbacks, name: str, context: Any) -> str | None:
     return "; ".join(problems) or None
 
 
-@contextmanager
-def _terminable(task: BaseOperator) -> Iterator[None]:
-    """While the block runs, SIGTERM ends it with AirflowTaskTerminated, after the task's on_kill."""
+def _terminator(task: BaseOperator) -> _Handler:
+    """A handler of SIGTERM: ends the task with AirflowTaskTerminated, after its on_kill."""
     pid = os.getpid()
 
     def terminate(signum: int, _: Any) -> None:
@@ -241,8 +246,7 @@ def _terminable(task: BaseOperator) -> Iterator[None]:
         _kill(task)
         raise AirflowTaskTerminated("Task received SIGTERM signal")
 
-    with _handling(signal.SIGTERM, terminate):
-        yield
+    return terminate
 
 
 @contextmanager
@@ -255,7 +259,7 @@ def _time_limit(seconds: float, task: BaseOperator) -> Iterator[None]:
         _kill(task)
         raise AirflowTaskTimeout(f"execution_timeout of {seconds:g} s is over")
 
-    with _handling(signal.SIGALRM, stop):
+    with _Handling(signal.SIGALRM, stop):
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
@@ -263,15 +267,22 @@ def _time_limit(seconds: float, task: BaseOperator) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-@contextmanager
-def _handling(number: signal.Signals, handler: Callable[[int, Any], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("a task must run in the main thread: signals reach no other")
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+class _Handling:
+    """While the block runs, this handler has the signal."""
+
+    __slots__ = ("_before", "_handler", "_number")
+
+    def __init__(self, number: int, handler: _Handler) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("a task must run in the main thread: signals reach no other")
+        self._number = number
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        self._before = set_handler(self._number, self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        set_handler(self._number, self._before)
 
 
 def _kill(task: BaseOperator) -> None:

@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,10 +26,9 @@ from opskit.core.runner.zygote_spec import Spec
 from opskit.telemetry import task_logs
 from opskit.telemetry.masking import MaskedStream, MaskingFilter, masker
 
-# The function behind the Python one, which builds enum members: some thirty pages of memory less to touch.
-_set_handler: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
 LARGEST_RESULT = 48 * 1024 * 1024
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_loads = json.JSONDecoder().decode
 
 
 def prepare_streams() -> None:
@@ -61,7 +59,7 @@ def prepare(spec: Spec) -> None:
 def main(spec: Spec, number: int, data: bytes, dags: list[Any], channel: socket.socket, zygote: int) -> None:
     """Run one attempt and report it as packet `D number {result}`. Does not return."""
     _begin(spec, zygote)
-    result, _ = perform(spec, dags, data)
+    result, _ = perform(spec, dags, data, last=True)
     try:
         packets.send(channel, b"D", number, result)
     except (BrokenPipeError, ConnectionResetError):
@@ -150,9 +148,10 @@ def _begin(spec: Spec, zygote: int) -> None:
     os.environ[ATTEMPT_VARIABLE] = str(os.getpid())
 
 
-def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
-    """Run the attempt of this JSON; the JSON of its result, and whether this process may run another one."""
-    attempt = json.loads(data)
+def perform(spec: Spec, dags: list[Any], data: bytes, last: bool = False) -> tuple[bytes, bool]:
+    """Run the attempt of this JSON; the JSON of its result, and whether this process may run another one. `last`: it
+    will not."""
+    attempt = _loads(data.decode("utf-8", "surrogatepass"))
     me = os.getpid()
     started_at = datetime.now(UTC).isoformat()
     reusable = True
@@ -166,7 +165,7 @@ def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
         os.dup2(log, 2)
         os.close(log)
         try:
-            fields, reusable = _run(spec, dags, attempt)
+            fields, reusable = _run(spec, dags, attempt, last)
         except BaseException as error:  # noqa: BLE001 -- `execute` lets nothing of the task out: a bug of ours
             traceback.print_exc()
             fields, reusable = _failed(f"{type(error).__name__}: {error}"), isinstance(error, Exception)
@@ -190,29 +189,33 @@ def perform(spec: Spec, dags: list[Any], data: bytes) -> tuple[bytes, bool]:
     return _encode(frame), reusable
 
 
-def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    dag = next((each for each in dags if each.dag_id == attempt["dag_id"]), None)
-    if dag is None:
-        reason = f"the DAG file {spec.fileloc} does not define {attempt['dag_id']} any more"
+def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any], last: bool) -> tuple[dict[str, Any], bool]:
+    dag_id = attempt["dag_id"]
+    for dag in dags:
+        if dag.dag_id == dag_id:
+            break
+    else:
+        reason = f"the DAG file {spec.fileloc} does not define {dag_id} any more"
         _log_line(reason)
         return _failed(reason), True
-    os.environ.update(_environment(attempt))
-    outcome = execution.execute(dag, attempt)
+    _set_environment(attempt)
+    outcome = execution.execute(dag, attempt, last=last)
     # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
-    _set_handler(signal.SIGTERM, signal.SIG_IGN)
+    execution.set_handler(signal.SIGTERM, signal.SIG_IGN)
     return outcome.fields(), outcome.reusable
 
 
-def _environment(attempt: dict[str, Any]) -> dict[str, str]:
+def _set_environment(attempt: dict[str, Any]) -> None:
     """What programs that the task starts can know of it; Airflow's names, and ours."""
-    values = {
-        "DAG_ID": attempt["dag_id"],
-        "TASK_ID": attempt["task_id"],
-        "EXECUTION_DATE": attempt["run"]["logical_date"],
-        "TRY_NUMBER": str(attempt["try_number"]),
-        "DAG_RUN_ID": attempt["run_id"],
-    }
-    return {f"{prefix}_CTX_{name}": value for prefix in ("AIRFLOW", "OPSKIT") for name, value in values.items()}
+    environment = os.environ
+    for name, value in (
+        ("DAG_ID", attempt["dag_id"]),
+        ("TASK_ID", attempt["task_id"]),
+        ("EXECUTION_DATE", attempt["run"]["logical_date"]),
+        ("TRY_NUMBER", str(attempt["try_number"])),
+        ("DAG_RUN_ID", attempt["run_id"]),
+    ):
+        environment["AIRFLOW_CTX_" + name] = environment["OPSKIT_CTX_" + name] = value
 
 
 def _encode(frame: dict[str, Any]) -> bytes:
@@ -242,6 +245,8 @@ def _log_line(text: str, level: str = "ERROR") -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
+        if type(stream) is MaskedStream:
+            continue  # it holds nothing back
         try:
             stream.flush()
         except (OSError, ValueError):

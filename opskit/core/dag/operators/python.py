@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, ClassVar
 
 from opskit.core.dag.base_operator import BaseOperator
@@ -16,6 +17,8 @@ def call_with_context(
 ) -> Any:
     """Call a function with its arguments and those entries of the context that its signature names (all of them when it
     takes **kwargs). ValueError when an argument has the name of a context entry that the function takes."""
+    if _takes_nothing(function):
+        return function(*args, **kwargs)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin without a signature
@@ -43,6 +46,15 @@ def call_with_context(
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             raise ValueError(f"the positional-only argument {name!r} can't be filled from the context")
     return function(*args, **given)
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    """Whether it is a plain function without parameters: then `inspect` need not be asked."""
+    if type(function) is not FunctionType or function.__dict__:
+        return False
+    code = function.__code__
+    variable = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    return not (code.co_argcount or code.co_kwonlyargcount or variable)
 
 
 class PythonOperator(BaseOperator):
