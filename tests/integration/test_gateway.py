@@ -214,3 +214,20 @@ def test_a_load_that_waits_for_the_metastore_goes_on_when_that_is_back_and_fails
         proxy.close()
         opened.dispose()
         databases.drop(url)
+
+
+def test_a_new_version_of_a_dag_is_loaded_at_once_where_it_comes_from_variables(
+    running: WorkerProcess, scheduler: Scheduler, home: Path, engine: Engine
+) -> None:
+    running.write_dag(AT_LOAD.replace('BaseHook.get_connection("lake").host', "None"))
+
+    def value(version: str) -> object:
+        return value_of(scheduler.do(attempt("tells", version_hash=version)))
+
+    assert value("v1") == ["value", None]
+    write(home, engine, "plain", "new")
+    assert value("v1") == ["value", None]
+    assert value("v2") == ["new", None]
+    zygotes = running.children("opskit-zygote")
+    assert value("v1") == value("v2") == ["new", None]
+    assert running.children("opskit-zygote") == zygotes

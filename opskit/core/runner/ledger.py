@@ -27,6 +27,8 @@ class Attempt:
     log_path: str
     data: bytes
     """The Attempt as JSON."""
+    version_hash: str = ""
+    """Of the DAG, when it was dispatched."""
     order: int = 0
     state: str = WAITING
     number: int = 0
@@ -121,6 +123,7 @@ class Ledger:
                 reuse=message.get("isolation") == "reuse" and message.get("kind", "task") == "task",
                 log_path=message["log_path"],
                 data=_dumps(message).encode("utf-8", "surrogatepass"),
+                version_hash=message.get("version_hash") or "",
                 order=next(self._order),
             )
         except (KeyError, TypeError) as error:

@@ -87,6 +87,8 @@ class Zygote:
     checked_turn: int = -1
     fresh_until: float = math.inf
     """Until then the variables and connections that the DAG file read while it was loaded are new enough."""
+    versions: dict[str, set[str]] = field(default_factory=dict)
+    """dag_id → version hashes that its attempts came with."""
     parked: list[Attempt] = field(default_factory=list)
     running: dict[int, Attempt] = field(default_factory=dict)
     warm: dict[int, Warm] = field(default_factory=dict)
@@ -217,7 +219,7 @@ class Zygotes:
 
     def place(self, attempt: Attempt) -> bool:
         """Start the attempt, or let it wait until its file is loaded; whether it takes a slot now. FileMissing."""
-        zygote = self._zygote_for(attempt.fileloc)
+        zygote = self._zygote_for(attempt)
         if zygote is None:
             self._unplaced.append(attempt)
             return False
@@ -233,15 +235,19 @@ class Zygotes:
             self._send(zygote, b"R", attempt.number, attempt.data)
         return True
 
-    def _zygote_for(self, fileloc: str) -> Zygote | None:
-        zygote = self._current.get(fileloc)
+    def _zygote_for(self, attempt: Attempt) -> Zygote | None:
+        zygote = self._current.get(attempt.fileloc)
         if zygote is not None:
-            if zygote.state == LOADING or self._is_current(zygote):
+            if zygote.state == LOADING or (self._is_current(zygote) and _knows_version(zygote, attempt)):
                 return zygote
             self._retire(zygote)
         if self._template is None or sum(each.state == LOADING for each in self._all.values()) >= self._slots:
             return None
-        return self._new(fileloc)
+        fresh = self._new(attempt.fileloc)
+        if zygote is not None:
+            fresh.versions = zygote.versions
+            fresh.versions.setdefault(attempt.dag_id, set()).add(attempt.version_hash)
+        return fresh
 
     def _is_current(self, zygote: Zygote) -> bool:
         if zygote.checked_turn == self._loop.turn:
@@ -603,6 +609,15 @@ class Zygotes:
             self._loop.forget(template.fileno())
             template.close()
             template.wait(6.0)
+
+
+def _knows_version(zygote: Zygote, attempt: Attempt) -> bool:
+    """Whether the DAG is still the one that the zygote has loaded. A DAG that is made from variables gets a new version
+    without a change of its file; then what the zygote was told is outdated."""
+    if zygote.fresh_until == math.inf:
+        return True
+    versions = zygote.versions.setdefault(attempt.dag_id, {attempt.version_hash})
+    return attempt.version_hash in versions
 
 
 def _hash(path: str) -> str | None:
