@@ -1,6 +1,7 @@
 """One attempt, inside its process: own session, own log, own limits; runs the task and reports one result.
 
-`main` is the life of a process that runs one attempt, `main_warm` that of one which runs several, one after the other.
+`main` is the life of a process that runs one attempt, `main_spare` that of one which waits for it, `main_warm` that of
+one which runs several, one after the other.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from opskit.telemetry.masking import MaskedStream, MaskingFilter, masker
 LARGEST_RESULT = 48 * 1024 * 1024
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _loads = json.JSONDecoder().decode
+_rehearsal: tuple[Spec, list[Any], bytes] | None = None
+"""An attempt that does nothing: what `perform` is to be given."""
 
 
 def prepare_streams() -> None:
@@ -59,6 +62,26 @@ def prepare(spec: Spec) -> None:
 def main(spec: Spec, number: int, data: bytes, dags: list[Any], channel: socket.socket, zygote: int) -> None:
     """Run one attempt and report it as packet `D number {result}`. Does not return."""
     _begin(spec, zygote)
+    _run_last(spec, number, data, dags, channel)
+
+
+def main_spare(spec: Spec, dags: list[Any], own: socket.socket, channel: socket.socket, zygote: int) -> None:
+    """Make everything ready, wait for a packet `R number {attempt}` on `own`, and go on as `main`. Ends when the zygote
+    lets go. Does not return."""
+    _begin(spec, zygote)
+    processes.set_name("opskit-spare")
+    if _rehearsal is not None:
+        perform(*_rehearsal, last=True)
+        execution.set_handler(signal.SIGTERM, signal.SIG_DFL)
+    packet = packets.receive(own)
+    if packet is None:
+        os._exit(0)
+    own.close()
+    processes.set_name("opskit-attempt")
+    _run_last(spec, packet.number, packet.data, dags, channel)
+
+
+def _run_last(spec: Spec, number: int, data: bytes, dags: list[Any], channel: socket.socket) -> None:
     result, _ = perform(spec, dags, data, last=True)
     try:
         packets.send(channel, b"D", number, result)
@@ -115,8 +138,10 @@ def rehearse(times: int = 20) -> None:
         "run": {"run_type": "manual", "logical_date": moment, "conf": {}},
     }
     data = _dumps(attempt).encode()
+    global _rehearsal
+    _rehearsal = (Spec("", "", logs_folder="/dev"), [dag], data)
     for _ in range(times):
-        perform(Spec("", "", logs_folder="/dev"), [dag], data)
+        perform(*_rehearsal)
     for number, descriptor in enumerate(descriptors, start=1):
         os.dup2(descriptor, number)
         os.close(descriptor)

@@ -54,6 +54,12 @@ class Brood:
         self._poll.register(child.pidfd, select.POLLIN)
         return child
 
+    def renumber(self, child: Child, number: int) -> None:
+        """Call a child by another number from now on."""
+        del self._by_number[child.number]
+        child.number = number
+        self._by_number[number] = child
+
     def reap(self, descriptors: list[int]) -> list[tuple[Child, int]]:
         """The children behind these readable descriptors, which have ended, with their wait status. What is left of
         their groups is killed, and so are the descendants that they orphaned."""

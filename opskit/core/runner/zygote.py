@@ -1,8 +1,9 @@
 """A zygote: a process that has loaded one version of one DAG file and forks an attempt of it when it is told to.
 
 Packets from the worker:            Packets to the worker:
-    R number {attempt}  fork one        L 0 {loaded or error}
-    W number [channel]  fork a warm     S number pid at         forked
+    R number {attempt}  run one, in a   L 0 {loaded or error}
+                        spare or fork
+    W number [channel]  fork a warm     S number pid at         has its process
                         process         E number error          could not be forked
     K number signal     signal it       X number status         ended
                                         D number {result}       from the attempt itself
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.core.runner import forking, packets, processes
 from opskit.core.runner.brood import Brood
+from opskit.core.runner.spares import Spares
 from opskit.core.runner.zygote_spec import Spec
 
 if TYPE_CHECKING:
@@ -199,19 +201,26 @@ def _serve(spec: Spec, channel: socket.socket, dags: list[Any]) -> None:
     own = channel.fileno()
     brood = Brood(poll)
     brood.keep_present_children()
+    spares = Spares(spec, dags, channel, brood)
     try:
         while True:
-            ready = [found for found, _ in poll.poll()]
+            ready = [found for found, _ in poll.poll(spares.patience())]
+            if not ready:
+                spares.tend()
+                continue
             for child, status in brood.reap([found for found in ready if found != own]):
-                packets.send(channel, b"X", child.number, str(status).encode())
-            if own in ready and not _take(spec, channel, dags, brood):
+                if child.number < 0:
+                    spares.ended(child)
+                else:
+                    packets.send(channel, b"X", child.number, str(status).encode())
+            if own in ready and not _take(spec, channel, dags, brood, spares):
                 break
     except (BrokenPipeError, ConnectionResetError):
         pass  # the worker is gone
     brood.end_all(2.0)
 
 
-def _take(spec: Spec, channel: socket.socket, dags: list[Any], brood: Brood) -> bool:
+def _take(spec: Spec, channel: socket.socket, dags: list[Any], brood: Brood, spares: Spares) -> bool:
     """Handle the packets that are there; False when the worker let go."""
     while True:
         try:
@@ -224,11 +233,18 @@ def _take(spec: Spec, channel: socket.socket, dags: list[Any], brood: Brood) -> 
             child = brood.get(packet.number)
             if child is not None:
                 processes.kill_leader(child.pid, int(packet.data))
-        else:
-            _fork(spec, channel, dags, packet, brood)
+            continue
+        if packet.kind == b"R":
+            pid = spares.hand_over(packet.number, packet.data)
+            if pid is not None:
+                packets.send(channel, b"S", packet.number, b"%d %f" % (pid, time.time()))
+                continue
+        _fork(spec, channel, dags, packet, brood, spares)
 
 
-def _fork(spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.Packet, brood: Brood) -> None:
+def _fork(
+    spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.Packet, brood: Brood, spares: Spares
+) -> None:
     from opskit.core.runner import attempt
 
     zygote = os.getpid()
@@ -240,6 +256,7 @@ def _fork(spec: Spec, channel: socket.socket, dags: list[Any], packet: packets.P
         return
     if pid == 0:
         try:
+            spares.close()
             if packet.kind == b"R":
                 attempt.main(spec, packet.number, packet.data, dags, channel, zygote)
             else:
