@@ -212,9 +212,13 @@ def _keygen(path: Path) -> None:
 
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found  # it ended meanwhile
+    for task in tasks:
         try:
-            children = [int(text) for text in task.read_text().split()]
+            children = [int(text) for text in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
         except OSError:
             continue
         for child in children:

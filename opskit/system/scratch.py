@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from opskit.errors import LockHeld
@@ -22,19 +22,35 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     remove_leftovers(parent)
     folder = parent / f"{name}-{secrets.token_hex(6)}"
     folder.mkdir(mode=0o700)
-    with locked(folder, _LOCK):
+    with _locked(folder):
         try:
             yield folder
         finally:
             shutil.rmtree(folder)
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. Where another process took the fresh, empty folder for a leftover, it is made again."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder, _LOCK))
+            except FileNotFoundError:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            else:
+                break
+        yield
+
+
 def remove_leftovers(parent: Path) -> list[Path]:
     """Remove the scratch folders whose processes are gone; which."""
     removed = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-        # A folder without its lock file is about to be used, or was killed at birth: it is empty then.
         if not (folder / f"{_LOCK}.lock").exists():
+            # Its process was killed at birth, or is about to lock it and makes it again: it is empty.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             continue
         with contextlib.suppress(LockHeld, FileNotFoundError), locked(folder, _LOCK):
             shutil.rmtree(folder)

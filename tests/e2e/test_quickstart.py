@@ -78,7 +78,7 @@ def test_quickstart_stays_until_ctrl_c_and_leaves_nothing_running(clone: Path, t
         )
         assert process.poll() is None, output.read_text()
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

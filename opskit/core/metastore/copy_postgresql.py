@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -59,7 +60,7 @@ class PostgresqlCopier:
             raise ConfigError(
                 "backup.drill_url is no PostgreSQL server", hint="a drill needs the same kind of database"
             )
-        with _new_database(server, DRILL_PREFIX, self._url) as (name, _):
+        with _new_database(server, _drill_prefix(server), self._url) as (name, _):
             yield PostgresqlTarget(server.set(database=name), self._scratch)
 
     @contextmanager
@@ -192,6 +193,12 @@ def _users(connection: Connection, database: str) -> list[str]:
         "SELECT application_name, pid, usename FROM pg_stat_activity WHERE datname = %s", (database,)
     )
     return [f"{name or 'a program'} (pid {pid}, {user})" for name, pid, user in rows]
+
+
+def _drill_prefix(server: URL) -> str:
+    """Advisory locks hold within one database: sessions of another one, which another cluster may use, would find ours
+    free, and take a drill at work for a leftover. So each database has drills of its own name."""
+    return f"{DRILL_PREFIX}{hashlib.sha256((server.database or '').encode()).hexdigest()[:8]}_"
 
 
 @contextmanager

@@ -178,7 +178,9 @@ def write_secret_file(path: Path, text: str) -> None:
 def _dump(data: Mapping[str, Any], kind: str) -> str:
     if kind == "json":
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    text: str = _yaml().safe_dump(data, sort_keys=False, allow_unicode=True)
+    # NEL, LS and PS end a line in YAML: where they occur, everything beyond ASCII is written escaped.
+    readable = not any(mark in json.dumps(data, ensure_ascii=False) for mark in "\x85\u2028\u2029")
+    text: str = _yaml().safe_dump(data, sort_keys=False, allow_unicode=readable)
     return text
 
 
