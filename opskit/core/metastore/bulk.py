@@ -200,7 +200,8 @@ def _insert(dialect: Dialect, table: Table, columns: tuple[str, ...], on_conflic
 
 
 def _unnest(types: list[str]) -> str:
-    arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+    # Texts in binary form: the driver escapes the other form character by character.
+    arrays = ", ".join(f"{'%b' if kind == 'text' else '%s'}::{kind}[]" for kind in types)
     return f"unnest({arrays}) AS v({', '.join(f'v{i}' for i in range(len(types)))})"
 
 
