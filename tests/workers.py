@@ -152,15 +152,10 @@ class WorkerProcess:
         temporary.rename(path)
 
     def children(self, name: str) -> list[int]:
-        """Pids of this worker's descendants with this process name."""
-        found = []
-        for pid in descendants(self.process.pid):
-            try:
-                if Path(f"/proc/{pid}/comm").read_text().strip() == name:
-                    found.append(pid)
-            except OSError:
-                continue
-        return found
+        """Pids of this worker's descendants with this process name; not of one that was forked from such a process just
+        now, and has not come to take a name of its own."""
+        names = {pid: _name_and_parent(pid) for pid in descendants(self.process.pid)}
+        return [pid for pid, (own, parent) in names.items() if own == name and names.get(parent, ("", 0))[0] != name]
 
     def stop(self, timeout: float = 30.0) -> int:
         for scheduler in self.schedulers:
@@ -185,6 +180,15 @@ def worker(home: Path, **settings: Any) -> Iterator[WorkerProcess]:
         yield running
     finally:
         running.stop()
+
+
+def _name_and_parent(pid: int) -> tuple[str, int]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "", 0
+    name, _, rest = text.rpartition(")")
+    return name.partition("(")[2], int(rest.split()[1])
 
 
 def descendants(pid: int) -> list[int]:

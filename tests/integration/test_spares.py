@@ -84,6 +84,7 @@ def test_a_spare_that_dies_before_it_has_work_harms_no_attempt(running: WorkerPr
     killed = spares(running)
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: gone(pid), what="the end of the spare")
     for _ in range(3):
         result = scheduler.do(attempt("ok"))
         assert (result["state"], result["pid"] in killed) == ("success", False)

@@ -70,10 +70,14 @@ def main_spare(spec: Spec, dags: list[Any], own: socket.socket, channel: socket.
     lets go. Does not return."""
     _begin(spec, zygote)
     processes.set_name("opskit-spare")
-    if _rehearsal is not None:
-        perform(*_rehearsal, last=True)
-        execution.set_handler(signal.SIGTERM, signal.SIG_DFL)
-    packet = packets.receive(own)
+    packet: packets.Packet | None
+    try:
+        packet = packets.receive(own, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        if _rehearsal is not None:
+            perform(*_rehearsal, last=True)
+            execution.set_handler(signal.SIGTERM, execution.DEFAULT)
+        packet = packets.receive(own)
     if packet is None:
         os._exit(0)
     own.close()
@@ -107,7 +111,7 @@ def main_warm(spec: Spec, dags: list[Any], descriptor: int, zygote_channel: sock
             packets.send(channel, b"D" if reusable else b"d", packet.number, result)
             if not reusable:
                 break
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            execution.set_handler(signal.SIGTERM, execution.DEFAULT)
             if os.environ != environment:
                 os.environ.clear()
                 os.environ.update(environment)
@@ -147,7 +151,7 @@ def rehearse(times: int = 20) -> None:
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(before)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    execution.set_handler(signal.SIGTERM, execution.DEFAULT)
 
 
 def _is_clean() -> bool:
@@ -226,7 +230,7 @@ def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any], last: bool) -> tu
     _set_environment(attempt)
     outcome = execution.execute(dag, attempt, last=last)
     # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
-    execution.set_handler(signal.SIGTERM, signal.SIG_IGN)
+    execution.set_handler(signal.SIGTERM, execution.IGNORE)
     return outcome.fields(), outcome.reusable
 
 

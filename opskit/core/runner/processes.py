@@ -15,7 +15,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _prctl = ctypes.CDLL(None).prctl
 _prctl.restype = None
 
-_names: dict[str, ctypes.c_char_p] = {}
+# Made before they are needed: a fork would have to write to more of the memory that it shares.
+_names = {name: ctypes.c_char_p(name.encode()) for name in ("opskit-attempt", "opskit-spare", "opskit-warm")}
 
 
 class ParentGone(Exception):

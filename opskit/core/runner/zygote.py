@@ -6,6 +6,7 @@ Packets from the worker:            Packets to the worker:
     W number [channel]  fork a warm     S number pid at         has its process
                         process         E number error          could not be forked
     K number signal     signal it       X number status         ended
+                                        x 0 numbers             ended with exit code 0, some time ago
                                         D number {result}       from the attempt itself
 
 `check` is the other thing that a fork of the template can do: load a file, answer with its DAGs as JSON, end.
@@ -32,6 +33,9 @@ from opskit.core.runner.zygote_spec import Spec
 if TYPE_CHECKING:
     from opskit.core.runner.load_store import Question
 
+_UNSAID_SECONDS = 0.02
+"""Nearly always an attempt that ended with exit code 0 has reported its result: the worker is told late, and of many at
+once."""
 _HANDLED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -202,19 +206,31 @@ def _serve(spec: Spec, channel: socket.socket, dags: list[Any]) -> None:
     brood = Brood(poll)
     brood.keep_present_children()
     spares = Spares(spec, dags, channel, brood)
+    unsaid: list[int] = []
+    say_at = 0.0
     try:
         while True:
-            ready = [found for found, _ in poll.poll(spares.patience())]
-            if not ready:
-                spares.tend()
-                continue
+            patience = spares.patience()
+            if unsaid:
+                left = max(0.0, say_at - time.monotonic()) * 1000
+                patience = left if patience is None else min(patience, left)
+            ready = [found for found, _ in poll.poll(patience)]
             for child, status in brood.reap([found for found in ready if found != own]):
                 if child.number < 0:
                     spares.ended(child)
+                elif status == 0:
+                    if not unsaid:
+                        say_at = time.monotonic() + _UNSAID_SECONDS
+                    unsaid.append(child.number)
                 else:
                     packets.send(channel, b"X", child.number, str(status).encode())
+            if unsaid and time.monotonic() >= say_at:
+                packets.send(channel, b"x", 0, " ".join(map(str, unsaid)).encode())
+                unsaid.clear()
             if own in ready and not _take(spec, channel, dags, brood, spares):
                 break
+            if not ready:
+                spares.tend()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the worker is gone
     brood.end_all(2.0)

@@ -389,12 +389,10 @@ class Zygotes:
                 if warm.attempt is not None:
                     self._observer.on_started(warm.attempt, pid, float(at))
         elif kind == b"X":
-            attempt = zygote.running.pop(number, None)
-            if attempt is not None:
-                self._observer.on_died(attempt, int(packet.data), None)
-                self._after_attempt(zygote)
-            elif number in zygote.warm:
-                self._on_warm_ended(zygote, zygote.warm[number], int(packet.data), None)
+            self._on_ended(zygote, number, int(packet.data))
+        elif kind == b"x":
+            for each in packet.data.split():
+                self._on_ended(zygote, int(each), 0)
         elif kind == b"E":
             attempt = zygote.running.pop(number, None)
             if attempt is not None:
@@ -404,6 +402,14 @@ class Zygotes:
                 self._on_warm_ended(zygote, zygote.warm[number], None, packet.data.decode(errors="replace"))
         elif kind == b"L":
             self._on_load(zygote, json.loads(packet.data))
+
+    def _on_ended(self, zygote: Zygote, number: int, status: int) -> None:
+        attempt = zygote.running.pop(number, None)
+        if attempt is not None:
+            self._observer.on_died(attempt, status, None)
+            self._after_attempt(zygote)
+        elif number in zygote.warm:
+            self._on_warm_ended(zygote, zygote.warm[number], status, None)
 
     def _after_attempt(self, zygote: Zygote) -> None:
         if zygote.retired and not zygote.busy:
