@@ -123,3 +123,13 @@ def test_what_is_printed_is_masked_on_its_way(tmp_path: Path) -> None:
         print("the password is hunter2", file=stream)
         stream.flush()
     assert (tmp_path / "out").read_text() == "the password is ***\n"
+
+
+def test_values_that_are_kept_stay_masked_when_the_others_are_forgotten() -> None:
+    masker = Masker()
+    masker.add(["of the DAG file"])
+    masker.keep()
+    masker.add(["of one attempt"])
+    assert masker.text("of the DAG file, of one attempt") == "***, ***"
+    masker.clear()
+    assert masker.text("of the DAG file, of one attempt") == "***, of one attempt"
