@@ -26,7 +26,16 @@ def main() -> int:
             return 1
         print("the tests that need it are skipped", file=sys.stderr)
     with servers.running() as variables:
-        return _pytest([str(python), "-m", "pytest", *sys.argv[1:]], {**os.environ, **variables})
+        return _pytest([str(python), "-m", "pytest", *_parallel(sys.argv[1:])], {**os.environ, **variables})
+
+
+def _parallel(arguments: list[str]) -> list[str]:
+    """Two tests at once, unless the arguments say how many, or want a terminal."""
+    if any(
+        word.startswith(("-n", "--numprocesses", "--pdb", "-s", "--capture", "--collect-only")) for word in arguments
+    ):
+        return arguments
+    return ["-n", "2", "--dist", "worksteal", *arguments]
 
 
 def _pytest(command: list[str], variables: dict[str, str]) -> int:
