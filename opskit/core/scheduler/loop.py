@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _START_FOLD_SECONDS = 0.1
 """A start is written together with what else happens, at the latest after this time."""
+_GATHER_SECONDS = 0.015
+"""While the worker has more attempts than it can run at once, results are gathered for so long: fewer, larger waves."""
 _RECOUNT_SECONDS = 60.0
 
 _Timer = tuple[datetime, int, str, int, tuple[str, int] | None]
@@ -269,7 +271,7 @@ class Scheduler:
                 self._set_timer(at, owned.dag_id, changed.id, key)
             changed.due.clear()
         self._pending.touched.add(owned.dag_id)
-        self._wave_within(0)
+        self._wave_within(_GATHER_SECONDS if self.in_flight >= self._slots > 1 else 0)
 
     def _find(self, key: contract.AttemptKey) -> tuple[OwnedDag, RunState, TaskInstance] | None:
         """The task instance that waits for the result of this key."""
@@ -492,9 +494,14 @@ class Scheduler:
 
     # --- writing ---
 
+    @property
+    def _slots(self) -> int:
+        """Attempts that run at once."""
+        return min(1, self.executor.slots) if self._sequential else self.executor.slots
+
     def _free(self) -> int:
-        slots = 1 if self._sequential else self.executor.slots
-        return slots - self.in_flight
+        """Attempts that may be claimed. Half as many as run at once wait with the worker: no slot waits for us."""
+        return self._slots + self._slots // 2 - self.in_flight
 
     def _write_wave(self, now: datetime) -> str:
         self._wave_at = math.inf
