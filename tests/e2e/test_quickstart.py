@@ -68,6 +68,8 @@ def test_quickstart_stays_until_ctrl_c_and_leaves_nothing_running(clone: Path, t
             stdout=file,
             stderr=file,
             start_new_session=True,
+            # A test run in the background of a shell ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         wait_until(
