@@ -95,7 +95,9 @@ def test_a_killed_gateway_is_started_again_and_no_question_is_lost(
     assert result["xcoms"] == [["return_value", "199"]]
 
 
-def test_the_worker_is_known_to_the_metastore_while_it_lives(running: WorkerProcess, engine: Engine) -> None:
+def test_a_worker_without_a_scheduler_makes_itself_known_to_the_metastore(
+    running: WorkerProcess, engine: Engine
+) -> None:
     def row() -> tuple[str, int, object] | None:
         with reading(engine) as connection:
             found = connection.execute(
@@ -103,7 +105,9 @@ def test_the_worker_is_known_to_the_metastore_while_it_lives(running: WorkerProc
             ).first()
         return None if found is None else tuple(found)
 
-    identity = running.connect().welcome["worker"]
+    scheduler = running.connect()
+    identity = scheduler.welcome["worker"]
+    scheduler.close()  # one that is connected would do it for the worker
     found = wait_until(row, what="the worker's row")
     assert found == (identity, running.process.pid, None)
     assert running.stop() == 0

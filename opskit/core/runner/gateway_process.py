@@ -43,7 +43,6 @@ class GatewayProcess:
         self._worker_id = worker_id
         self._started_at = started_at
         self._on_stored = on_stored
-        self._registered = False
         self._numbers = itertools.count(1)
         self._storing: dict[int, list[wire.Key]] = {}
         self._owner = GatewayOwner(config.home, gateway_socket(config.run_folder))
@@ -116,12 +115,8 @@ class GatewayProcess:
             return False  # it is busy or going: the next tick tries again
         return True
 
-    def register_once(self) -> None:
-        """Let the metastore know this worker, once after its start."""
-        if not self._registered:
-            self._registered = self._send(b"I", 0, self._instance())
-
     def beat(self) -> None:
+        """Write this worker's row, or its heartbeat. A scheduler that is connected does it for the worker."""
         self._send(b"I", 0, self._instance())
 
     def _instance(self) -> bytes:
@@ -148,15 +143,16 @@ class GatewayProcess:
                 return
             self._storing[number] = [attempt.key for attempt in some]
 
-    def close(self) -> None:
-        """End the worker's row where a gateway runs that can do it, and the gateway."""
+    def close(self, *, known: bool) -> None:
+        """End the worker's row, and the gateway. `known`: there is a row; without a gateway one is started for it."""
         self._loop.forget(self._owner.fileno())
+        if known and not self._owner.running:
+            self._owner.start()
         self._owner.close_listener()
         control = self._owner.control
-        # Without a gateway, a scheduler or the watchdog finds by itself that our process is gone.
         if control is not None:
             self._loop.forget(control.fileno())
-            control.settimeout(3.0)
+            control.settimeout(10.0)
             try:
                 packets.send(control, b"Q", 0, self._worker_id.encode())
                 while (packet := packets.receive(control)) is not None and packet.kind != b"Q":

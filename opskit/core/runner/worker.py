@@ -83,6 +83,8 @@ class Worker:
         self._recent: list[Attempt] = []
         self._started_timer: Timer | None = None
         self._alone_since = time.monotonic()
+        self._known = False
+        """Whether this worker has a row in the metastore: a scheduler that connects makes it."""
         self._stop_signals = 0
         self._stop_began = 0.0
         self._killing: dict[wire.Key, Timer] = {}
@@ -158,7 +160,7 @@ class Worker:
             self._alone_since = now
         elif now - self._alone_since >= ALONE_SECONDS:
             self._gateway.beat()
-        self._gateway.register_once()
+            self._known = True
         self._store_unanswered(now)
         self._zygotes.sweep()
         self._kill_orphans()
@@ -235,6 +237,7 @@ class Worker:
         try:
             if kind == "hello":
                 peer.scheduler = str(frame["scheduler"])
+                self._known = True
                 self._put(peer, self._welcome())
                 if frame["protocol"] != wire.PROTOCOL:
                     raise wire.ProtocolError(f"it speaks protocol {frame['protocol']}, this worker {wire.PROTOCOL}")
@@ -487,7 +490,7 @@ class Worker:
         for peer in list(self._peers.values()):
             self._drop_peer(peer, "the worker ends")
         self._zygotes.close()
-        self._gateway.close()
+        self._gateway.close(known=self._known)
         self._kill_orphans()
         self._pid_file.unlink(missing_ok=True)
         signal.set_wakeup_fd(-1)
