@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from opskit.core.metastore import schema, tables
-from opskit.core.metastore.engine import Connection, open_engine, reading, transaction
+from opskit.core.metastore.engine import Connection, Engine, open_engine, reading, transaction
 from opskit.errors import GuardRefused, MetastoreUnavailable, SchemaNotCurrent
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
@@ -141,6 +143,8 @@ def test_reset_empties_our_tables_and_leaves_others(metastore_url: str) -> None:
 
 _MIGRATE = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from opskit.core.metastore import schema
 from opskit.core.metastore.engine import open_engine
 engine = open_engine(sys.argv[1])
@@ -176,6 +180,24 @@ def test_a_new_sqlite_file_is_only_the_owners(tmp_path: Path) -> None:
     schema.migrate(engine)
     engine.dispose()
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_many_first_connections_to_a_new_sqlite_file_all_succeed(tmp_path: Path) -> None:
+    for number in range(10):
+        path = tmp_path / f"{number}.db"
+        path.touch()
+        engines = [open_engine(f"sqlite:///{path}") for _ in range(12)]
+        together = threading.Barrier(len(engines))
+
+        def connect(engine: Engine, together: threading.Barrier = together) -> str:
+            together.wait()
+            with reading(engine) as connection:
+                return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+        with ThreadPoolExecutor(len(engines)) as pool:
+            assert set(pool.map(connect, engines)) == {"wal"}
+        for engine in engines:
+            engine.dispose()
 
 
 def test_a_sqlite_file_in_a_folder_that_can_not_be_made_says_so(tmp_path: Path) -> None:
