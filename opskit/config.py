@@ -266,6 +266,25 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(
         "alerts",
         Setting("alerts", "email_to", "list", [], "Who is told when a verb finds trouble."),
+        Setting(
+            "alerts",
+            "ping_urls",
+            "table",
+            {},
+            "Dead man's switches, pinged at the start and the end of a verb: "
+            '[alerts.ping_urls] backup = "https://…", watchdog = "https://…".',
+            secret=True,
+        ),
+    ),
+    *_settings(
+        "metrics",
+        Setting(
+            "metrics",
+            "textfile_directory",
+            "str",
+            "{home}/metrics",
+            "Where verbs leave their numbers as opskit_<verb>.prom, for node_exporter; empty: nowhere.",
+        ),
     ),
     *_settings(
         "backup",

@@ -50,8 +50,9 @@ class LazyGroup(click.Group):
         from importlib import import_module
 
         module_name, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(import_module(module_name), attribute)
-        return command
+        from opskit.cli.recording import record
+
+        return record(getattr(import_module(module_name), attribute), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
