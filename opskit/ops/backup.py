@@ -16,14 +16,15 @@ from opskit import __version__
 from opskit.config import Config
 from opskit.errors import MetastoreUnavailable, OpskitError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
-from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, Backup, Manifest
+from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, Backup, BackupObject, Manifest
+from opskit.ops.backup_objects import put_object
 from opskit.ops.drill import DrillReport, drill
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.ops.retention import Decision, Keep, decide
 from opskit.platforms import Platform
 from opskit.platforms.metastore import DatabaseInfo, Metastore, Snapshot, TableContent
 from opskit.system.locks import locked
-from opskit.system.object_store import ObjectStore, StoredObject, StoreError, open_store
+from opskit.system.object_store import ObjectStore, StoreError, open_store
 from opskit.system.streams import counted
 
 STALE_AFTER = timedelta(hours=24)
@@ -159,21 +160,23 @@ def _take(
     platform: Platform, store: ObjectStore, now: datetime, source: DatabaseInfo, tier: str, on_progress: OnProgress
 ) -> tuple[Manifest, list[str]]:
     metastore = platform.metastore
-    identifier = catalog.new_id(now)
+    identifier, key_id = catalog.new_id(now), ""
     started = time.monotonic()
     written: list[str] = []
     try:
         with metastore.snapshot() as snapshot:
             small = metastore.small_set(snapshot)
             if tier == FULL:
-                dump, tables, seconds = _copy(store, identifier, snapshot, metastore, source, written, on_progress)
+                dump, tables, seconds = _copy(
+                    store, identifier, key_id, snapshot, metastore, source, written, on_progress
+                )
             else:
                 dump, tables, seconds = [], {}, {}
             revision, algorithm = snapshot.revision, snapshot.algorithm
         on_progress(Progress("write manifest"))
         text = json.dumps(small, indent=1, ensure_ascii=False, default=str).encode()
         written.append(SMALL_SET)
-        objects = [*dump, _put(store, identifier, SMALL_SET, [text])]
+        objects = [*dump, put_object(store, identifier, SMALL_SET, [text], key_id)]
         secrets = metastore.secrets(small)
         manifest = Manifest(
             id=identifier,
@@ -202,12 +205,13 @@ def _take(
 def _copy(
     store: ObjectStore,
     identifier: str,
+    key_id: str,
     snapshot: Snapshot,
     metastore: Metastore,
     source: DatabaseInfo,
     written: list[str],
     on_progress: OnProgress,
-) -> tuple[list[StoredObject], dict[str, TableContent], dict[str, float]]:
+) -> tuple[list[BackupObject], dict[str, TableContent], dict[str, float]]:
     """Dump and count at the same time: both see the same state."""
     seconds: dict[str, float] = {}
 
@@ -224,19 +228,12 @@ def _copy(
                     moving = counted(chunks, lambda size: on_progress(Progress("dump", size, 0, "bytes")))
                     written.append(metastore.dump_name)
                     expected = source.size_bytes // _TYPICAL_RATIO
-                    dump = _put(store, identifier, metastore.dump_name, moving, expected)
+                    dump = put_object(store, identifier, metastore.dump_name, moving, key_id, expected)
             except BaseException:
                 snapshot.cancel()
                 raise
         on_progress(Progress("count rows"))
         return [dump], counting.result(), seconds
-
-
-def _put(
-    store: ObjectStore, identifier: str, name: str, chunks: Iterable[bytes], expected_bytes: int = 0
-) -> StoredObject:
-    stored = store.put(catalog.key(identifier, name), chunks, expected_bytes=expected_bytes)
-    return StoredObject(name, stored.size_bytes, stored.sha256)
 
 
 def _clear_away(store: ObjectStore, identifier: str, written: Iterable[str]) -> None:

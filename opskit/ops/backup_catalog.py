@@ -16,16 +16,35 @@ from typing import Any
 
 from opskit.errors import NotFound, VerificationFailed
 from opskit.platforms.metastore import TableContent
-from opskit.system.object_store import ObjectInfo, ObjectMissing, ObjectStore, StoredObject
+from opskit.system.object_store import ObjectInfo, ObjectMissing, ObjectStore
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 RECEIPT = "drill.json"
 SMALL_SET = "config.json"
+KEY, KEY_RECORD = "key.age", "key.json"
+"""The data identity of an encrypted backup, encrypted for its recipients; and who they are."""
+DOCUMENTS = frozenset({MANIFEST, RECEIPT, KEY, KEY_RECORD})
+"""What belongs to a backup beside the objects that its manifest lists."""
 FULL, CONFIG = "full", "config"
 """Tiers: the whole metastore, and the small set alone."""
 _ID = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
 _LARGEST_DOCUMENT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BackupObject:
+    """One stored object. Objects of the same `name` follow each other: their plain bytes together are one stream."""
+
+    key: str
+    """Relative to the backup."""
+    name: str
+    size_bytes: int
+    sha256: str
+    """As it is stored."""
+    plain_size_bytes: int
+    plain_sha256: str
+    """Before encryption; without encryption the same as stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +56,15 @@ class Manifest:
     taken_at: datetime
     source: dict[str, Any]
     """DatabaseInfo of the database it was taken from."""
-    objects: tuple[StoredObject, ...]
-    """Keys are relative to the backup."""
+    objects: tuple[BackupObject, ...]
     tables: dict[str, TableContent]
     hash_algorithm: str = ""
     hash_text: str = ""
     fernet_key_fingerprints: tuple[str, ...] = ()
     secrets: int = 0
+    key_id: str = ""
+    """The recipient that the objects are encrypted for (age): the public half of the identity in `key.age`. Empty: they
+    are not encrypted."""
     opskit_version: str = ""
     platform: str = ""
     hostname: str = ""
@@ -62,11 +83,15 @@ class Manifest:
     def rows(self) -> int:
         return sum(content.rows for content in self.tables.values())
 
-    def object(self, name: str) -> StoredObject:
-        for item in self.objects:
-            if item.key == name:
-                return item
-        raise VerificationFailed(f"backup {self.id} has no object {name}")
+    def objects_of(self, name: str) -> list[BackupObject]:
+        """Never empty."""
+        found = [item for item in self.objects if item.name == name]
+        if not found:
+            raise VerificationFailed(f"backup {self.id} has no object {name}")
+        return found
+
+    def plain_size_of(self, name: str) -> int:
+        return sum(item.plain_size_bytes for item in self.objects_of(name))
 
     def sealed(self) -> bytes:
         return seal({"format": FORMAT, **asdict(self), "taken_at": self.taken_at.isoformat()})
@@ -79,7 +104,7 @@ class Manifest:
             if document.pop("format") != FORMAT:
                 raise VerificationFailed(f"{what} was written by a newer opskit", hint="use that version")
             document["taken_at"] = datetime.fromisoformat(document["taken_at"])
-            document["objects"] = tuple(StoredObject(**item) for item in document["objects"])
+            document["objects"] = tuple(BackupObject(**item) for item in document["objects"])
             document["tables"] = {name: TableContent(**item) for name, item in document["tables"].items()}
             document["fernet_key_fingerprints"] = tuple(document["fernet_key_fingerprints"])
             return cls(**document)

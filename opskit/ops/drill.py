@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,12 +14,13 @@ from opskit import __version__
 from opskit.errors import GuardRefused, VerificationFailed
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import FULL, RECEIPT, SMALL_SET, Backup, Manifest, Receipt
+from opskit.ops.backup_objects import open_object, read_object
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.platforms import Platform
 from opskit.platforms.metastore import Target, differences
 from opskit.system.object_store import ObjectStore
 from opskit.system.programs import ProgramFailed
-from opskit.system.streams import checked, counted
+from opskit.system.streams import counted
 
 
 class NotProven(VerificationFailed):
@@ -40,10 +42,17 @@ class DrillReport:
 
 
 def drill(
-    platform: Platform, store: ObjectStore, backup: Backup, now: datetime, *, on_progress: OnProgress = silent
+    platform: Platform,
+    store: ObjectStore,
+    backup: Backup,
+    now: datetime,
+    *,
+    identities: Sequence[str] = (),
+    on_progress: OnProgress = silent,
 ) -> DrillReport:
     """Restore a backup into a throw-away database, compare, and leave a receipt beside it.
 
+    `identities` open an encrypted one; GuardRefused when none of them fits.
     NotProven when it is not what its manifest says. An error of the place where the drill was to happen (no right to
     make a database, no room, server gone) is raised as itself, and leaves no receipt: it says nothing about the backup.
     """
@@ -51,9 +60,9 @@ def drill(
     started = time.monotonic()
     secrets_read = 0
     try:
-        small = small_set_of(store, manifest)
+        small = small_set_of(store, manifest, identities)
         problems = (
-            _drill_whole(platform, store, manifest, small, on_progress)
+            _drill_whole(platform, store, manifest, identities, small, on_progress)
             if manifest.tier == FULL
             else _drill_small(platform, small)
         )
@@ -92,13 +101,18 @@ def drill(
 
 
 def load(
-    store: ObjectStore, manifest: Manifest, target: Target, dump_name: str, on_progress: OnProgress, step: str
+    store: ObjectStore,
+    manifest: Manifest,
+    identities: Sequence[str],
+    target: Target,
+    dump_name: str,
+    on_progress: OnProgress,
+    step: str,
 ) -> None:
-    """Fill an empty database from a backup; no damaged byte goes unnoticed."""
-    dump = manifest.object(dump_name)
-    name = catalog.key(manifest.id, dump_name)
-    chunks = checked(store.get(name), name, size_bytes=dump.size_bytes, sha256=dump.sha256)
-    target.load(counted(chunks, lambda size: on_progress(Progress(step, size, dump.size_bytes, "bytes"))))
+    """Fill an empty database from a backup; no damaged byte goes unnoticed. For `identities` see open_object."""
+    total = manifest.plain_size_of(dump_name)
+    with open_object(store, manifest, dump_name, identities) as chunks:
+        target.load(counted(chunks, lambda size: on_progress(Progress(step, size, total, "bytes"))))
 
 
 def compare(manifest: Manifest, target: Target, on_progress: OnProgress) -> list[str]:
@@ -113,12 +127,9 @@ def compare(manifest: Manifest, target: Target, on_progress: OnProgress) -> list
     return differences(manifest.tables, target.contents(manifest.hash_algorithm, counted_rows))
 
 
-def small_set_of(store: ObjectStore, manifest: Manifest) -> dict[str, Any]:
-    """The small set of a backup. VerificationFailed when it is damaged."""
-    stored = manifest.object(SMALL_SET)
-    name = catalog.key(manifest.id, SMALL_SET)
-    content = b"".join(checked(store.get(name), name, size_bytes=stored.size_bytes, sha256=stored.sha256))
-    data: dict[str, Any] = json.loads(content)
+def small_set_of(store: ObjectStore, manifest: Manifest, identities: Sequence[str]) -> dict[str, Any]:
+    """The small set of a backup. VerificationFailed when it is damaged. For `identities` see open_object."""
+    data: dict[str, Any] = json.loads(read_object(store, manifest, SMALL_SET, identities))
     return data
 
 
@@ -137,12 +148,17 @@ def _family(kind: str) -> str:
 
 
 def _drill_whole(
-    platform: Platform, store: ObjectStore, manifest: Manifest, small: dict[str, Any], on_progress: OnProgress
+    platform: Platform,
+    store: ObjectStore,
+    manifest: Manifest,
+    identities: Sequence[str],
+    small: dict[str, Any],
+    on_progress: OnProgress,
 ) -> list[str]:
     metastore = platform.metastore
     require_same_kind(manifest, metastore.kind_of())
     with metastore.throwaway() as target:
-        load(store, manifest, target, metastore.dump_name, on_progress, "drill: restore")
+        load(store, manifest, identities, target, metastore.dump_name, on_progress, "drill: restore")
         target.check()
         problems = compare(manifest, target, on_progress)
         if not problems:

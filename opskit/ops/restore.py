@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -52,10 +53,18 @@ class RestoreReport:
     """Commands that put the old metastore back; it is kept until someone removes it."""
 
 
-def plan(platform: Platform, store: ObjectStore, backup: Backup, now: datetime, *, url: str = "") -> RestorePlan:
+def plan(
+    platform: Platform,
+    store: ObjectStore,
+    backup: Backup,
+    now: datetime,
+    *,
+    url: str = "",
+    identities: Sequence[str] = (),
+) -> RestorePlan:
     """Look at the backup, at the target and at whatever speaks against it. Changes nothing."""
     metastore, manifest = platform.metastore, backup.usable()
-    small = small_set_of(store, manifest)
+    small = small_set_of(store, manifest, identities)
     secrets = metastore.secrets(small)
     needed = metastore.needed_revision()
     where, what = _look(platform, url)
@@ -86,6 +95,7 @@ def restore(
     now: datetime,
     *,
     url: str = "",
+    identities: Sequence[str] = (),
     without_key: bool = False,
     on_progress: OnProgress = silent,
 ) -> RestoreReport:
@@ -99,7 +109,7 @@ def restore(
     if manifest.tier != FULL and url:
         raise UsageError("a backup of the small set goes into the live metastore", hint="leave --to-url out")
     with locked(platform.config.run_folder, "restore"):
-        planned = plan(platform, store, backup, now, url=url)
+        planned = plan(platform, store, backup, now, url=url, identities=identities)
         refusals = [text for text in planned.refusals if not (without_key and text.startswith(_NO_KEY))]
         if refusals:
             raise GuardRefused(
@@ -107,10 +117,10 @@ def restore(
                 hint=_HINT_KEY if refusals[0].startswith(_NO_KEY) else "stop it, then restore again",
             )
         if manifest.tier != FULL:
-            changes = platform.metastore.apply_small_set(small_set_of(store, manifest), now)
+            changes = platform.metastore.apply_small_set(small_set_of(store, manifest, identities), now)
             report = RestoreReport(planned, 0.0, changes)
         else:
-            report = _restore_whole(platform, store, manifest, planned, now, url, on_progress)
+            report = _restore_whole(platform, store, manifest, identities, planned, now, url, on_progress)
         report = replace(report, seconds=round(time.monotonic() - started, 3))
         if not url:
             extra = {"backup_id": backup.id, "store": store.url, "way_back": report.way_back, **report.changes}
@@ -122,6 +132,7 @@ def _restore_whole(
     platform: Platform,
     store: ObjectStore,
     manifest: Manifest,
+    identities: Sequence[str],
     planned: RestorePlan,
     now: datetime,
     url: str,
@@ -130,7 +141,7 @@ def _restore_whole(
     metastore = platform.metastore
     with metastore.replacement(url) as target:
         try:
-            load(store, manifest, target, metastore.dump_name, on_progress, "restore")
+            load(store, manifest, identities, target, metastore.dump_name, on_progress, "restore")
         except ProgramFailed as error:
             raise VerificationFailed(
                 f"backup {manifest.id} could not be restored: {error.message}", hint="the live metastore is as it was"

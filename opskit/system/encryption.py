@@ -7,10 +7,12 @@ Format: https://age-encryption.org/v1
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO
 
-from opskit.errors import ConfigError, GuardRefused
+from opskit.errors import ConfigError, GuardRefused, VerificationFailed
+from opskit.system.streams import pumped
 
 _HINT = "install it with: pip install 'opskit[encryption]'"
 
@@ -78,6 +80,32 @@ def decrypt_bytes(data: bytes, identities: Sequence[str]) -> bytes:
     target = io.BytesIO()
     decrypt(io.BytesIO(data), target, identities)
     return target.getvalue()
+
+
+def encrypted(chunks: Iterable[bytes], recipients: Sequence[str]) -> AbstractContextManager[Iterator[bytes]]:
+    """A stream, encrypted on its way. ConfigError at once when a recipient is none."""
+    keys = _recipients(recipients)
+    return pumped(lambda source, target: _age().encrypt_io(source, target, keys), chunks)
+
+
+@contextmanager
+def decrypted(chunks: Iterable[bytes], identity: str, what: str) -> Iterator[Iterator[bytes]]:
+    """A stream, decrypted on its way with the one identity that it was encrypted for.
+
+    VerificationFailed when it was changed or cut off, the latter only at its end.
+    """
+    age, keys = _age(), _identities([identity])
+    with pumped(lambda source, target: age.decrypt_io(source, target, keys), chunks) as stream:
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                yield from stream
+            except (age.DecryptError, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise VerificationFailed(f"{what} is damaged: it can't be decrypted") from error
+
+        yield pieces()
 
 
 def read_identities(text: str) -> list[str]:

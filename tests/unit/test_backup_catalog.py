@@ -10,9 +10,19 @@ import pytest
 
 from opskit.errors import NotFound, VerificationFailed
 from opskit.ops import backup_catalog as catalog
-from opskit.ops.backup_catalog import MANIFEST, RECEIPT, Manifest, Receipt, find, list_backups, seal, unseal
+from opskit.ops.backup_catalog import (
+    MANIFEST,
+    RECEIPT,
+    BackupObject,
+    Manifest,
+    Receipt,
+    find,
+    list_backups,
+    seal,
+    unseal,
+)
 from opskit.platforms.metastore import TableContent
-from opskit.system.object_store import ObjectStore, StoredObject, open_store
+from opskit.system.object_store import ObjectStore, open_store
 
 AT = datetime(2026, 11, 21, 3, 4, 5, 678, tzinfo=UTC)
 
@@ -23,7 +33,7 @@ def manifest(identifier: str, tier: str = "full") -> Manifest:
         tier,
         AT,
         {"kind": "sqlite", "url": "sqlite:///☂.db", "revision": "0001"},
-        (StoredObject("metastore.sqlite.gz", 10, "ab"),),
+        (BackupObject("metastore.sqlite.gz", "metastore.sqlite.gz", 10, "ab", 10, "ab"),),
         {"dag": TableContent(3, "00ff")},
         fernet_key_fingerprints=("aa", "bb"),
         seconds={"dump": 0.1},

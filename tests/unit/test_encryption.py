@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opskit.errors import ConfigError, GuardRefused
+from opskit.errors import ConfigError, GuardRefused, VerificationFailed
 from opskit.system import encryption
 
 PLAIN = b"what nobody else may read " * 8000
@@ -57,3 +57,25 @@ def test_a_wrong_recipient_is_named() -> None:
 def test_an_identity_file_may_have_comments() -> None:
     identity, _ = encryption.new_identity()
     assert encryption.read_identities(f"# made today\n\n{identity}\n") == [identity]
+
+
+def test_a_stream_is_encrypted_on_its_way_and_comes_back() -> None:
+    identity, recipient = encryption.new_identity()
+    with encryption.encrypted(iter([PLAIN[:70_000], PLAIN[70_000:]]), [recipient]) as hidden:
+        data = b"".join(hidden)
+    assert encryption.decrypt_bytes(data, [identity]) == PLAIN
+    with encryption.decrypted(iter([data]), identity, "x") as plain:
+        assert b"".join(plain) == PLAIN
+
+
+@pytest.mark.parametrize("at", [10, 60, 150, 70_000, -1])
+def test_damage_in_an_encrypted_stream_is_found(at: int) -> None:
+    identity, recipient = encryption.new_identity()
+    data = bytearray(encryption.encrypt_bytes(PLAIN, [recipient]))
+    data[at] ^= 1
+    for damaged in (bytes(data), bytes(data[:at])):
+        with (
+            pytest.raises(VerificationFailed, match="x is damaged"),
+            encryption.decrypted(iter([damaged]), identity, "x") as plain,
+        ):
+            b"".join(plain)
