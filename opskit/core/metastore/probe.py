@@ -74,7 +74,7 @@ class Sight:
     running_tasks: int = 0
 
 
-class _Database(Protocol):
+class Database(Protocol):
     def query(self, sql: str) -> list[tuple[Any, ...]]: ...
     def clock(self) -> tuple[datetime, float] | None:
         """The server's time and its uptime in seconds; None where there is no server."""
@@ -89,7 +89,7 @@ def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeo
     Raises ProbeFailed.
     """
     began = time.monotonic()
-    database = _open(url, timeout)
+    database = open_database(url, timeout)
     try:
         revision = _revision(database)
         expected = expected_revision()
@@ -120,7 +120,7 @@ def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeo
 
 def lock_waits(url: str, timeout: float = 3.0) -> list[str]:
     """What each session of this database does and who blocks it, a line each: evidence. Raises ProbeFailed."""
-    database = _open(url, timeout)
+    database = open_database(url, timeout)
     try:
         if url.startswith("sqlite"):
             return []
@@ -154,12 +154,12 @@ def expected_revision(folder: Path = MIGRATIONS) -> str:
     return newest[-1] if newest else ""
 
 
-def _revision(database: _Database) -> str:
+def _revision(database: Database) -> str:
     rows = database.query("SELECT version_num FROM alembic_version")
     return str(rows[0][0]) if rows else ""
 
 
-def _instances(database: _Database, now: datetime) -> list[InstanceRow]:
+def _instances(database: Database, now: datetime) -> list[InstanceRow]:
     rows = database.query(
         "SELECT id, kind, hostname, home, pid, pid_started, started_at, heartbeat_at, progress, progress_at, ended_at"
         f" FROM instance WHERE ended_at IS NULL OR ended_at > {_literal(now - timedelta(hours=1))}"
@@ -183,7 +183,7 @@ def _instances(database: _Database, now: datetime) -> list[InstanceRow]:
     ]
 
 
-def _due_dags(database: _Database, due_before: datetime, alive_since: datetime) -> Waiting:
+def _due_dags(database: Database, due_before: datetime, alive_since: datetime) -> Waiting:
     return _waiting(
         database.query(
             "SELECT COUNT(*), MIN(d.wake_at) FROM dag d LEFT JOIN instance i ON i.id = d.lease_owner"
@@ -193,7 +193,7 @@ def _due_dags(database: _Database, due_before: datetime, alive_since: datetime) 
     )
 
 
-def _queued_runs(database: _Database, queued_before: datetime) -> Waiting:
+def _queued_runs(database: Database, queued_before: datetime) -> Waiting:
     # A run may wait for max_active_runs: only DAGs without any running run tell of a scheduler that does nothing.
     return _waiting(
         database.query(
@@ -204,7 +204,7 @@ def _queued_runs(database: _Database, queued_before: datetime) -> Waiting:
     )
 
 
-def _tasks(database: _Database, queued_before: datetime) -> tuple[int, Waiting]:
+def _tasks(database: Database, queued_before: datetime) -> tuple[int, Waiting]:
     running = database.query("SELECT COUNT(*) FROM task_instance WHERE state = 'running'")
     queued = database.query(
         "SELECT COUNT(*), MIN(queued_at) FROM task_instance"
@@ -235,7 +235,8 @@ def _known(value: Any) -> datetime:
     return moment
 
 
-def _open(url: str, timeout: float) -> _Database:
+def open_database(url: str, timeout: float) -> Database:
+    """A read-only session of up to `timeout` seconds (per statement where there is a server). Raises ProbeFailed."""
     kind = url.split(":", 1)[0].split("+", 1)[0]
     if kind == "sqlite":
         return _Sqlite(url, timeout)
