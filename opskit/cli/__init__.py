@@ -24,7 +24,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pools": ("opskit.cli.pools:pools", "Manage pools."),
     "config": ("opskit.cli.configuration:config", "Show settings and where each comes from."),
     "info": ("opskit.cli.info:info", "Show versions, paths and the state of this installation."),
+    "doctor": ("opskit.cli.doctor:doctor", "Check everything that hurts operators; changes nothing."),
     "backup": ("opskit.cli.backup:backup", "Back up the metastore and prove the backup."),
+    "keys": ("opskit.cli.keys:keys", "Make and replace the keys of encrypted backups."),
     "restore": ("opskit.cli.restore:restore", "Restore a backup."),
     "watchdog": ("opskit.cli.watchdog:watchdog", "Check the scheduler, and restart it when that helps."),
     "deploy-dag": (

@@ -12,6 +12,8 @@ from opskit.config import Config
 
 if TYPE_CHECKING:
     # What the watchdog needs each minute stands apart from what other verbs need.
+    from opskit.platforms.configuration import Configuration
+    from opskit.platforms.diagnosis import Diagnosis
     from opskit.platforms.health import Health, Services
     from opskit.platforms.metastore import Metastore
 
@@ -89,8 +91,9 @@ class DagFiles(Protocol):
     """What DAG files define."""
 
     def load(self, folder: Path, paths: Sequence[str]) -> list[LoadedDagFile]:
-        """Load those of the paths below a DAG folder that may define DAGs, each in a process of its own with limits of
-        time and memory. Nothing is stored. A file that can't be loaded is a result like any other."""
+        """Load those of the paths below a DAG folder that may define DAGs, in other processes with limits of time and
+        memory; a file with trouble in one of its own. Nothing is stored. A file that can't be loaded is a result like
+        any other."""
         ...
 
 
@@ -121,3 +124,7 @@ class Platform(Protocol):
     def dag_files(self) -> DagFiles: ...
     @property
     def audit(self) -> Audit: ...
+    @property
+    def diagnosis(self) -> Diagnosis: ...
+    @property
+    def configuration(self) -> Configuration: ...

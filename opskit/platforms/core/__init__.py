@@ -9,6 +9,8 @@ from opskit.config import Config
 
 if TYPE_CHECKING:
     from opskit.platforms.base import Audit, DagFiles, Folders, Retention
+    from opskit.platforms.configuration import Configuration
+    from opskit.platforms.diagnosis import Diagnosis
     from opskit.platforms.health import Health, Services
     from opskit.platforms.metastore import Metastore
 
@@ -59,3 +61,15 @@ class CorePlatform:
         from opskit.platforms.core.audit import CoreAudit
 
         return CoreAudit(self.config)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        from opskit.platforms.core.diagnosis import CoreDiagnosis
+
+        return CoreDiagnosis(self.config)
+
+    @property
+    def configuration(self) -> Configuration:
+        from opskit.platforms.core.configuration import CoreConfiguration
+
+        return CoreConfiguration(self.config)
