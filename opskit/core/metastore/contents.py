@@ -62,12 +62,13 @@ _HASHED = frozenset(
     | {"timestamp", "timestamptz", "jsonb", "name", "oid", "interval"}
 )
 _POSTGRESQL_COLUMNS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
+SELECT n.nspname, c.relname, a.attname, t.typname, c.relkind
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (
     SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
   )
@@ -88,11 +89,13 @@ def postgresql_contents(connection: Any, algorithm: str, report: Report | None =
     # The hashes are one pass over each table: the planner's caution about starting workers is out of place.
     run("SET jit = off")
     current = run("SELECT current_schema()").scalar()
-    tables: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for schema, table, column, kind in run(_POSTGRESQL_COLUMNS):
-        tables.setdefault((schema, table), []).append((column, kind))
+    tables: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for schema, table, column, kind, relation in run(_POSTGRESQL_COLUMNS):
+        # The rows of a table in partitions are one table's; those of a table that others inherit from are its own.
+        only = "" if relation == "p" else "ONLY "
+        tables.setdefault((schema, table, only), []).append((column, kind))
     found = {}
-    for (schema, table), columns in tables.items():
+    for (schema, table, only), columns in tables.items():
         name = table if schema == current else f"{schema}.{table}"
         if algorithm == "postgresql-record":
             values = ", ".join(f"t.{_pg(c)}" if kind in _HASHED else f"t.{_pg(c)}::text" for c, kind in columns)
@@ -100,7 +103,7 @@ def postgresql_contents(connection: Any, algorithm: str, report: Report | None =
         else:
             values = ", ".join(f"t.{_pg(column)}" for column, _ in columns)
             row_hash = f"('x' || left(md5(ROW({values})::text), 16))::bit(64)::bigint"
-        statement = f"SELECT count(*), coalesce(sum({row_hash}), 0) FROM ONLY {_pg(schema)}.{_pg(table)} t"
+        statement = f"SELECT count(*), coalesce(sum({row_hash}), 0) FROM {only}{_pg(schema)}.{_pg(table)} t"
         rows, total = run(statement.replace("%", "%%")).one()
         found[name] = TableContent(int(rows), _hex(total))
         if report:

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import serialized, states
+from opskit.core.metastore.history import delete_runs
 from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version, task_instance
 from opskit.errors import GuardRefused, NotFound
 
@@ -130,7 +131,7 @@ def delete_dag(connection: Connection, dag_id: str) -> int:
         raise _not_found(connection, dag_id)
     in_flight = connection.execute(
         select(func.count())
-        .select_from(task_instance.join(dag_run))
+        .select_from(task_instance.join(dag_run, dag_run.c.id == task_instance.c.dag_run_id))
         .where(dag_run.c.dag_id == dag_id, task_instance.c.state.in_(sorted(states.IN_FLIGHT)))
     ).scalar()
     if in_flight:
@@ -138,7 +139,7 @@ def delete_dag(connection: Connection, dag_id: str) -> int:
             f"DAG {dag_id} has {in_flight} task instances in flight",
             hint="pause it and wait for them, or mark their runs failed first",
         )
-    removed = connection.execute(delete(dag_run).where(dag_run.c.dag_id == dag_id)).rowcount
+    removed = delete_runs(connection, select(dag_run.c.id).where(dag_run.c.dag_id == dag_id))
     connection.execute(delete(dag_version).where(dag_version.c.dag_id == dag_id))
     connection.execute(delete(dag).where(dag.c.dag_id == dag_id))
     for file in connection.execute(select(dag_file).where(dag_file.c.path == row.fileloc)):

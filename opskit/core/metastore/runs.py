@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import states, timetables
 from opskit.core.dag.runtime import RunInfo
 from opskit.core.metastore.dags import get_dag, get_serialized, nearest, touch
+from opskit.core.metastore.history import delete_runs
 from opskit.core.metastore.tables import dag_run, task_instance
 from opskit.errors import GuardRefused, NotFound, UsageError
 
@@ -254,7 +255,7 @@ def delete_run(connection: Connection, dag_id: str, run_id: str, now: datetime) 
         raise GuardRefused(
             f"run {run_id} of DAG {dag_id} has {in_flight} task instances in flight", hint="mark it first"
         )
-    connection.execute(delete(dag_run).where(dag_run.c.id == run.id))
+    delete_runs(connection, [run.id])
 
 
 def set_conf(connection: Connection, run: Run, conf: Mapping[str, Any]) -> None:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import func, insert, inspect, select, text
 from sqlalchemy.engine import Connection, Engine
 
+from opskit.core.metastore import partitions
 from opskit.core.metastore.engine import reading, redacted, sqlite_path, transaction
 from opskit.core.metastore.tables import metadata, pool
 from opskit.errors import GuardRefused, LockHeld, MetastoreUnavailable, SchemaNotCurrent
@@ -72,12 +74,14 @@ def migrate(engine: Engine, *, default_pool_slots: int = 128) -> Migrated:
             _clear_the_way(connection, engine)
         if before != HEAD:
             _upgrade(connection)
+            partitions.begin(connection)
         if connection.execute(select(pool.c.pool).where(pool.c.pool == DEFAULT_POOL)).first() is None:
             connection.execute(
                 insert(pool).values(
                     pool=DEFAULT_POOL, slots=default_pool_slots, used_slots=0, description="Default pool"
                 )
             )
+    partitions.make_ahead(engine, datetime.now(UTC), attempts=20)
     return Migrated(before, HEAD)
 
 
@@ -87,6 +91,8 @@ def reset(engine: Engine, *, default_pool_slots: int = 128) -> Migrated:
     with transaction(engine) as connection, _locked(connection):
         _refuse_unknown(current_revision(connection), engine)
         metadata.drop_all(connection)
+        for name in partitions.retired(connection):
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text(f"DROP TABLE IF EXISTS {_VERSION_TABLE}"))
     return migrate(engine, default_pool_slots=default_pool_slots)
 

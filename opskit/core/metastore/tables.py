@@ -14,7 +14,6 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -67,6 +66,11 @@ metadata = MetaData(
     }
 )
 
+_HISTORY: dict[str, Any] = {"postgresql_partition_by": "RANGE (dag_run_id)"}
+"""The children of dag_run lie in partitions (partitions.py). They have no foreign key: MariaDB and MySQL allow none
+there, and on PostgreSQL its triggers cost more than all else of a deletion. Whoever deletes a run deletes them too
+(history.delete_runs)."""
+
 dag = Table(
     "dag",
     metadata,
@@ -75,6 +79,7 @@ dag = Table(
     Column("is_paused", Boolean(create_constraint=False), nullable=False),
     Column("is_active", Boolean(create_constraint=False), nullable=False, comment="its file still defines it"),
     Column("version_hash", String(64), nullable=False, comment="dag_version that new runs use"),
+    Column("release", String(100), comment="release of the DAG folder that it was loaded from; NULL: a plain folder"),
     Column("description", Text),
     Column("owners", String(2000), nullable=False, default=""),
     Column("tags", Text, nullable=False, default="[]", comment="JSON list"),
@@ -147,7 +152,7 @@ dag_run = Table(
 task_instance = Table(
     "task_instance",
     metadata,
-    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
     Column("task_id", ID, primary_key=True),
     Column("map_index", Integer, primary_key=True, default=-1, autoincrement=False),
     Column("state", String(20)),
@@ -168,12 +173,13 @@ task_instance = Table(
     Column("pid", Integer),
     Column("reason", Text, comment="why it is in this state, where a process did not say so itself"),
     Index(None, "state", "pool"),
+    **_HISTORY,
 )
 
 task_attempt = Table(
     "task_attempt",
     metadata,
-    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
     Column("task_id", ID, primary_key=True),
     Column("map_index", Integer, primary_key=True, autoincrement=False),
     Column("try_number", Integer, primary_key=True, autoincrement=False),
@@ -184,17 +190,19 @@ task_attempt = Table(
     Column("pid", Integer),
     Column("reason", Text),
     comment="tries that a retry or a clear has superseded; the newest try is in task_instance",
+    **_HISTORY,
 )
 
 xcom = Table(
     "xcom",
     metadata,
-    Column("dag_run_id", _BIG, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
     Column("task_id", ID, primary_key=True),
     Column("map_index", Integer, primary_key=True, default=-1, autoincrement=False),
     Column("key", ID, primary_key=True),
     Column("value", _LONG, nullable=False, comment="JSON"),
     Column("created_at", UtcDateTime, nullable=False),
+    **_HISTORY,
 )
 
 attempt_result = Table(

@@ -91,7 +91,7 @@ class Attempt:
 
 _TI_COLUMNS = [column for column in task_instance.c if column.name != "first_poke_at"]
 _TI_QUERY = select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *_TI_COLUMNS).join_from(
-    task_instance, dag_run
+    task_instance, dag_run, dag_run.c.id == task_instance.c.dag_run_id
 )
 
 
@@ -150,7 +150,7 @@ def task_states(connection: Connection, dag_id: str, run_id: str) -> dict[tuple[
     """State of every task instance of a run, by `(task_id, map_index)`; empty for an unknown run."""
     rows = connection.execute(
         select(task_instance.c.task_id, task_instance.c.map_index, task_instance.c.state)
-        .join_from(task_instance, dag_run)
+        .join_from(task_instance, dag_run, dag_run.c.id == task_instance.c.dag_run_id)
         .where(dag_run.c.dag_id == dag_id, dag_run.c.run_id == run_id)
     )
     return {(row.task_id, row.map_index): row.state for row in rows}

@@ -30,7 +30,7 @@ def get_xcoms(
     """
     query = (
         select(xcom.c.task_id, xcom.c.map_index, xcom.c.value)
-        .join_from(xcom, dag_run)
+        .join_from(xcom, dag_run, dag_run.c.id == xcom.c.dag_run_id)
         .where(dag_run.c.dag_id == dag_id, dag_run.c.run_id == run_id, xcom.c.key == key)
         .order_by(xcom.c.task_id, xcom.c.map_index)
     )
@@ -74,7 +74,7 @@ def list_xcoms(connection: Connection, dag_id: str, run_id: str, task_id: str, m
     """Key → value of one task instance."""
     rows = connection.execute(
         select(xcom.c.key, xcom.c.value)
-        .join_from(xcom, dag_run)
+        .join_from(xcom, dag_run, dag_run.c.id == xcom.c.dag_run_id)
         .where(
             dag_run.c.dag_id == dag_id,
             dag_run.c.run_id == run_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from opskit.core.metastore import audit, instances, retention, runs, xcoms
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
@@ -138,22 +138,11 @@ def test_old_audit_lines_ended_instances_and_left_results_go(engine: Engine) -> 
 
 
 def test_rows_whose_run_is_gone_go(engine: Engine) -> None:
-    off = {
-        "sqlite": "PRAGMA foreign_keys = OFF",
-        "postgresql": "SET session_replication_role = replica",
-    }.get(engine.dialect.name, "SET foreign_key_checks = 0")
     with transaction(engine) as connection:
         store_dag(connection, "d")
         _run(connection, "d", 90)
-    with engine.connect() as connection:
-        dbapi = connection.connection.dbapi_connection
-        assert dbapi is not None
-        cursor = dbapi.cursor()
-        cursor.execute(off)
-        cursor.execute("DELETE FROM dag_run")
-        dbapi.commit()
-        cursor.close()
-        connection.invalidate()
+    with transaction(engine) as connection:
+        connection.execute(delete(dag_run))
     with reading(engine) as connection:
         plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
         assert connection.execute(text("SELECT count(*) FROM dag_run")).scalar() == 0

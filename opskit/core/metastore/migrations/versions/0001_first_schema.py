@@ -60,6 +60,11 @@ def upgrade() -> None:
         sa.Column("is_paused", sa.Boolean(), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False, comment="its file still defines it"),
         sa.Column("version_hash", sa.String(length=64), nullable=False, comment="dag_version that new runs use"),
+        sa.Column(
+            "release",
+            sa.String(length=100),
+            comment="release of the DAG folder that it was loaded from; NULL: a plain folder",
+        ),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("owners", sa.String(length=2000), nullable=False),
         sa.Column("tags", sa.Text(), nullable=False, comment="JSON list"),
@@ -198,7 +203,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "task_attempt",
-        sa.Column("dag_run_id", _BIG, nullable=False),
+        sa.Column("dag_run_id", _BIG, autoincrement=False, nullable=False),
         sa.Column("task_id", _ID, nullable=False),
         sa.Column("map_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("try_number", sa.Integer(), autoincrement=False, nullable=False),
@@ -208,16 +213,14 @@ def upgrade() -> None:
         sa.Column("hostname", sa.String(length=250), nullable=True),
         sa.Column("pid", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["dag_run_id"], ["dag_run.id"], name=op.f("fk_task_attempt_dag_run_id"), ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", "try_number", name=op.f("pk_task_attempt")),
         comment="tries that a retry or a clear has superseded; the newest try is in task_instance",
+        postgresql_partition_by="RANGE (dag_run_id)",
         **_OPTIONS,
     )
     op.create_table(
         "task_instance",
-        sa.Column("dag_run_id", _BIG, nullable=False),
+        sa.Column("dag_run_id", _BIG, autoincrement=False, nullable=False),
         sa.Column("task_id", _ID, nullable=False),
         sa.Column("map_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("state", sa.String(length=20), nullable=True),
@@ -246,22 +249,20 @@ def upgrade() -> None:
         sa.Column(
             "reason", sa.Text(), nullable=True, comment="why it is in this state, where a process did not say so itself"
         ),
-        sa.ForeignKeyConstraint(
-            ["dag_run_id"], ["dag_run.id"], name=op.f("fk_task_instance_dag_run_id"), ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", name=op.f("pk_task_instance")),
+        postgresql_partition_by="RANGE (dag_run_id)",
         **_OPTIONS,
     )
     op.create_index(op.f("ix_task_instance_state_pool"), "task_instance", ["state", "pool"])
     op.create_table(
         "xcom",
-        sa.Column("dag_run_id", _BIG, nullable=False),
+        sa.Column("dag_run_id", _BIG, autoincrement=False, nullable=False),
         sa.Column("task_id", _ID, nullable=False),
         sa.Column("map_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("key", _ID, nullable=False),
         sa.Column("value", _LONG, nullable=False, comment="JSON"),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name=op.f("fk_xcom_dag_run_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", "key", name=op.f("pk_xcom")),
+        postgresql_partition_by="RANGE (dag_run_id)",
         **_OPTIONS,
     )
