@@ -290,9 +290,51 @@ SETTINGS: tuple[Setting, ...] = (
         "backup",
         Setting("backup", "to", "str", "{home}/backups", "Default target: a folder or s3://bucket/prefix."),
         Setting("backup", "endpoint_url", "str", "", "Endpoint of an S3-compatible store; empty: AWS."),
+        Setting(
+            "backup",
+            "recipients",
+            "list",
+            [],
+            "Public keys (age1…, ssh-ed25519 …) that backups are encrypted for; empty: not encrypted.",
+        ),
+        Setting(
+            "backup",
+            "identity",
+            "str",
+            "",
+            "File with the secret key of one of the recipients, for restores and drills. Never inside the target.",
+        ),
+        Setting("backup", "keep_hourly", "int", 0, "Hours of which the newest backup is kept.", minimum=0),
         Setting("backup", "keep_daily", "int", 7, "Days of which the newest backup is kept.", minimum=0),
         Setting("backup", "keep_weekly", "int", 4, "Weeks of which the newest backup is kept.", minimum=0),
         Setting("backup", "keep_monthly", "int", 6, "Months of which the newest backup is kept.", minimum=0),
+        Setting("backup", "keep_yearly", "int", 2, "Years of which the newest backup is kept.", minimum=0),
+        Setting(
+            "backup",
+            "object_lock_mode",
+            "str",
+            "",
+            "S3 Object Lock of each object that is written; empty: none.",
+            choices=("", "GOVERNANCE", "COMPLIANCE"),
+        ),
+        Setting("backup", "object_lock_days", "int", 0, "How long an object stays locked.", unit="days", minimum=0),
+        Setting(
+            "backup",
+            "bandwidth_limit",
+            "float",
+            0.0,
+            "Most that goes to or comes from the target; 0: no limit.",
+            unit="MiB/s",
+            minimum=0,
+        ),
+        Setting("backup", "capture_keep_hours", "int", 24, "Every captured configuration is kept.", unit="h", minimum=1),
+        Setting(
+            "backup", "capture_keep_hourly_days", "int", 31, "Then the last one of each hour.", unit="days", minimum=0
+        ),
+        Setting(
+            "backup", "capture_keep_daily_days", "int", 366, "Then the last one of each day.", unit="days", minimum=0
+        ),
+        Setting("backup", "nice", "int", 0, "CPU niceness of a backup and its programs, 0 to 19.", minimum=0),
         Setting("backup", "part_size", "int", 8, "Size of a multipart part.", unit="MiB", minimum=5),
         Setting("backup", "max_parts", "int", 10000, "Parts that the store allows per object.", minimum=2),
         Setting("backup", "compression", "int", 3, "gzip level of dumps; 0: none.", minimum=0),
@@ -422,8 +464,16 @@ SETTINGS: tuple[Setting, ...] = (
             "policy",
             "table",
             {},
-            "Per path (relative to OPSKIT_HOME, or absolute): owner, group, file_mode, dir_mode.",
+            "Per path or pattern (below OPSKIT_HOME, or absolute): owner, group, file_mode, dir_mode, acl, inherit.",
         ),
+        Setting(
+            "permissions", "changes_per_second", "float", 0.0, "Entries changed per second; 0: no limit.", minimum=0
+        ),
+        Setting("permissions", "remote_home", "str", "", "OPSKIT_HOME on other hosts; empty: the same path as here."),
+        Setting(
+            "permissions", "become", "list", [], 'What gives the rights on other hosts, for example ["sudo", "-n"].'
+        ),
+        Setting("permissions", "timeout", "float", 3600.0, "Time for one other host.", unit="s", minimum=1),
     ),
     *_settings(
         "logs",
@@ -437,6 +487,38 @@ SETTINGS: tuple[Setting, ...] = (
             unit="%",
             minimum=0,
         ),
+    ),
+    *_settings(
+        "env",
+        Setting("env", "name", "str", "", "What this environment is called: dev, staging, prod."),
+        Setting(
+            "env",
+            "protected",
+            "bool",
+            False,
+            "Changes from other environments must name this one. (One called prod or production is always so.)",
+        ),
+        Setting("env", "protect", "list", [], 'Objects that env apply never touches: ["connections/airflow_db"].'),
+        Setting(
+            "env",
+            "max_percent",
+            "float",
+            50.0,
+            "When env apply would change or delete more of what is there (and more than ten): only with --max-percent.",
+            unit="%",
+            minimum=0,
+        ),
+        Setting(
+            "env",
+            "fingerprint_key",
+            "str",
+            "",
+            "Key of the fingerprints of secrets, the same in all environments. Empty: {home}/env.key, made when needed.",
+            secret=True,
+        ),
+        Setting("env", "secret_names", "list", [], "More globs for names of variables and extras that are secret."),
+        Setting("env", "recipients", "list", [], "Who can read exports with secrets: age or SSH public keys."),
+        Setting("env", "identity_file", "str", "", "File with the identity that decrypts such exports."),
     ),
     *_settings(
         "cleanup",
