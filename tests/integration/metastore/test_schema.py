@@ -37,6 +37,8 @@ def test_the_migrated_schema_equals_the_tables(database_url: str) -> None:
         tables.metadata.drop_all(connection)
         tables.metadata.create_all(connection)
         partitions.begin(connection)
+        tables.metadata.create_all(connection)
+        partitions.begin(connection)
     with reading(engine) as connection:
         created = _described(connection)
     engine.dispose()
