@@ -7,19 +7,22 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
-from opskit.core.metastore import probe, schema
+from opskit.core.metastore import probe, probe_sessions, schema
 from opskit.core.metastore import tables as t
 from opskit.core.metastore.engine import open_engine, transaction
 from opskit.core.metastore.probe import ProbeFailed, Sight, Waiting
 from tests.databases import Databases
+from tests.waiting import wait_until
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -82,8 +85,10 @@ def run(number: int, dag_id: str, state: str, queued_at: datetime) -> tuple[Any,
     return t.dag_run, values
 
 
-def task(run_id: int, name: str, state: str | None, queued_at: datetime | None) -> tuple[Any, dict[str, Any]]:
-    return t.task_instance, {"dag_run_id": run_id, "task_id": name, "state": state, "queued_at": queued_at}
+def task(
+    run_id: int, name: str, state: str | None, queued_at: datetime | None, **more: Any
+) -> tuple[Any, dict[str, Any]]:
+    return t.task_instance, {"dag_run_id": run_id, "task_id": name, "state": state, "queued_at": queued_at, **more}
 
 
 def test_the_expected_revision_is_the_newest_migration() -> None:
@@ -195,8 +200,6 @@ def test_a_database_without_tables_has_no_schema(database_url: str) -> None:
 
 
 def test_a_database_with_another_schema_shows_its_revision(metastore_url: str) -> None:
-    from sqlalchemy import text
-
     engine = open_engine(metastore_url)
     with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
@@ -240,7 +243,7 @@ def test_a_wrong_password_is_denied(mariadb_url: str) -> None:
     assert caught.value.kind == "denied"
 
 
-def test_a_table_that_someone_locks_makes_the_look_time_out_not_hang(databases: Databases) -> None:
+def test_a_table_that_someone_locks_is_told_from_a_database_that_is_down(databases: Databases) -> None:
     import psycopg
 
     url = databases.migrated("postgresql")
@@ -249,8 +252,11 @@ def test_a_table_that_someone_locks_makes_the_look_time_out_not_hang(databases: 
             holder.execute("LOCK TABLE instance IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(ProbeFailed) as caught:
                 look(url, timeout=1.0)
+            assert probe_sessions.migration_under_way(url, 1.0) == ""
+            holder.execute("SELECT pg_advisory_lock(%s)", [schema._POSTGRESQL_LOCK])
+            assert probe_sessions.migration_under_way(url, 1.0) == f"session {holder.info.backend_pid}"
             holder.rollback()
-        assert caught.value.kind == "timeout"
+        assert caught.value.kind == "locked"
         assert look(url).revision == schema.HEAD
     finally:
         databases.drop(url)
@@ -281,14 +287,89 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
     assert caught.value.kind == "corrupt"
 
 
-def test_lock_waits_name_the_one_who_blocks(databases: Databases) -> None:
-    import psycopg
+def waiting_session(engine: Any, statement: str) -> tuple[Any, threading.Thread]:
+    """A session whose statement waits for a lock; it ends with the lock."""
+    connection = engine.raw_connection()
 
-    url = databases.migrated("postgresql")
+    def run() -> None:
+        with connection.cursor() as cursor, suppress(Exception):
+            cursor.execute(statement)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return connection, thread
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_who_holds_a_process_back_in_the_database_is_named(kind: str, databases: Databases) -> None:
+    url = databases.migrated(kind)
+    fill(url, dag("d"))
+    engine = open_engine(url)
     try:
-        with psycopg.connect(url) as holder:
-            holder.execute("LOCK TABLE dag IN ACCESS EXCLUSIVE MODE")
-            lines = probe.lock_waits(url)
-            assert any("LOCK TABLE dag" in line for line in lines)
+        with engine.connect() as holder, holder.begin() as held:
+            holder.execute(text("UPDATE dag SET owners = 'ann'"))
+            assert probe_sessions.held_back(url, 2.0, 1, set()) == "", "nobody waits"
+            connection, thread = waiting_session(engine, "UPDATE dag SET owners = 'bob'")
+            raw = connection.driver_connection
+            sock = socket.socket(fileno=os.dup(raw.fileno() if kind == "postgresql" else raw._sock.fileno()))
+            port = sock.getsockname()[1]
+            sock.close()
+            found = wait_until(lambda: probe_sessions.held_back(url, 2.0, 1, {port}), what="the lock is seen")
+            assert "bob" in found
+            assert ("held by session" in found) or (kind == "mariadb" and "waits for the database" in found)
+            assert any("bob" in line for line in probe_sessions.describe_sessions(url, 2.0))
+            held.rollback()
+        thread.join()
+        connection.close()
     finally:
+        engine.dispose()
         databases.drop(url)
+
+
+def test_the_writer_of_a_sqlite_metastore_is_named(sqlite_url: str) -> None:
+    assert probe_sessions.held_back(sqlite_url, 1.0, 1, set()) == ""
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('PRAGMA journal_mode = WAL'); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, sqlite_url.removeprefix("sqlite:///")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert writer.stdout and writer.stdout.readline() == "held\n"
+        assert f"pid {writer.pid} (" in probe_sessions.held_back(sqlite_url, 1.0, 1, set())
+        assert probe_sessions.held_back(sqlite_url, 1.0, writer.pid, set()) == "", "its own lock holds nobody back"
+    finally:
+        writer.communicate("\n")
+
+
+def test_dags_of_which_nothing_moves_count_unless_a_pool_or_a_time_holds_them(metastore_url: str) -> None:
+    fill(
+        metastore_url,
+        (t.pool, {"pool": "full", "slots": 1, "used_slots": 1}),
+        (t.pool, {"pool": "leaked", "slots": 5, "used_slots": 5}),
+        *[dag(name) for name in ("idle", "busy", "holder", "saturated", "retrying", "leak")],
+        dag("paused", is_paused=True),
+        *[
+            run(number, name, "running", ago(900))
+            for number, name in enumerate(("idle", "busy", "holder", "saturated", "retrying", "leak", "paused"), 1)
+        ],
+        task(1, "done", "success", ago(800), end_date=ago(700)),
+        task(1, "next", None, None),
+        task(2, "works", "running", ago(800)),
+        task(2, "next", None, None),
+        task(3, "works", "running", ago(800), pool="full"),
+        task(4, "done", "success", ago(800), end_date=ago(700)),
+        task(4, "next", None, None, pool="full"),
+        task(5, "again", "up_for_retry", ago(800), end_date=ago(700)),
+        task(5, "next", None, None),
+        task(6, "done", "success", ago(800), end_date=ago(600)),
+        task(6, "next", None, None, pool="leaked"),
+        task(7, "done", "success", ago(800), end_date=ago(700)),
+        task(7, "next", None, None),
+    )
+    assert look(metastore_url).idle_dags == Waiting(2, ago(700)), "idle and leak; not the DAG behind a full pool"

@@ -47,9 +47,11 @@ class Connection:
             self.close()
             raise LibpqError(message)
         try:
-            self.query(f"SET statement_timeout = {int(timeout * 1000)}")
-            self.query("SET timezone = 'UTC'")
-            self.query("SET default_transaction_read_only = on")
+            # A lock on a whole table (a migration) is an answer, too: sooner than a silence.
+            self.query(
+                f"SET statement_timeout = {int(timeout * 1000)}; SET lock_timeout = {int(timeout * 500)};"
+                " SET timezone = 'UTC'; SET default_transaction_read_only = on"
+            )
         except BaseException:
             self.close()
             raise

@@ -10,22 +10,24 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
 
+from opskit.core.metastore.probe_drivers import Database, ProbeFailed, moment_of, open_database
+
+__all__ = [
+    "Database",
+    "InstanceRow",
+    "Probe",
+    "ProbeFailed",
+    "Sight",
+    "Waiting",
+    "expected_revision",
+    "look",
+    "open_database",
+]
+
+_MOVING = "'queued', 'running', 'restarting', 'deferred', 'up_for_retry', 'up_for_reschedule'"
 MIGRATIONS = Path(__file__).with_name("migrations") / "versions"
-
-
-class ProbeFailed(Exception):
-    """The metastore could not be looked at.
-
-    `kind`: unreachable (refused, no route, no such file's folder), timeout, locked, denied (login), absent (no such
-    database), no_schema, corrupt, error.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +74,20 @@ class Sight:
     """Queued runs of DAGs that are not paused and have no running run."""
     queued_tasks: Waiting = field(default_factory=Waiting)
     running_tasks: int = 0
+    idle_dags: Waiting = field(default_factory=Waiting)
+    """DAGs with running runs of which nothing is in flight or waits for its time, although a pool has room for it."""
 
 
-class Database(Protocol):
-    def query(self, sql: str) -> list[tuple[Any, ...]]: ...
-    def clock(self) -> tuple[datetime, float] | None:
-        """The server's time and its uptime in seconds; None where there is no server."""
-        ...
+class Probe:
+    """A session that looks again and again. Every method raises ProbeFailed; then open another one."""
 
-    def close(self) -> None: ...
+    def __init__(self, url: str, timeout: float) -> None:
+        self._database = open_database(url, timeout)
 
-
-def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeout: float = 3.0) -> Sight:
-    """One look. `overdue`: what waits for less is not counted. `lease`: an older heartbeat holds no lease.
-
-    Raises ProbeFailed.
-    """
-    began = time.monotonic()
-    database = open_database(url, timeout)
-    try:
+    def look(self, now: datetime, *, overdue: timedelta, lease: timedelta) -> Sight:
+        """One whole look. `overdue`: what waits for less is not counted. `lease`: an older heartbeat holds no lease."""
+        database = self._database
+        began = time.monotonic()
         revision = _revision(database)
         expected = expected_revision()
         difference, uptime = 0.0, None
@@ -111,34 +108,26 @@ def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeo
             due_dags=_due_dags(database, now - overdue, now - lease),
             queued_runs=_queued_runs(database, now - overdue),
             queued_tasks=queued,
+            idle_dags=_idle_dags(database, now - overdue),
             running_tasks=running,
             seconds=time.monotonic() - began,
         )
-    finally:
-        database.close()
+
+    def glance(self, now: datetime) -> list[InstanceRow]:
+        """The instances alone: one statement."""
+        return _instances(self._database, now)
+
+    def close(self) -> None:
+        self._database.close()
 
 
-def lock_waits(url: str, timeout: float = 3.0) -> list[str]:
-    """What each session of this database does and who blocks it, a line each: evidence. Raises ProbeFailed."""
-    database = open_database(url, timeout)
+def look(url: str, now: datetime, *, overdue: timedelta, lease: timedelta, timeout: float = 3.0) -> Sight:
+    """One look of a session of its own."""
+    probe = Probe(url, timeout)
     try:
-        if url.startswith("sqlite"):
-            return []
-        if url.startswith("postgres"):
-            rows = database.query(
-                "SELECT pid, application_name, state, wait_event_type, wait_event, pg_blocking_pids(pid),"
-                " now() - xact_start, left(query, 200) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                " ORDER BY xact_start NULLS LAST LIMIT 100"
-            )
-        else:
-            rows = database.query(
-                "SELECT id, command, time, state, left(info, 200) FROM information_schema.processlist"
-                " WHERE db = database() AND id <> connection_id() LIMIT 100"
-            )
-        return [" | ".join("-" if value is None else str(value) for value in row) for row in rows]
+        return probe.look(now, overdue=overdue, lease=lease)
     finally:
-        database.close()
+        probe.close()
 
 
 def expected_revision(folder: Path = MIGRATIONS) -> str:
@@ -173,10 +162,10 @@ def _instances(database: Database, now: datetime) -> list[InstanceRow]:
             home=str(row[3]),
             pid=int(row[4]),
             pid_started=float(row[5]),
-            started_at=_known(row[6]),
-            heartbeat_at=_known(row[7]),
+            started_at=moment_of(row[6]),
+            heartbeat_at=moment_of(row[7]),
             progress=int(row[8]),
-            progress_at=_known(row[9]),
+            progress_at=moment_of(row[9]),
             ended_at=_time(row[10]),
         )
         for row in rows
@@ -204,6 +193,23 @@ def _queued_runs(database: Database, queued_before: datetime) -> Waiting:
     )
 
 
+def _idle_dags(database: Database, idle_since: datetime) -> Waiting:
+    # Counted per DAG: its other runs may use up max_active_tasks, or be what depends_on_past waits for.
+    return _waiting(
+        database.query(
+            "SELECT COUNT(*), MIN(x.since) FROM (SELECT r.dag_id, MAX(COALESCE(t.end_date, r.start_date)) AS since"
+            " FROM dag_run r JOIN dag d ON d.dag_id = r.dag_id JOIN task_instance t ON t.dag_run_id = r.id"
+            " WHERE r.state = 'running' AND d.is_active AND NOT d.is_paused GROUP BY r.dag_id"
+            f" HAVING SUM(CASE WHEN t.state IN ({_MOVING}) THEN 1 ELSE 0 END) = 0"
+            " AND SUM(CASE WHEN (t.state IS NULL OR t.state = 'scheduled')"
+            " AND t.pool IN (SELECT p.pool FROM slot_pool p WHERE p.slots >"
+            " (SELECT COALESCE(SUM(i.pool_slots), 0) FROM task_instance i"
+            " WHERE i.pool = p.pool AND i.state IN ('queued', 'running'))) THEN 1 ELSE 0 END) > 0) x"
+            f" WHERE x.since < {_literal(idle_since)}"
+        )
+    )
+
+
 def _tasks(database: Database, queued_before: datetime) -> tuple[int, Waiting]:
     running = database.query("SELECT COUNT(*) FROM task_instance WHERE state = 'running'")
     queued = database.query(
@@ -223,187 +229,4 @@ def _literal(moment: datetime) -> str:
 
 
 def _time(value: Any) -> datetime | None:
-    if value is None:
-        return None
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _known(value: Any) -> datetime:
-    moment = _time(value)
-    assert moment is not None
-    return moment
-
-
-def open_database(url: str, timeout: float) -> Database:
-    """A read-only session of up to `timeout` seconds (per statement where there is a server). Raises ProbeFailed."""
-    kind = url.split(":", 1)[0].split("+", 1)[0]
-    if kind == "sqlite":
-        return _Sqlite(url, timeout)
-    if kind in ("postgres", "postgresql"):
-        return _Postgres(url, timeout)
-    if kind in ("mysql", "mariadb"):
-        return _Mysql(url, timeout)
-    raise ProbeFailed("error", f"{kind} is no database that opskit knows")
-
-
-class _Sqlite:
-    def __init__(self, url: str, timeout: float) -> None:
-        import sqlite3
-
-        path = Path(unquote(url.split(":///", 1)[1].split("?", 1)[0]))
-        self._errors = sqlite3.Error
-        if not path.exists():
-            raise ProbeFailed("absent", f"there is no {path}")
-        try:
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise ProbeFailed("unreachable", f"{path}: {error}") from error
-        deadline = time.monotonic() + timeout
-        self._connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        try:
-            return self._connection.execute(sql).fetchall()
-        except self._errors as error:
-            text = str(error)
-            for part, kind in (
-                ("locked", "locked"),
-                ("busy", "locked"),
-                ("interrupted", "timeout"),
-                ("no such table", "no_schema"),
-                ("no such column", "no_schema"),
-                ("malformed", "corrupt"),
-                ("not a database", "corrupt"),
-                ("unable to open", "unreachable"),
-                ("disk I/O", "unreachable"),
-            ):
-                if part in text:
-                    raise ProbeFailed(kind, text) from error
-            raise ProbeFailed("error", text) from error
-
-    def clock(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _Postgres:
-    def __init__(self, url: str, timeout: float) -> None:
-        from opskit.core.metastore import libpq
-
-        self._failure = libpq.LibpqError
-        try:
-            self._connection = libpq.Connection("postgresql:" + url.split(":", 1)[1], timeout)
-        except libpq.LibpqError as error:
-            raise ProbeFailed(_connection_failure(str(error)), str(error)) from error
-        except TimeoutError as error:
-            raise ProbeFailed("timeout", str(error)) from error
-        except ImportError as error:
-            raise ProbeFailed("error", str(error)) from error
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        try:
-            return list(self._connection.query(sql))
-        except TimeoutError as error:
-            raise ProbeFailed("timeout", str(error)) from error
-        except self._failure as error:
-            kinds = {
-                "42P01": "no_schema",
-                "42703": "no_schema",
-                "42501": "denied",
-                "57014": "timeout",
-                "55P03": "locked",
-                "": "unreachable",
-            }
-            sqlstate: str = getattr(error, "sqlstate", "")
-            down = "unreachable" if sqlstate.startswith(("57P", "08")) else "error"
-            raise ProbeFailed(kinds.get(sqlstate, down), str(error)) from error
-
-    def clock(self) -> tuple[datetime, float]:
-        moment, uptime = self.query("SELECT clock_timestamp(), extract(epoch FROM now() - pg_postmaster_start_time())")[
-            0
-        ]
-        return _known(moment), float(uptime)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def _connection_failure(text: str) -> str:
-    if "timeout" in text:
-        return "timeout"
-    if "authentication failed" in text or "pg_hba.conf" in text or "no password" in text:
-        return "denied"
-    if "does not exist" in text:
-        return "denied" if 'role "' in text else "absent"
-    return "unreachable"
-
-
-class _Mysql:
-    def __init__(self, url: str, timeout: float) -> None:
-        try:
-            import pymysql
-        except ImportError as error:
-            raise ProbeFailed("error", "PyMySQL is not installed") from error
-        self._failure = pymysql.MySQLError
-        parts = urlsplit(url)
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        try:
-            self._connection = pymysql.connect(
-                host=parts.hostname or "localhost",
-                port=parts.port or 3306,
-                user=unquote(parts.username or "") or None,
-                password=unquote(parts.password or ""),
-                database=unquote(parts.path.lstrip("/")),
-                unix_socket=query.get("unix_socket"),
-                ssl_ca=query.get("ssl_ca"),
-                charset="utf8mb4",
-                connect_timeout=max(1, round(timeout)),
-                read_timeout=timeout + 1,
-                write_timeout=timeout + 1,
-                autocommit=True,
-                init_command="SET time_zone = '+00:00'",
-            )
-        except pymysql.MySQLError as error:
-            raise self._failed(error) from error
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute(sql)
-                return list(cursor.fetchall())
-        except self._failure as error:
-            raise self._failed(error) from error
-
-    @staticmethod
-    def _failed(error: Exception) -> ProbeFailed:
-        code = error.args[0] if error.args else 0
-        text = str(error.args[-1]) if error.args else str(error)
-        if "timed out" in text:
-            return ProbeFailed("timeout", text)
-        kinds = {
-            1045: "denied",
-            1044: "denied",
-            1142: "denied",
-            1698: "denied",
-            1049: "absent",
-            1146: "no_schema",
-            1054: "no_schema",
-            1205: "locked",
-            1969: "timeout",
-            3024: "timeout",
-        }
-        down = "unreachable" if code in (1040, 1053, 1927, 2002, 2003, 2005, 2006, 2013) else "error"
-        return ProbeFailed(kinds.get(code, down), text)
-
-    def clock(self) -> tuple[datetime, float]:
-        uptime = self.query("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]
-        return _known(self.query("SELECT UTC_TIMESTAMP(6)")[0][0]), float(uptime)
-
-    def close(self) -> None:
-        if self._connection.open:
-            self._connection.close()
+    return None if value is None else moment_of(value)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from opskit.config import Config
-from opskit.core.metastore import probe
+from opskit.core.metastore import probe, probe_sessions
 from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
 from opskit.system.daemon import PidFile, read_pid_files
 from opskit.system.processes import process_state
@@ -18,6 +18,7 @@ WATCHED = ("scheduler", "dag_processor", "worker", "standalone")
 class CoreHealth:
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._timeout = float(config.get("watchdog", "probe_timeout"))
 
     def observe(self, now: datetime) -> Observation:
         config = self._config
@@ -50,7 +51,7 @@ class CoreHealth:
 
     def lock_waits(self) -> list[str]:
         try:
-            return probe.lock_waits(self._config.database_url, self._config.get("watchdog", "probe_timeout"))
+            return probe_sessions.describe_sessions(self._config.database_url, self._timeout)
         except probe.ProbeFailed as failure:
             return [f"could not be read: {failure}"]
 
