@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -29,13 +30,37 @@ def store_option(function: F) -> F:
 
 
 def keep_options(function: F) -> F:
-    for period in ("monthly", "weekly", "daily"):
+    function = click.option(
+        "--max-percent",
+        type=click.IntRange(0, 100),
+        default=50,
+        show_default=True,
+        help="Refuse to remove more than this part of all backups at once.",
+    )(function)
+    for period in ("yearly", "monthly", "weekly", "daily", "hourly"):
         function = click.option(
             f"--keep-{period}",
             type=click.IntRange(min=0),
             help=f"Keep the newest of so many {period} periods. [default: backup.keep_{period}]",
         )(function)
     return function
+
+
+def identity_option(function: F) -> F:
+    return click.option(
+        "-i",
+        "--identity",
+        "identity_files",
+        metavar="FILE",
+        multiple=True,
+        help="File with the secret key of a recipient, for encrypted backups. [default: backup.identity]",
+    )(function)
+
+
+def renice(config: settings.Config) -> None:
+    """Give way to others, with all programs that we start."""
+    if niceness := int(config.get("backup", "nice")):
+        os.nice(niceness)
 
 
 @contextmanager
@@ -56,6 +81,13 @@ def ending_cleanly() -> Iterator[None]:
 @store_option
 @keep_options
 @click.option("--only", type=click.Choice(["config"]), help="Take the small set alone: connections, variables, pools.")
+@click.option(
+    "--recipient",
+    "recipients",
+    metavar="KEY",
+    multiple=True,
+    help="Encrypt for this public key (age1…, ssh-ed25519 …). [default: backup.recipients]",
+)
 @click.option("--no-drill", is_flag=True, help="Do not prove it; it stays unverified, and nothing is pruned.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -63,15 +95,16 @@ def ending_cleanly() -> Iterator[None]:
 @click.pass_context
 def backup(
     context: click.Context,
+    /,
     url: str,
-    keep_daily: int | None,
-    keep_weekly: int | None,
-    keep_monthly: int | None,
+    recipients: tuple[str, ...],
+    max_percent: int,
     only: str | None,
     no_drill: bool,
     dry_run: bool,
     quiet: bool,
     output: str,
+    **keep: int | None,
 ) -> int | None:
     """Back up the metastore, and prove the backup by restoring it into a throw-away database.
 
@@ -84,15 +117,19 @@ def backup(
     from opskit import platforms
     from opskit.ops import backup as ops
     from opskit.ops.backup_catalog import CONFIG, FULL
+    from opskit.ops.backup_keys import recipients_of
 
     config = settings.load()
+    renice(config)
     with ending_cleanly(), shown(quiet) as on_progress:
         try:
             report = ops.take_backup(
                 platforms.find(config),
                 ops.store_of(config, url),
                 datetime.now(UTC),
-                keep=_keep(config, keep_daily, keep_weekly, keep_monthly),
+                keep=_keep(config, keep),
+                recipients=recipients_of(config, recipients),
+                max_percent=max_percent,
                 tier=CONFIG if only else FULL,
                 with_drill=not no_drill,
                 dry_run=dry_run,
@@ -123,6 +160,7 @@ def list_(context: click.Context, url: str, output: str) -> int:
             "state": item.state,
             "rows": item.manifest.rows if item.manifest else None,
             "size_bytes": item.manifest.size_bytes if item.manifest else None,
+            "encrypted": bool(item.manifest.key_id) if item.manifest else None,
             "drilled_at": item.receipt.drilled_at if item.receipt else None,
             "drill_seconds": item.receipt.seconds if item.receipt else None,
             "problem": item.problem or "; ".join(item.receipt.problems if item.receipt else ()),
@@ -160,14 +198,16 @@ def verify_(context: click.Context, backup_id: str, everything: bool, url: str, 
 
 @backup.command("drill")
 @click.argument("backup_id", metavar="[BACKUP|latest]", default="latest")
+@identity_option
 @store_option
 @output_option
 @click.pass_context
-def drill_(context: click.Context, backup_id: str, url: str, output: str) -> int:
+def drill_(context: click.Context, backup_id: str, identity_files: tuple[str, ...], url: str, output: str) -> int:
     """Restore a backup into a throw-away database, compare, and leave a receipt. Ends with 14 when it differs."""
     from opskit import platforms
     from opskit.ops import backup as ops
     from opskit.ops.backup_catalog import find
+    from opskit.ops.backup_keys import identities_of
     from opskit.ops.drill import NotProven, drill
 
     config = settings.load()
@@ -175,7 +215,12 @@ def drill_(context: click.Context, backup_id: str, url: str, output: str) -> int
     with ending_cleanly(), shown(output != "table") as on_progress:
         try:
             report = drill(
-                platforms.find(config), store, find(store, backup_id), datetime.now(UTC), on_progress=on_progress
+                platforms.find(config),
+                store,
+                find(store, backup_id),
+                datetime.now(UTC),
+                identities=identities_of(config, store, identity_files),
+                on_progress=on_progress,
             )
         except NotProven as failed:
             show(failed.report, output)
@@ -191,45 +236,41 @@ def drill_(context: click.Context, backup_id: str, url: str, output: str) -> int
 @output_option
 @click.pass_context
 def prune_(
-    context: click.Context,
-    keep_daily: int | None,
-    keep_weekly: int | None,
-    keep_monthly: int | None,
-    dry_run: bool,
-    url: str,
-    output: str,
+    context: click.Context, /, max_percent: int, dry_run: bool, url: str, output: str, **keep: int | None
 ) -> int:
     """Remove backups that no period keeps. The newest verified one always stays."""
     from opskit import platforms
     from opskit.ops import backup as ops
+    from opskit.ops.backup_prune import prune
 
     config = settings.load()
-    report = ops.prune(
+    report = prune(
         platforms.find(config),
         ops.store_of(config, url or context.obj or ""),
         datetime.now(UTC),
-        keep=_keep(config, keep_daily, keep_weekly, keep_monthly),
+        keep=_keep(config, keep),
+        max_percent=max_percent,
         dry_run=dry_run,
     )
     if output != "table":
         show(report, output)
         return 0
     show(report.decisions, output)
+    for name in report.locked:
+        click.echo(f"{name} is locked by the store, and stays", err=True)
     for name in report.debris:
         click.echo(f"{'would remove' if dry_run else 'removed'} {name}", err=True)
     return 0
 
 
-def _keep(config: settings.Config, daily: int | None, weekly: int | None, monthly: int | None) -> Any:
-    from opskit.ops.backup import policy_of
-    from opskit.ops.retention import Keep
+def _keep(config: settings.Config, given: Mapping[str, int | None]) -> Any:
+    """The policy of the settings, with what was given on the command line (`keep_daily` …) in its place."""
+    from dataclasses import replace
 
-    default = policy_of(config)
-    return Keep(
-        default.daily if daily is None else daily,
-        default.weekly if weekly is None else weekly,
-        default.monthly if monthly is None else monthly,
-    )
+    from opskit.ops.backup import policy_of
+
+    chosen = {name.removeprefix("keep_"): value for name, value in given.items() if value is not None}
+    return replace(policy_of(config), **chosen)
 
 
 def _show_report(report: Any, output: str) -> None:
@@ -247,7 +288,8 @@ def _show_report(report: Any, output: str) -> None:
         f"taken in {seconds.get('backup', 0):.1f} s"
         + (f", restored and compared in {seconds['drill']:.1f} s" if "drill" in seconds else "")
     )
-    click.echo(f"in {report.store}")
+    keys = len(report.recipients)
+    click.echo(f"in {report.store}, " + (f"encrypted for {keys} recipients" if keys else "not encrypted"))
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     for name in report.removed:

@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from opskit import __version__
 from opskit.config import Config
-from opskit.errors import MetastoreUnavailable, OpskitError, VerificationFailed
+from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable, OpskitError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
-from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, Backup, BackupObject, Manifest
-from opskit.ops.backup_objects import put_object
+from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, BackupObject, Manifest
+from opskit.ops.backup_keys import put_key, refuse_beside
+from opskit.ops.backup_objects import names_of, put_object
+from opskit.ops.backup_prune import prune_store
 from opskit.ops.drill import DrillReport, drill
 from opskit.ops.progress import OnProgress, Progress, silent
-from opskit.ops.retention import Decision, Keep, decide
+from opskit.ops.retention import Keep
 from opskit.platforms import Platform
 from opskit.platforms.metastore import DatabaseInfo, Metastore, Snapshot, TableContent
+from opskit.system import encryption
+from opskit.system.limited_store import LimitedStore
 from opskit.system.locks import locked
-from opskit.system.object_store import ObjectStore, StoreError, open_store
+from opskit.system.object_store import ObjectLock, ObjectStore, StoreError, open_store
 from opskit.system.streams import counted
+from opskit.telemetry import metrics
 
-STALE_AFTER = timedelta(hours=24)
-"""Unfinished uploads and backups without a manifest may belong to a run at work until they are this old."""
+PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 _TYPICAL_RATIO = 8
 """A dump is about so much smaller than its database: a guess that only sizes parts and checks for room."""
 
@@ -54,33 +58,33 @@ class BackupReport:
     seconds: dict[str, float]
     drill: DrillReport | None = None
     warnings: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    """Whom it is encrypted for; empty: it is not encrypted."""
     removed: tuple[str, ...] = ()
     planned: tuple[str, ...] = ()
     """What a dry run would have done."""
 
 
-@dataclass(frozen=True, slots=True)
-class PruneReport:
-    store: str
-    dry_run: bool
-    decisions: tuple[Decision, ...]
-    removed: tuple[str, ...] = ()
-    debris: tuple[str, ...] = field(default=())
-    """Objects of unfinished backups, and unfinished uploads, that are older than a day."""
-
-
 def store_of(config: Config, url: str = "") -> ObjectStore:
     """The store of an installation, or the one that `url` names."""
-    return open_store(
+    mode, days = str(config.get("backup", "object_lock_mode")), int(config.get("backup", "object_lock_days"))
+    if bool(mode) != bool(days):
+        raise ConfigError(
+            "backup.object_lock_mode and backup.object_lock_days belong together", hint="set both, or none"
+        )
+    store = open_store(
         url or str(config.get("backup", "to")),
         endpoint_url=str(config.get("backup", "endpoint_url")),
         part_size_bytes=int(config.get("backup", "part_size")) << 20,
         max_parts=int(config.get("backup", "max_parts")),
+        lock=ObjectLock(mode, days) if mode else None,
     )
+    limit = float(config.get("backup", "bandwidth_limit")) * (1 << 20)
+    return LimitedStore(store, limit) if limit else store
 
 
 def policy_of(config: Config) -> Keep:
-    return Keep(*(int(config.get("backup", f"keep_{period}")) for period in ("daily", "weekly", "monthly")))
+    return Keep(**{period: int(config.get("backup", f"keep_{period}")) for period in PERIODS})
 
 
 def take_backup(
@@ -90,20 +94,25 @@ def take_backup(
     *,
     keep: Keep,
     tier: str = FULL,
+    recipients: Sequence[str] = (),
+    max_percent: int = 100,
     with_drill: bool = True,
     dry_run: bool = False,
     on_progress: OnProgress = silent,
 ) -> BackupReport:
     """Take a backup, prove it, and prune. DrillFailed when it was taken and is wrong; any other error: not taken.
 
-    Nothing is listed before it is complete. Pruning happens after a proof only.
+    Nothing is listed before it is complete. Pruning happens after a proof only. With `recipients` it is encrypted for
+    them; the drill opens it with the data identity, which this process alone has, and forgets.
     """
     metastore = platform.metastore
+    refuse_beside(store, platform.config.home / "fernet.key")
     source = metastore.describe()
     if dry_run:
-        return _plan(store, source, tier, with_drill, keep, now)
+        return _plan(store, source, tier, with_drill, keep, now, recipients)
     with locked(platform.config.run_folder, "backup" if tier == FULL else "backup-config"):
-        manifest, warnings = _take(platform, store, now, source, tier, on_progress)
+        identity = encryption.new_identity() if recipients else ("", "")
+        manifest, warnings = _take(platform, store, now, source, tier, recipients, identity, on_progress)
         report = BackupReport(
             backup_id=manifest.id,
             tier=tier,
@@ -115,41 +124,43 @@ def take_backup(
             size_bytes=manifest.size_bytes,
             seconds=manifest.seconds,
             warnings=tuple(warnings),
+            recipients=tuple(recipients),
         )
         if with_drill:
-            report = _prove(platform, store, now, report, on_progress)
+            report = _prove(platform, store, now, report, identity[0], on_progress)
             on_progress(Progress("prune"))
             try:
-                report = replace(report, removed=_prune(store, keep, now, dry_run=False).removed)
-            except StoreError as error:
+                pruned = prune_store(store, keep, now, max_percent, dry_run=False)
+                report = replace(report, removed=pruned.removed)
+                for name in pruned.locked:
+                    report = _warned(report, f"{name} should go, and is locked by the store")
+            except (StoreError, GuardRefused) as error:
                 # The backup stands; a credential without the right to delete is even a wise choice.
                 report = _warned(report, f"old backups were not removed: {error.message}")
+        _measure(report)
         return _audit(platform, now, report)
 
 
-def prune(platform: Platform, store: ObjectStore, now: datetime, *, keep: Keep, dry_run: bool = False) -> PruneReport:
-    """Remove the backups that the policy does not keep, and what unfinished ones left behind."""
-    if dry_run:
-        return _prune(store, keep, now, dry_run=True)
-    with locked(platform.config.run_folder, "backup"):
-        report = _prune(store, keep, now, dry_run=False)
-    if report.removed or report.debris:
-        platform.audit.write("backup prune", now, {"store": report.store, "removed": report.removed})
-    return report
-
-
 def _prove(
-    platform: Platform, store: ObjectStore, now: datetime, report: BackupReport, on_progress: OnProgress
+    platform: Platform,
+    store: ObjectStore,
+    now: datetime,
+    report: BackupReport,
+    identity: str,
+    on_progress: OnProgress,
 ) -> BackupReport:
     started = time.monotonic()
     try:
-        proof = drill(platform, store, catalog.find(store, report.backup_id), now, on_progress=on_progress)
+        backup = catalog.find(store, report.backup_id)
+        identities = [identity] if identity else []
+        proof = drill(platform, store, backup, now, identities=identities, on_progress=on_progress)
     except OpskitError as error:
         failed = DrillFailed(
             f"the backup {report.backup_id} was taken, and is not proven: {error.message}",
             hint=error.hint or f"look into it, then try: opskit backup drill {report.backup_id}",
         )
         report = replace(report, drill=getattr(error, "report", None))
+        _measure(report)
         failed.report = _audit(platform, now, report, error=error.message)
         raise failed from error
     seconds = {**report.seconds, "drill": round(time.monotonic() - started, 3)}
@@ -157,13 +168,23 @@ def _prove(
 
 
 def _take(
-    platform: Platform, store: ObjectStore, now: datetime, source: DatabaseInfo, tier: str, on_progress: OnProgress
+    platform: Platform,
+    store: ObjectStore,
+    now: datetime,
+    source: DatabaseInfo,
+    tier: str,
+    recipients: Sequence[str],
+    identity: tuple[str, str],
+    on_progress: OnProgress,
 ) -> tuple[Manifest, list[str]]:
     metastore = platform.metastore
-    identifier, key_id = catalog.new_id(now), ""
+    identifier, key_id = catalog.new_id(now), identity[1]
     started = time.monotonic()
     written: list[str] = []
     try:
+        if key_id:
+            written += [catalog.KEY, catalog.KEY_RECORD]
+            put_key(store, identifier, key_id, identity[0], recipients, now)
         with metastore.snapshot() as snapshot:
             small = metastore.small_set(snapshot)
             if tier == FULL:
@@ -175,7 +196,7 @@ def _take(
             revision, algorithm = snapshot.revision, snapshot.algorithm
         on_progress(Progress("write manifest"))
         text = json.dumps(small, indent=1, ensure_ascii=False, default=str).encode()
-        written.append(SMALL_SET)
+        written += names_of(SMALL_SET)
         objects = [*dump, put_object(store, identifier, SMALL_SET, [text], key_id)]
         secrets = metastore.secrets(small)
         manifest = Manifest(
@@ -189,6 +210,7 @@ def _take(
             hash_text=metastore.algorithm_text(algorithm) if tables else "",
             fernet_key_fingerprints=tuple(metastore.key_fingerprints()),
             secrets=secrets.total,
+            key_id=key_id,
             opskit_version=__version__,
             platform=platform.name,
             hostname=socket.gethostname(),
@@ -226,7 +248,7 @@ def _copy(
             try:
                 with _timed(seconds, "dump"):
                     moving = counted(chunks, lambda size: on_progress(Progress("dump", size, 0, "bytes")))
-                    written.append(metastore.dump_name)
+                    written += names_of(metastore.dump_name)
                     expected = source.size_bytes // _TYPICAL_RATIO
                     dump = put_object(store, identifier, metastore.dump_name, moving, key_id, expected)
             except BaseException:
@@ -245,47 +267,6 @@ def _clear_away(store: ObjectStore, identifier: str, written: Iterable[str]) -> 
             continue
 
 
-def _prune(store: ObjectStore, keep: Keep, now: datetime, *, dry_run: bool) -> PruneReport:
-    backups = catalog.list_backups(store)
-    decisions = decide(backups, keep, now)
-    going = {decision.backup_id for decision in decisions if not decision.keep}
-    debris = [
-        info.key
-        for objects in catalog.incomplete(store).values()
-        if all(now - info.modified_at > STALE_AFTER for info in objects)
-        for info in objects
-    ]
-    uploads = [
-        upload
-        for upload in store.stale_uploads()
-        if now - upload.started_at > STALE_AFTER and catalog.time_of(upload.key.partition("/")[0])
-    ]
-    report = PruneReport(
-        store.url,
-        dry_run,
-        tuple(decisions),
-        tuple(sorted(going)),
-        (*debris, *(f"{upload.key} (unfinished upload)" for upload in uploads)),
-    )
-    if dry_run:
-        return report
-    for backup in backups:
-        if backup.id in going:
-            _remove(store, backup)
-    for name in debris:
-        store.delete(name)
-    for upload in uploads:
-        store.abort_upload(upload)
-    return report
-
-
-def _remove(store: ObjectStore, backup: Backup) -> None:
-    # Without its manifest it is no backup any more; a kill after that leaves debris, not half a backup.
-    store.delete(catalog.key(backup.id, MANIFEST))
-    for info in list(store.objects(f"{backup.id}/")):
-        store.delete(info.key)
-
-
 def _plan(
     store: ObjectStore,
     source: DatabaseInfo,
@@ -293,13 +274,30 @@ def _plan(
     with_drill: bool,
     keep: Keep,
     now: datetime,
+    recipients: Sequence[str],
 ) -> BackupReport:
     what = "the whole metastore" if tier == FULL else "connections, variables, pools and pause states"
     steps = [f"write {what} of {source.url} to {store.url}/{catalog.new_id(now)[:16]}-…"]
+    if recipients:
+        steps.append(f"encrypt it for {len(recipients)} recipients: {', '.join(recipients)}")
     if with_drill:
         steps.append("restore it into a throw-away database and compare every table")
-        steps += [f"remove {name}" for name in _prune(store, keep, now, dry_run=True).removed]
+        steps += [f"remove {name}" for name in prune_store(store, keep, now, 100, dry_run=True).removed]
     return BackupReport("", tier, store.url, False, asdict(source), 0, 0, source.size_bytes, {}, planned=tuple(steps))
+
+
+def _measure(report: BackupReport) -> None:
+    for name, value in (
+        ("size_bytes", report.size_bytes),
+        ("rows", report.rows),
+        ("tables", report.tables),
+        ("verified_bool", float(report.verified)),
+        ("encrypted_bool", float(bool(report.recipients))),
+        ("removed_backups", len(report.removed)),
+        ("taking_seconds", report.seconds.get("backup", 0.0)),
+        ("drill_seconds", report.seconds.get("drill", 0.0)),
+    ):
+        metrics.gauge(f"opskit_backup_{name}", value, tier=report.tier)
 
 
 def _audit(platform: Platform, now: datetime, report: BackupReport, error: str = "") -> BackupReport:
@@ -308,6 +306,7 @@ def _audit(platform: Platform, now: datetime, report: BackupReport, error: str =
         "store": report.store,
         "tier": report.tier,
         "verified": report.verified,
+        "recipients": report.recipients,
         "size_bytes": report.size_bytes,
         "removed": report.removed,
     }

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,6 +128,15 @@ class Receipt:
     server_version: str
     opskit_version: str
     hostname: str
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of each."""
+    key_fingerprint: str = ""
+    """Of the Fernet key that the signature was made with."""
+    signature: str = ""
+
+    def signed_text(self) -> bytes:
+        """What the signature is for: all but itself."""
+        return replace(self, key_fingerprint="", signature="").sealed()
 
     def sealed(self) -> bytes:
         return seal({"format": FORMAT, **asdict(self), "drilled_at": self.drilled_at.isoformat()})

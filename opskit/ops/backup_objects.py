@@ -38,6 +38,11 @@ def read_object(store: ObjectStore, manifest: Manifest, name: str, identities: S
         return b"".join(chunks)
 
 
+def names_of(name: str) -> tuple[str, ...]:
+    """The keys that an object of this name may have in a backup."""
+    return (name, name + ENDING)
+
+
 def put_object(
     store: ObjectStore, identifier: str, name: str, chunks: Iterable[bytes], key_id: str, expected_bytes: int = 0
 ) -> BackupObject:

@@ -1,4 +1,4 @@
-"""Decides which backups stay: the newest of each of the last days, weeks and months (grandfather, father, son)."""
+"""Decides which backups stay: the newest of each of the last hours, days, weeks, months and years."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from opskit.ops.backup_catalog import FULL, Backup
 
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 _YOUNG = timedelta(days=1)
+_A_FEW = 10
 _WRITE_TOLERANCE = timedelta(days=1)
 """A backup takes hours at most: when its own time and the store's are further apart, one of the clocks was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """For how many days, weeks and months with backups the newest one is kept."""
+    """For how many days, weeks, months, hours and years with backups the newest one is kept."""
 
     daily: int
     weekly: int
     monthly: int
+    hourly: int = 0
+    yearly: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +71,27 @@ def decide(backups: Sequence[Backup], policy: Keep, now: datetime) -> list[Decis
             backup.id,
             backup.tier,
             bool(reasons[backup.id]),
-            ", ".join(reasons[backup.id]) or "newer ones of its day, week and month are kept, or these are too old",
+            ", ".join(reasons[backup.id]) or "newer ones of its periods are kept, or these are too old",
         )
         for backup in backups
     ]
 
 
+def too_many(decisions: Sequence[Decision], max_percent: int) -> str:
+    """Why so many should not go at once; empty when they may. A few may always."""
+    going = sum(not decision.keep for decision in decisions)
+    if going <= _A_FEW or going * 100 <= len(decisions) * max_percent:
+        return ""
+    return f"{going} of {len(decisions)} backups would go at once, more than {max_percent} %"
+
+
 def _periods(policy: Keep) -> list[tuple[str, int, Callable[[datetime], tuple[int, ...]]]]:
     return [
+        ("hourly", policy.hourly, lambda at: (at.year, at.month, at.day, at.hour)),
         ("daily", policy.daily, lambda at: (at.year, at.month, at.day)),
         ("weekly", policy.weekly, lambda at: tuple(at.isocalendar()[:2])),
         ("monthly", policy.monthly, lambda at: (at.year, at.month)),
+        ("yearly", policy.yearly, lambda at: (at.year,)),
     ]
 
 

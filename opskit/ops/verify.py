@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from opskit.errors import VerificationFailed
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import Backup
+from opskit.ops.backup_keys import key_problems
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.system.object_store import ObjectMissing, ObjectStore
 from opskit.system.streams import checked, counted
@@ -64,6 +65,8 @@ def _verify(store: ObjectStore, backup: Backup, on_progress: OnProgress) -> Veri
             except VerificationFailed as error:
                 problems.append(error.message)
             read += item.size_bytes
+        if backup.manifest.key_id:
+            problems += key_problems(store, backup.id, backup.manifest.key_id)
         known = {catalog.key(backup.id, name) for name in (*expected, *catalog.DOCUMENTS)}
         problems += [
             f"{info.key} does not belong to it" for info in store.objects(f"{backup.id}/") if info.key not in known

@@ -91,6 +91,15 @@ class FolderStore:
 
         return pieces()
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        with self._explained(f"read {key}"):
+            try:
+                with open(self._path(key), "rb", buffering=0) as file:
+                    file.seek(offset)
+                    return file.read(length)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise ObjectMissing(f"{self.url} has no object {key}") from None
+
     def head(self, key: str) -> ObjectInfo | None:
         with self._explained(f"look at {key}"):
             try:
@@ -121,6 +130,10 @@ class FolderStore:
                     folder.rmdir()
                 except OSError:
                     break
+
+    def locked_until(self, key: str) -> datetime | None:
+        check_key(key)
+        return None
 
     def stale_uploads(self, prefix: str = "") -> list[StaleUpload]:
         found = []

@@ -57,6 +57,15 @@ class StaleUpload:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What every object that is written is locked with."""
+
+    mode: str
+    """GOVERNANCE or COMPLIANCE."""
+    days: int
+
+
 class ObjectStore(Protocol):
     """Keys are relative, separated by `/`. Every method raises StoreError when the store refuses or is out of reach."""
 
@@ -78,6 +87,10 @@ class ObjectStore(Protocol):
         """The bytes of an object, in pieces. Raises ObjectMissing at once, not at the first piece."""
         ...
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """So many bytes of an object from `offset` on; fewer where it ends before. Raises ObjectMissing."""
+        ...
+
     def head(self, key: str) -> ObjectInfo | None: ...
 
     def objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -85,7 +98,11 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when there is none."""
+        """Remove an object; nothing happens when there is none. On a store that keeps versions the old ones stay."""
+        ...
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when the store itself refuses to let an object go (Object Lock); None: it does not."""
         ...
 
     def stale_uploads(self, prefix: str = "") -> list[StaleUpload]:
@@ -98,11 +115,17 @@ class ObjectStore(Protocol):
 
 
 def open_store(
-    url: str, *, endpoint_url: str = "", part_size_bytes: int = 8 << 20, max_parts: int = 10_000
+    url: str,
+    *,
+    endpoint_url: str = "",
+    part_size_bytes: int = 8 << 20,
+    max_parts: int = 10_000,
+    lock: ObjectLock | None = None,
 ) -> ObjectStore:
     """The store that a URL names: `s3://bucket/prefix`, `file:///folder` or a folder. UsageError for anything else.
 
-    `endpoint_url`, `part_size_bytes` (the smallest part of a multipart upload) and `max_parts` concern S3 only.
+    `endpoint_url`, `part_size_bytes` (the smallest part of a multipart upload), `max_parts` and `lock` concern S3 only;
+    UsageError for a `lock` elsewhere: nothing would be locked.
     """
     if url.startswith("s3://"):
         parts = urlsplit(url)
@@ -116,7 +139,10 @@ def open_store(
             endpoint_url=endpoint_url,
             part_size_bytes=part_size_bytes,
             max_parts=max_parts,
+            lock=lock,
         )
+    if lock is not None:
+        raise UsageError(f"{url!r} can't lock objects", hint="only S3 can; set [backup] object_lock_mode to nothing")
     if url.startswith("file://"):
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):

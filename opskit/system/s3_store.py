@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opskit.errors import ConfigError
@@ -14,6 +16,7 @@ from opskit.system.object_store import (
     CHUNK_BYTES,
     ObjectExists,
     ObjectInfo,
+    ObjectLock,
     ObjectMissing,
     StaleUpload,
     StoredObject,
@@ -30,7 +33,16 @@ _IN_FLIGHT = 2
 class S3Store:
     """Objects of `bucket` whose keys start with `prefix/`. Credentials come from where boto3 looks for them."""
 
-    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str, part_size_bytes: int, max_parts: int) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        endpoint_url: str,
+        part_size_bytes: int,
+        max_parts: int,
+        lock: ObjectLock | None = None,
+    ) -> None:
         try:
             import boto3
             from botocore.config import Config
@@ -41,7 +53,7 @@ class S3Store:
                 hint="install it with: pip install 'opskit[s3]'",
             ) from error
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        self._part_size, self._max_parts = part_size_bytes, max_parts
+        self._part_size, self._max_parts, self._lock = part_size_bytes, max_parts, lock
         try:
             self._client: Any = boto3.client(
                 "s3",
@@ -75,15 +87,37 @@ class S3Store:
         return StoredObject(key, parts.size_bytes, parts.digest.hexdigest())
 
     def _put_whole(self, key: str, body: bytearray, new: bool) -> None:
-        self._finish(self._client.put_object, key, new, Bucket=self._bucket, Key=self._full(key), Body=body)
+        self._finish(
+            self._client.put_object,
+            key,
+            new,
+            Bucket=self._bucket,
+            Key=self._full(key),
+            Body=body,
+            **self._lock_now(body),
+        )
+
+    def _lock_now(self, body: bytes | bytearray | None = None) -> dict[str, Any]:
+        """What a request that begins an object says of its lock."""
+        if self._lock is None:
+            return {}
+        until = datetime.now(UTC) + timedelta(days=self._lock.days)
+        proof = {} if body is None else self._md5_of(body)
+        return {"ObjectLockMode": self._lock.mode, "ObjectLockRetainUntilDate": until, **proof}
+
+    def _md5_of(self, body: bytes | bytearray) -> dict[str, str]:
+        """S3 asks for it where objects are locked."""
+        if self._lock is None:
+            return {}
+        return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
     def _put_parts(self, key: str, first: bytearray, parts: _Parts, new: bool) -> None:
         where = {"Bucket": self._bucket, "Key": self._full(key)}
-        upload = {**where, "UploadId": self._client.create_multipart_upload(**where)["UploadId"]}
+        upload = {**where, "UploadId": self._client.create_multipart_upload(**where, **self._lock_now())["UploadId"]}
         sent: list[Future[dict[str, Any]]] = []
 
         def send(number: int, body: bytearray) -> dict[str, Any]:
-            answer = self._client.upload_part(**upload, PartNumber=number, Body=body)
+            answer = self._client.upload_part(**upload, PartNumber=number, Body=body, **self._md5_of(body))
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
@@ -136,6 +170,14 @@ class S3Store:
 
         return pieces()
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        with self._explained(f"read {key}"):
+            wanted = f"bytes={offset}-{offset + length - 1}"
+            body = self._client.get_object(Bucket=self._bucket, Key=self._full(key), Range=wanted)["Body"]
+            with contextlib.closing(body):
+                data: bytes = body.read()
+        return data
+
     def head(self, key: str) -> ObjectInfo | None:
         try:
             with self._explained(f"look at {key}"):
@@ -155,6 +197,19 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._explained(f"delete {key}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+
+    def locked_until(self, key: str) -> datetime | None:
+        with self._explained(f"look at the lock of {key}"):
+            try:
+                answer = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
+            except self._client.exceptions.ClientError as error:
+                if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                    return None
+                raise
+        until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+        if answer.get("ObjectLockLegalHoldStatus") == "ON":
+            return datetime.max.replace(tzinfo=UTC)
+        return until.astimezone(UTC) if until else None
 
     def stale_uploads(self, prefix: str = "") -> list[StaleUpload]:
         found = []

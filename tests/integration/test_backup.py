@@ -26,6 +26,7 @@ from opskit.errors import GuardRefused, LockHeld, OpskitError, VerificationFaile
 from opskit.ops import backup as ops
 from opskit.ops import restore as restore_ops
 from opskit.ops.backup_catalog import Manifest, find, incomplete, list_backups
+from opskit.ops.backup_prune import prune
 from opskit.ops.drill import NotProven, drill
 from opskit.ops.retention import Keep
 from opskit.ops.verify import Damaged, verify
@@ -495,7 +496,7 @@ def test_a_store_that_does_not_let_go_is_a_warning_and_the_backup_stands(
     assert report.verified and report.warnings == ("old backups were not removed: AccessDenied",)
     assert len(list_backups(store)) == 2
     monkeypatch.undo()
-    assert len(ops.prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0)).removed) == 1
+    assert len(prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0)).removed) == 1
 
 
 def test_running_state_is_made_consistent_after_a_restore(site: Site) -> None:
@@ -701,7 +702,7 @@ def test_old_backups_go_after_a_proof_and_never_the_last_verified(small_site: Si
     first = small_site.backup(at=now() - timedelta(hours=3)).backup_id
     for manifest in small_site.home.glob("backups/*/manifest.json"):
         assert Manifest.parse(manifest.read_bytes(), "m").id == first
-    report = ops.prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0))
+    report = prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0))
     assert report.removed == () and [d.keep for d in report.decisions] == [True]
 
 
@@ -709,10 +710,10 @@ def test_debris_of_killed_backups_goes_after_a_day(small_site: Site) -> None:
     store = small_site.store
     store.put("20200101T000000Z-00000000/metastore.sqlite.gz", [b"half"])
     (small_site.home / "backups" / "20200101T000000Z-00000000" / ".part-0123-x").write_bytes(b"")
-    fresh = ops.prune(small_site.platform, store, now(), keep=KEEP)
+    fresh = prune(small_site.platform, store, now(), keep=KEEP)
     assert fresh.debris == ()
     later = now() + timedelta(hours=25)
-    planned = ops.prune(small_site.platform, store, later, keep=KEEP, dry_run=True)
+    planned = prune(small_site.platform, store, later, keep=KEEP, dry_run=True)
     assert len(planned.debris) == 2 and len(list(store.objects())) == 1
-    assert ops.prune(small_site.platform, store, later, keep=KEEP).debris == planned.debris
+    assert prune(small_site.platform, store, later, keep=KEEP).debris == planned.debris
     assert list(store.objects()) == [] and store.stale_uploads() == []
