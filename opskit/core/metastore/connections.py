@@ -83,6 +83,22 @@ def get_connection(database: DatabaseConnection, cipher: Cipher, conn_id: str) -
 
 def put_connection(database: DatabaseConnection, cipher: Cipher, new: Connection, *, overwrite: bool = False) -> bool:
     """Write a connection; whether it is new. UsageError for a conn_id that is malformed, or taken (no `overwrite`)."""
+    values = row_of(new, cipher)
+    conn_id = str(new.conn_id)
+    there = database.execute(select(table.c.conn_id).where(table.c.conn_id == conn_id).with_for_update()).first()
+    if there is None:
+        database.execute(insert(table).values(conn_id=conn_id, **values))
+        return True
+    if not overwrite:
+        raise UsageError(
+            f"there is a connection {conn_id!r} already", hint="delete it first, or import with --overwrite"
+        )
+    database.execute(update(table).where(table.c.conn_id == conn_id).values(**values))
+    return False
+
+
+def row_of(new: Connection, cipher: Cipher) -> dict[str, Any]:
+    """The columns of a connection, encrypted, but its conn_id. UsageError for what can't be stored."""
     conn_id = new.conn_id or ""
     if not _CONN_ID.fullmatch(conn_id):
         raise UsageError(
@@ -103,16 +119,9 @@ def put_connection(database: DatabaseConnection, cipher: Cipher, new: Connection
     for name, length in _LENGTHS.items():
         if len(values[name] or "") > length:
             raise UsageError(f"connection {conn_id}: {name} is longer than {length} characters")
-    there = database.execute(select(table.c.conn_id).where(table.c.conn_id == conn_id).with_for_update()).first()
-    if there is None:
-        database.execute(insert(table).values(conn_id=conn_id, **values))
-        return True
-    if not overwrite:
-        raise UsageError(
-            f"there is a connection {conn_id!r} already", hint="delete it first, or import with --overwrite"
-        )
-    database.execute(update(table).where(table.c.conn_id == conn_id).values(**values))
-    return False
+    if new.port is not None and not -(2**31) <= new.port < 2**31:
+        raise UsageError(f"connection {conn_id}: {new.port} can't be a port")
+    return values
 
 
 def delete_connection(database: DatabaseConnection, conn_id: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ FORMATS = ("json", "yaml", "env")
 SERIALIZATIONS = ("uri", "json")
 _FIELDS = ("conn_type", "description", "login", "password", "host", "port", "schema", "extra")
 """In the order in which Airflow writes them."""
+_DISPLAY = frozenset({"id", "connection_id", "is_encrypted", "is_extra_encrypted", "get_uri", "team_name"})
 _ENV_LINE = re.compile(r"\s*(?:export\s+)?([^=\s]+?)\s*=(.*)", re.DOTALL)
 
 
@@ -60,16 +61,42 @@ def load_connections(text: str, kind: str, where: str) -> list[Connection]:
 
     Each value is a mapping of fields, a URI, or (in env) the text of a JSON object.
     """
-    found = []
-    for conn_id, value in _load(text, kind, where).items():
+    return [item for item, _ in _connections(text, kind, where)]
+
+
+def _connections(text: str, kind: str, where: str) -> Iterator[tuple[Connection, set[str]]]:
+    """Each connection, and which of its fields the file says."""
+    for conn_id, raw in _load(text, kind, where, ("conn_id", "connection_id")).items():
+        value = _only(raw, conn_id, where) if isinstance(raw, list) else raw
         try:
             if isinstance(value, str):
-                found.append(Connection.from_text(value, conn_id))
+                item = Connection.from_text(value, conn_id)
+                said = set(json.loads(value)) if value.lstrip().startswith("{") else set(_FIELDS) - {"description"}
             else:
-                found.append(Connection.from_dict(value, conn_id))
+                if isinstance(value, Mapping):
+                    value = _without_display(value)
+                item = Connection.from_dict(value, conn_id)
+                said = set(value)
         except UsageError as error:
             raise UsageError(f"{where}: {error.message}", hint=error.hint) from error
-    return found
+        if "uri" in said:
+            said = {*_FIELDS} - {"description"} | said & {"description"}
+        yield item, said & {*_FIELDS}
+
+
+def _only(values: list[Any], name: str, where: str) -> Any:
+    # A file of Airflow's local secrets backend may hold a list per name; Airflow takes no more than one from it either.
+    if len(values) != 1:
+        raise UsageError(f"{where}: {name} stands there {len(values)} times", hint="keep one of them")
+    return values[0]
+
+
+def _without_display(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A connection as Airflow lists it or its REST API answers, without what only describes it."""
+    fields = {name: item for name, item in value.items() if name not in _DISPLAY}
+    if "extra_dejson" in fields:
+        fields["extra"] = fields.pop("extra_dejson")
+    return fields
 
 
 # --- variables ---
@@ -91,8 +118,10 @@ def dump_variables(items: Iterable[Variable], kind: str) -> str:
 def load_variables(text: str, kind: str, where: str) -> list[Variable]:
     """Variables of an export, in its order; UsageError naming `where` for what can't be read."""
     found = []
-    for key, value in _load(text, kind, where).items():
+    for key, value in _load(text, kind, where, ("key",)).items():
         description = None
+        if isinstance(value, Mapping) and "val" in value and "key" in value:
+            value = {**value, "value": value["val"]}  # a row as Airflow lists it
         if isinstance(value, Mapping) and "value" in value:
             description = value.get("description") or None
             value = value["value"]
@@ -136,12 +165,38 @@ def dump_pools(items: Iterable[PoolFields], kind: str) -> str:
 def load_pools(text: str, kind: str, where: str) -> list[PoolFields]:
     """Pools of an export, in its order; UsageError naming `where` and the pool for what can't be read."""
     found = []
-    for name, value in _load(text, kind, where).items():
+    for name, value in _load(text, kind, where, ("name", "pool")).items():
         slots = value.get("slots") if isinstance(value, Mapping) else None
         if isinstance(slots, bool) or not isinstance(slots, int) or slots < 0:
             raise UsageError(f"{where}: pool {name}: slots must be a number, 0 or more", hint='{"name": {"slots": 8}}')
         found.append(PoolFields(name, slots, str(value.get("description") or "")))
     return found
+
+
+# --- all kinds ---
+
+
+def load_fields(what: str, text: str, kind: str, where: str) -> dict[str, dict[str, Any]]:
+    """The connections, variables or pools (`what`) of a file as plain fields by name; those that it does not say are
+    absent. Extras are a dict. UsageError as above."""
+    if what == "connections":
+        found = {}
+        for item, said in _connections(text, kind, where):
+            fields = {**item.to_dict(), "conn_type": item.conn_type or "", "extra": item.extra_dejson}
+            fields["description"] = item.description or None
+            found[str(item.conn_id)] = {name: value for name, value in fields.items() if name in said}
+        return found
+    if what == "variables":
+        return {
+            item.key: {"value": item.value, **({} if item.description is None else {"description": item.description})}
+            for item in load_variables(text, kind, where)
+        }
+    if what == "pools":
+        return {
+            item.pool: {"slots": item.slots, "description": item.description or None}
+            for item in load_pools(text, kind, where)
+        }
+    raise UsageError(f"{where}: Airflow has no export of {what}")
 
 
 # --- files ---
@@ -184,12 +239,15 @@ def _dump(data: Mapping[str, Any], kind: str) -> str:
     return text
 
 
-def _load(text: str, kind: str, where: str) -> dict[str, Any]:
+def _load(text: str, kind: str, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """An object with a name per item; or a list of objects that hold their name under one of `keys`."""
     if kind == "env":
         return _load_env(text, where)
     if kind == "json":
         try:
             data = json.loads(text, object_pairs_hook=lambda pairs: _without_doubles(pairs, where))
+        except RecursionError as error:
+            raise UsageError(f"{where} is no JSON that can be read: it is nested too deeply") from error
         except ValueError as error:
             raise UsageError(f"{where} is no JSON: {error}") from error
     else:
@@ -197,11 +255,25 @@ def _load(text: str, kind: str, where: str) -> dict[str, Any]:
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UsageError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+            # The error quotes the line, and that may hold a secret.
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}" if mark else ""
+            raise UsageError(f"{where} is no YAML{place}: {getattr(error, 'problem', None) or 'malformed'}") from error
         data = {} if data is None else data
+    if isinstance(data, dict) and "total_entries" in data and len(data) == 2:
+        data = next(value for name, value in data.items() if name != "total_entries")  # an answer of the REST API
+    if isinstance(data, list) and keys:
+        return _without_doubles([_named(item, keys, where) for item in data], where)
     if not isinstance(data, dict):
         raise UsageError(f"{where}: an object with a name per item is needed, this is {type(data).__name__}")
     return {str(name): value for name, value in data.items()}
+
+
+def _named(item: Any, keys: Sequence[str], where: str) -> tuple[str, Any]:
+    name = next((item[key] for key in keys if item.get(key)), None) if isinstance(item, Mapping) else None
+    if not isinstance(name, str):
+        raise UsageError(f"{where}: an object with a name per item is needed, or a list of objects with {keys[0]}")
+    return name, item
 
 
 def _without_doubles(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

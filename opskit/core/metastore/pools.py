@@ -48,10 +48,7 @@ def set_pool(connection: Connection, name: str, slots: int, description: str | N
 
     Slots may be fewer than are used now: then nothing starts in it until enough have ended. Wake the schedulers after.
     """
-    if not name or len(name) > _LONGEST_NAME:
-        raise UsageError(f"a pool's name has 1 to {_LONGEST_NAME} characters")
-    if slots < 0:
-        raise UsageError(f"pool {name}: {slots} slots are less than none", hint="0 stops all tasks of the pool")
+    check_pool(name, slots)
     there = connection.execute(select(pool.c.pool).where(pool.c.pool == name).with_for_update()).first()
     values: dict[str, object] = {"slots": slots}
     if description is not None:
@@ -61,6 +58,14 @@ def set_pool(connection: Connection, name: str, slots: int, description: str | N
         return True
     connection.execute(update(pool).where(pool.c.pool == name).values(**values))
     return False
+
+
+def check_pool(name: str, slots: int) -> None:
+    """UsageError for a name or number that can't be a pool's."""
+    if not name or len(name) > _LONGEST_NAME:
+        raise UsageError(f"a pool's name has 1 to {_LONGEST_NAME} characters")
+    if slots < 0:
+        raise UsageError(f"pool {name}: {slots} slots are less than none", hint="0 stops all tasks of the pool")
 
 
 def delete_pool(connection: Connection, name: str) -> None:

@@ -62,8 +62,7 @@ def get_variable(connection: Connection, cipher: Cipher, key: str) -> Variable:
 
 def set_variable(connection: Connection, cipher: Cipher, key: str, value: str, description: str | None = None) -> bool:
     """Write a variable; whether it is new. An existing one keeps its description when None is given."""
-    if not key or len(key) > _LONGEST_KEY:
-        raise UsageError(f"a variable's key has 1 to {_LONGEST_KEY} characters", hint="choose a shorter key")
+    check_key(key)
     values = {"val": cipher.encrypt(value), "is_encrypted": True}
     if description is not None:
         values["description"] = description
@@ -73,6 +72,12 @@ def set_variable(connection: Connection, cipher: Cipher, key: str, value: str, d
         return False
     connection.execute(insert(variable).values(key=key, **values))
     return True
+
+
+def check_key(key: str) -> None:
+    """UsageError for a text that can't be a key."""
+    if not key or len(key) > _LONGEST_KEY:
+        raise UsageError(f"a variable's key has 1 to {_LONGEST_KEY} characters", hint="choose a shorter key")
 
 
 def delete_variable(connection: Connection, key: str) -> bool:
