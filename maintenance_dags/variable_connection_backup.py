@@ -1,4 +1,4 @@
-"""Backs up connections, variables and pools alone: the small set that changes by hand."""
+"""Captures connections, variables, pools and pause states every minute: what people can't recreate."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from opskit.operators import BashOperator
 
 with DAG(
     "variable_connection_backup",
-    description="Backs up connections, variables and pools alone: the small set that changes by hand.",
-    schedule="20 * * * *",
+    description="Captures connections, variables, pools and pause states every minute.",
+    schedule="* * * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"owner": "opskit", "retries": 1, "retry_delay": timedelta(minutes=10)},
+    default_args={"owner": "opskit", "retries": 1, "retry_delay": timedelta(seconds=20)},
     tags=["maintenance"],
 ):
     BashOperator(
         task_id="back_up",
-        bash_command=f"exec {shlex.quote(sys.executable)} -m opskit backup --only config",
-        execution_timeout=timedelta(minutes=30),
+        bash_command=f"exec {shlex.quote(sys.executable)} -m opskit backup --tier config",
+        execution_timeout=timedelta(minutes=5),
     )

@@ -80,7 +80,13 @@ def ending_cleanly() -> Iterator[None]:
 @click.group(invoke_without_command=True)
 @store_option
 @keep_options
-@click.option("--only", type=click.Choice(["config"]), help="Take the small set alone: connections, variables, pools.")
+@click.option(
+    "--tier",
+    type=click.Choice(["full", "config"]),
+    default="full",
+    show_default=True,
+    help="config: connections, variables, pools and pause states alone; small and quick, for every minute.",
+)
 @click.option(
     "--recipient",
     "recipients",
@@ -99,7 +105,7 @@ def backup(
     url: str,
     recipients: tuple[str, ...],
     max_percent: int,
-    only: str | None,
+    tier: str,
     no_drill: bool,
     dry_run: bool,
     quiet: bool,
@@ -116,11 +122,12 @@ def backup(
         return None
     from opskit import platforms
     from opskit.ops import backup as ops
-    from opskit.ops.backup_catalog import CONFIG, FULL
     from opskit.ops.backup_keys import recipients_of
 
     config = settings.load()
     renice(config)
+    if tier == "config":
+        return _capture(config, url, recipients, dry_run, output)
     with ending_cleanly(), shown(quiet) as on_progress:
         try:
             report = ops.take_backup(
@@ -130,7 +137,6 @@ def backup(
                 keep=_keep(config, keep),
                 recipients=recipients_of(config, recipients),
                 max_percent=max_percent,
-                tier=CONFIG if only else FULL,
                 with_drill=not no_drill,
                 dry_run=dry_run,
                 on_progress=on_progress,
@@ -139,6 +145,34 @@ def backup(
             _show_report(failed.report, output)
             raise
     _show_report(report, output)
+    return 0
+
+
+def _capture(config: settings.Config, url: str, recipients: tuple[str, ...], dry_run: bool, output: str) -> int:
+    from opskit import platforms
+    from opskit.ops.backup import store_of
+    from opskit.ops.backup_keys import recipients_of
+    from opskit.ops.capture import capture
+
+    with ending_cleanly():
+        report = capture(
+            platforms.find(config),
+            store_of(config, url),
+            datetime.now(UTC),
+            recipients=tuple(recipients_of(config, recipients)),
+            dry_run=dry_run,
+        )
+    if output != "table":
+        show(report, output)
+        return 0
+    counts = ", ".join(f"{count} {name}" for name, count in report.items.items())
+    would = "would be " if dry_run else ""
+    found = f"{would}captured as {report.id or 'a new state'}" if report.changed else f"unchanged since {report.id}"
+    click.echo(f"{found}: {counts}; {report.seconds:.2f} s")
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for name in report.removed:
+        click.echo(f"removed {name}, which no period keeps")
     return 0
 
 

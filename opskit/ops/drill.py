@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from opskit import __version__
@@ -21,6 +24,11 @@ from opskit.platforms.metastore import Target, differences
 from opskit.system.object_store import ObjectStore
 from opskit.system.programs import ProgramFailed
 from opskit.system.streams import counted
+from opskit.telemetry import metrics
+
+_PURPOSE = "drill receipt"
+_RECEIPTS = 400
+"""Kept here; the ids of backups begin with their time."""
 
 
 class NotProven(VerificationFailed):
@@ -39,6 +47,24 @@ class DrillReport:
     tables: int
     secrets_read: int
     seconds: float
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """A receipt as this installation or the store has it."""
+
+    backup_id: str
+    drilled_at: datetime
+    ok: bool
+    genuine: bool | None
+    """Whether its signature fits; None: it has none, or its key is not here."""
+    seconds: float
+    rows: int
+    secrets_read: int
+    hostname: str
+    problems: tuple[str, ...]
 
 
 def drill(
@@ -59,10 +85,11 @@ def drill(
     manifest = backup.usable()
     started = time.monotonic()
     secrets_read = 0
+    phases: dict[str, float] = {}
     try:
         small = small_set_of(store, manifest, identities)
         problems = (
-            _drill_whole(platform, store, manifest, identities, small, on_progress)
+            _drill_whole(platform, store, manifest, identities, small, on_progress, phases)
             if manifest.tier == FULL
             else _drill_small(platform, small)
         )
@@ -88,8 +115,14 @@ def drill(
         len(manifest.tables),
         secrets_read,
         round(time.monotonic() - started, 3),
+        phases,
     )
-    _leave_receipt(store, backup, report, manifest, now)
+    _leave_receipt(platform, store, backup, report, manifest, now)
+    metrics.gauge("opskit_drill_ok", int(report.ok))
+    metrics.gauge("opskit_drill_restore_seconds", report.seconds)
+    if report.ok:
+        metrics.gauge("opskit_drill_last_proven_timestamp_seconds", now.timestamp())
+        metrics.gauge("opskit_drill_proven_backup_age_seconds", (now - manifest.taken_at).total_seconds())
     if problems:
         failed = NotProven(
             f"the drill of {backup.id} failed: {'; '.join(problems[:5])}",
@@ -154,16 +187,30 @@ def _drill_whole(
     identities: Sequence[str],
     small: dict[str, Any],
     on_progress: OnProgress,
+    phases: dict[str, float],
 ) -> list[str]:
     metastore = platform.metastore
     require_same_kind(manifest, metastore.kind_of())
-    with metastore.throwaway() as target:
-        load(store, manifest, identities, target, metastore.dump_name, on_progress, "drill: restore")
-        target.check()
-        problems = compare(manifest, target, on_progress)
-        if not problems:
-            problems = _compare_meaning(platform, manifest, target, small)
+    with ExitStack() as stack:
+        with timed(phases, "make database"):
+            target = stack.enter_context(metastore.throwaway())
+        with timed(phases, "load"):
+            load(store, manifest, identities, target, metastore.dump_name, on_progress, "drill: restore")
+        with timed(phases, "check"):
+            target.check()
+        with timed(phases, "compare"):
+            problems = compare(manifest, target, on_progress)
+            if not problems:
+                problems = _compare_meaning(platform, manifest, target, small)
     return problems
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long the block took."""
+    started = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - started, 3)
 
 
 def _compare_meaning(platform: Platform, manifest: Manifest, target: Target, small: dict[str, Any]) -> list[str]:
@@ -185,7 +232,52 @@ def _plain(data: dict[str, Any]) -> Any:
     return json.loads(json.dumps(data, default=str))
 
 
-def _leave_receipt(store: ObjectStore, backup: Backup, report: DrillReport, manifest: Manifest, now: datetime) -> None:
+def is_genuine(platform: Platform, receipt: Receipt) -> bool | None:
+    """Whether the holder of a Fernet key wrote exactly this; None: it is not signed, or the key is not here."""
+    if not receipt.signature:
+        return None
+    return platform.metastore.is_signed(_PURPOSE, receipt.signed_text(), receipt.key_fingerprint, receipt.signature)
+
+
+def receipts(platform: Platform, backups: Sequence[Backup]) -> list[KeptReceipt]:
+    """The receipts of these backups, and those that this installation has kept of others, the newest drill first."""
+    found = {backup.id: backup.receipt for backup in backups if backup.receipt is not None}
+    folder = _receipt_folder(platform)
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            own = Receipt.parse(path.read_bytes(), str(path))
+        except (VerificationFailed, OSError):
+            continue  # the store's copy counts; one of a removed backup is history only
+        stored = found.get(own.backup_id)
+        if stored is None or own.drilled_at > stored.drilled_at:
+            found[own.backup_id] = own
+    return sorted(
+        (
+            KeptReceipt(
+                one.backup_id,
+                one.drilled_at,
+                one.ok,
+                is_genuine(platform, one),
+                one.seconds,
+                one.rows,
+                one.secrets_read,
+                one.hostname,
+                one.problems,
+            )
+            for one in found.values()
+        ),
+        key=lambda one: one.drilled_at,
+        reverse=True,
+    )
+
+
+def _receipt_folder(platform: Platform) -> Path:
+    return platform.config.home / "receipts"
+
+
+def _leave_receipt(
+    platform: Platform, store: ObjectStore, backup: Backup, report: DrillReport, manifest: Manifest, now: datetime
+) -> None:
     receipt = Receipt(
         backup_id=backup.id,
         manifest_sha256=backup.manifest_sha256,
@@ -199,5 +291,15 @@ def _leave_receipt(store: ObjectStore, backup: Backup, report: DrillReport, mani
         server_version=str(manifest.source.get("server_version")),
         opskit_version=__version__,
         hostname=socket.gethostname(),
+        phases=report.phases,
     )
-    store.put(catalog.key(backup.id, RECEIPT), [receipt.sealed()])
+    key_fingerprint, signature = platform.metastore.sign(_PURPOSE, receipt.signed_text())
+    sealed = replace(receipt, key_fingerprint=key_fingerprint, signature=signature).sealed()
+    store.put(catalog.key(backup.id, RECEIPT), [sealed])
+    folder = _receipt_folder(platform)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fresh = folder / f".{backup.id}.{os.getpid()}"
+    fresh.write_bytes(sealed)
+    fresh.replace(folder / f"{backup.id}.json")
+    for path in sorted(folder.glob("*.json"))[:-_RECEIPTS]:
+        path.unlink(missing_ok=True)

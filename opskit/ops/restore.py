@@ -7,15 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from opskit.errors import GuardRefused, MetastoreUnavailable, SchemaNotCurrent, UsageError, VerificationFailed
+from opskit.errors import (
+    GuardRefused,
+    MetastoreUnavailable,
+    OpskitError,
+    SchemaNotCurrent,
+    UsageError,
+    VerificationFailed,
+)
 from opskit.ops.backup_catalog import FULL, Backup, Manifest
-from opskit.ops.drill import compare, load, require_same_kind, small_set_of
+from opskit.ops.drill import compare, is_genuine, load, require_same_kind, small_set_of, timed
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.platforms import Platform
 from opskit.platforms.metastore import Secrets
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectStore
 from opskit.system.programs import ProgramFailed
+from opskit.telemetry import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """Rows of one table; None: it is not there."""
+
+    table: str
+    rows_now: int | None
+    rows_then: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +57,26 @@ class RestorePlan:
     unreadable_secrets: tuple[str, ...]
     refusals: tuple[str, ...]
     steps: tuple[str, ...]
+    tables: tuple[TablePlan, ...] = ()
+    proof: str = ""
+    """What the receipt of its last drill says, and whether it is genuine."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
     plan: RestorePlan
     seconds: float
+    phases: dict[str, float]
     changes: dict[str, int]
-    """What was made consistent in the restored copy (or, for the small set, written)."""
+    """What was made consistent in the restored copy."""
     migrated: bool = False
+    kept: str = ""
+    """Where the old metastore is until `opskit restore commit`; empty: there was none."""
     way_back: tuple[str, ...] = field(default=())
-    """Commands that put the old metastore back; it is kept until someone removes it."""
+    """Commands that put the old metastore back."""
+    next_backup: str = ""
+    """Why a backup of the restored metastore would fail; empty: a rehearsal of one went well."""
+    warnings: tuple[str, ...] = ()
 
 
 def plan(
@@ -68,6 +94,12 @@ def plan(
     secrets = metastore.secrets(small)
     needed = metastore.needed_revision()
     where, what = _look(platform, url)
+    present = metastore.row_counts(url)
+    rows = {name: content.rows for name, content in manifest.tables.items()}
+    tables = [
+        TablePlan(name, present.get(name), rows.get(name))
+        for name in sorted(present.keys() | (rows.keys() - {"alembic_version"}))
+    ]
     return RestorePlan(
         backup_id=backup.id,
         tier=manifest.tier,
@@ -85,6 +117,8 @@ def plan(
         unreadable_secrets=secrets.unreadable,
         refusals=tuple(_refusals(platform, backup, manifest, secrets, needed, now, url)),
         steps=tuple(_steps(manifest, needed, where)),
+        tables=tuple(tables),
+        proof=proof_of(platform, backup),
     )
 
 
@@ -97,35 +131,67 @@ def restore(
     url: str = "",
     identities: Sequence[str] = (),
     without_key: bool = False,
+    unpause: bool = False,
     on_progress: OnProgress = silent,
 ) -> RestoreReport:
-    """Restore a backup into the live metastore, or into the database of `url`.
+    """Restore a backup of the whole metastore into the live one, or into the database of `url`.
 
     GuardRefused while anything of opskit uses it, or when the Fernet key can't read the backup's secrets (unless
-    `without_key`). Whenever it is killed, the live metastore is as it was, or as restored.
+    `without_key`). Whenever it is killed, the live metastore is as it was, or as restored. A DAG that is paused now
+    stays so unless `unpause`. The old metastore is kept until it is committed: see restore_kept.
     """
     started = time.monotonic()
     manifest = backup.usable()
-    if manifest.tier != FULL and url:
-        raise UsageError("a backup of the small set goes into the live metastore", hint="leave --to-url out")
+    if manifest.tier != FULL:
+        raise UsageError(f"{manifest.id} is no backup of the whole metastore", hint="add: --tier config")
     with locked(platform.config.run_folder, "restore"):
         planned = plan(platform, store, backup, now, url=url, identities=identities)
         refusals = [text for text in planned.refusals if not (without_key and text.startswith(_NO_KEY))]
         if refusals:
             raise GuardRefused(
                 f"not restored: {refusals[0]}",
-                hint=_HINT_KEY if refusals[0].startswith(_NO_KEY) else "stop it, then restore again",
+                hint=_HINT_KEY if refusals[0].startswith(_NO_KEY) else "see: opskit restore --plan",
             )
-        if manifest.tier != FULL:
-            changes = platform.metastore.apply_small_set(small_set_of(store, manifest, identities), now)
-            report = RestoreReport(planned, 0.0, changes)
-        else:
-            report = _restore_whole(platform, store, manifest, identities, planned, now, url, on_progress)
+        dump_bytes = manifest.plain_size_of(platform.metastore.dump_name)
+        platform.metastore.require_room(int(manifest.source.get("size_bytes") or 0), dump_bytes, url)
+        report = _restore_whole(platform, store, manifest, identities, planned, now, url, unpause, on_progress)
         report = replace(report, seconds=round(time.monotonic() - started, 3))
         if not url:
-            extra = {"backup_id": backup.id, "store": store.url, "way_back": report.way_back, **report.changes}
-            platform.audit.write("restore", now, extra)
+            report = _after(platform, store, report, now, on_progress)
+    metrics.gauge("opskit_restore_seconds", report.seconds)
+    metrics.gauge("opskit_restore_rows", report.plan.rows)
     return report
+
+
+def _after(
+    platform: Platform, store: ObjectStore, report: RestoreReport, now: datetime, on_progress: OnProgress
+) -> RestoreReport:
+    """The audit line, and a rehearsal of the next backup. The restore stands, whatever becomes of them."""
+    extra = {"backup_id": report.plan.backup_id, "store": store.url, "kept": report.kept, **report.changes}
+    warnings: tuple[str, ...] = ()
+    try:
+        platform.audit.write("restore", now, extra)
+    except MetastoreUnavailable as error:
+        warnings = (f"the audit line was not written: {error.message}",)
+    on_progress(Progress("rehearse the next backup"))
+    trouble = ""
+    try:
+        with platform.metastore.snapshot() as snapshot, snapshot.dump() as chunks:
+            if not sum(map(len, chunks)):
+                trouble = "its dump is empty"
+    except OpskitError as error:
+        trouble = error.message
+    return replace(report, next_backup=trouble, warnings=warnings)
+
+
+def proof_of(platform: Platform, backup: Backup) -> str:
+    """What the receipt of its last drill is worth, in words."""
+    receipt = backup.receipt
+    if receipt is None:
+        return "no drill has restored it yet"
+    genuine = {True: "signed", False: "its signature is FORGED", None: "signed with a key that is not here"}
+    said = genuine[is_genuine(platform, receipt)] if receipt.signature else "not signed"
+    return f"{'proven' if receipt.ok else 'found wrong'} by a drill of {receipt.drilled_at:%Y-%m-%d %H:%M} UTC ({said})"
 
 
 def _restore_whole(
@@ -136,25 +202,30 @@ def _restore_whole(
     planned: RestorePlan,
     now: datetime,
     url: str,
+    unpause: bool,
     on_progress: OnProgress,
 ) -> RestoreReport:
     metastore = platform.metastore
+    phases: dict[str, float] = {}
     with metastore.replacement(url) as target:
         try:
-            load(store, manifest, identities, target, metastore.dump_name, on_progress, "restore")
+            with timed(phases, "load"):
+                load(store, manifest, identities, target, metastore.dump_name, on_progress, "restore")
         except ProgramFailed as error:
             raise VerificationFailed(
                 f"backup {manifest.id} could not be restored: {error.message}", hint="the live metastore is as it was"
             ) from error
-        target.check()
-        problems = compare(manifest, target, on_progress)
+        with timed(phases, "check"):
+            target.check()
+            problems = compare(manifest, target, on_progress)
         if problems:
             raise VerificationFailed(
                 f"backup {manifest.id} came back different: {'; '.join(problems[:5])}",
                 hint="the live metastore is as it was",
             )
-        migrated = metastore.migrate(target)
-        changes = metastore.make_consistent(target, now, url)
+        with timed(phases, "make consistent"):
+            migrated = metastore.migrate(target)
+            changes = metastore.make_consistent(target, now, url, unpause=unpause)
         on_progress(Progress("swap"))
         # Someone may have started a scheduler while we were at work.
         users = metastore.in_use_by(now, url)
@@ -162,8 +233,10 @@ def _restore_whole(
             raise GuardRefused(
                 f"not restored: {_in_use(users)}", hint="the live metastore is as it was: stop it, then restore again"
             )
-        way_back = target.swap(f"before_{now:%Y%m%d_%H%M%S}")
-    return RestoreReport(planned, 0.0, changes, migrated, tuple(way_back))
+        with timed(phases, "swap"):
+            kept = target.swap(now)
+    way_back = ("opskit restore undo",) if kept and not url else ()
+    return RestoreReport(planned, 0.0, phases, changes, migrated, kept, way_back)
 
 
 _NO_KEY = "the present Fernet key can't read"
@@ -185,11 +258,10 @@ def _refusals(
         found.append(f"its last drill failed: {'; '.join(backup.receipt.problems[:3])}")
     if backup.state == "damaged":
         found.append(f"it is damaged: {backup.problem}")
-    if manifest.tier == FULL:
-        require_same_kind(manifest, platform.metastore.kind_of(url))
-        users = platform.metastore.in_use_by(now, url)
-        if users:
-            found.append(_in_use(users))
+    require_same_kind(manifest, platform.metastore.kind_of(url))
+    users = platform.metastore.in_use_by(now, url)
+    if users:
+        found.append(_in_use(users))
     if manifest.revision is not None and manifest.revision > needed:
         raise SchemaNotCurrent(
             f"backup {manifest.id} has schema revision {manifest.revision}, this opskit knows up to {needed}",
@@ -222,8 +294,6 @@ def _look(platform: Platform, url: str) -> tuple[str, str]:
 
 
 def _steps(manifest: Manifest, needed: str, target: str) -> list[str]:
-    if manifest.tier != FULL:
-        return [f"write connections, variables, pools and pause states that differ into {target}; delete nothing"]
     steps = [
         f"restore {manifest.size_bytes >> 10} KiB into a new database beside {target}",
         f"compare {len(manifest.tables)} tables with {manifest.rows} rows, their hashes and the schema revision",
@@ -233,5 +303,7 @@ def _steps(manifest: Manifest, needed: str, target: str) -> list[str]:
     return [
         *steps,
         "retry attempts that were running (or fail them, without retries left), end instances, give leases back",
-        "swap it in; the old metastore is kept beside it",
+        "keep paused what is paused now",
+        "swap it in; the old metastore is kept beside it until: opskit restore commit",
+        "rehearse the next backup",
     ]

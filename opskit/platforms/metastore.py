@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
 from opskit.core.metastore.contents import Report, Secrets, TableContent, differences
-from opskit.core.metastore.snapshots import DatabaseInfo, Replacement, Snapshot, Target
+from opskit.core.metastore.partial import Brought, Change
+from opskit.core.metastore.snapshots import DatabaseInfo, Kept, Replacement, Snapshot, Target
 
 __all__ = [
+    "Brought",
+    "Change",
     "DatabaseInfo",
+    "Kept",
     "Metastore",
     "Replacement",
     "Report",
@@ -61,8 +65,34 @@ class Metastore(Protocol):
         """The small set, written into a throw-away database and read again."""
         ...
 
-    def apply_small_set(self, data: Mapping[str, Any], now: datetime) -> dict[str, int]:
-        """Write a small set into the live metastore; how many rows of each kind are new or changed."""
+    def live_small_set(self) -> dict[str, Any]:
+        """The small set of the live metastore: one state of it. Quick, and holds nobody up."""
+        ...
+
+    def plan_small_set(
+        self,
+        data: Mapping[str, Any],
+        *,
+        items: Sequence[tuple[str, str]] | None = None,
+        unpause: bool = False,
+        exact: bool = False,
+    ) -> list[Change]:
+        """What `apply_small_set` would do now. `items` (kind, name) restricts both sides to these."""
+        ...
+
+    def apply_small_set(
+        self,
+        data: Mapping[str, Any],
+        now: datetime,
+        *,
+        items: Sequence[tuple[str, str]] | None = None,
+        unpause: bool = False,
+        exact: bool = False,
+    ) -> list[Change]:
+        """Write a small set into the live metastore in one transaction; what was done.
+
+        No DAG is unpaused unless `unpause`, nothing is deleted unless `exact`.
+        """
         ...
 
     def secrets(self, small_set: Mapping[str, Any]) -> Secrets:
@@ -73,12 +103,49 @@ class Metastore(Protocol):
         """Of the Fernet keys, the newest first. The keys themselves never leave the metastore's room."""
         ...
 
+    def sign(self, purpose: str, data: bytes) -> tuple[str, str]:
+        """(key fingerprint, signature) of a document; only who has the newest Fernet key can make it. Two empty texts
+        when there is no key."""
+        ...
+
+    def is_signed(self, purpose: str, data: bytes, key_fingerprint: str, signature: str) -> bool | None:
+        """Whether a signature fits; None when its key is not among ours."""
+        ...
+
     def throwaway(self) -> AbstractContextManager[Target]:
         """An empty database for a drill, dropped at the end."""
         ...
 
     def replacement(self, url: str = "") -> AbstractContextManager[Replacement]:
         """An empty database beside the live one (or beside the one of `url`), dropped unless it is swapped in."""
+        ...
+
+    def require_room(self, size_bytes: int, dump_bytes: int, url: str = "") -> None:
+        """OpskitError when this machine has no room for a copy of so many bytes beside the live database. (A server
+        that runs elsewhere can't be asked.)"""
+        ...
+
+    def row_counts(self, url: str = "") -> dict[str, int]:
+        """Rows of each table now; empty when there is no metastore."""
+        ...
+
+    def kept(self, url: str = "") -> list[Kept]:
+        """The metastores that restores have replaced, the newest first."""
+        ...
+
+    def put_back(self, name: str, now: datetime, url: str = "") -> str:
+        """Exchange the live database with a kept one in one step; the name under which the live one is kept now.
+        GuardRefused when someone uses the live database; nothing has changed then."""
+        ...
+
+    def drop_kept(self, name: str, url: str = "") -> None:
+        """Remove a kept metastore for good."""
+        ...
+
+    def bring_history(
+        self, source: Target, dag_id: str, now: datetime, on_runs: Callable[[int, int], None], *, dry_run: bool = False
+    ) -> Brought:
+        """Insert what the live metastore lacks of one DAG's history. Nothing that is there is touched."""
         ...
 
     def revision(self, target: Target) -> str | None:
@@ -93,8 +160,9 @@ class Metastore(Protocol):
         """Bring a restored copy to the needed revision; whether that changed something."""
         ...
 
-    def make_consistent(self, target: Target, now: datetime, url: str = "") -> dict[str, int]:
-        """Take out of a restored copy what depends on processes of the world it was taken from; counts of changes."""
+    def make_consistent(self, target: Target, now: datetime, url: str = "", *, unpause: bool = False) -> dict[str, int]:
+        """Take out of a restored copy what depends on processes of the world it was taken from; counts of changes.
+        A DAG that is paused in the database it will replace stays so unless `unpause`."""
         ...
 
     def in_use_by(self, now: datetime, url: str = "") -> list[str]:

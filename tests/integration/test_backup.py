@@ -2,120 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, update
 
-from opskit import config as settings
-from opskit import platforms
 from opskit.core.metastore import tables
 from opskit.core.metastore.crypto import open_cipher
-from opskit.core.metastore.engine import open_engine, reading, transaction
-from opskit.errors import GuardRefused, LockHeld, OpskitError, VerificationFailed
+from opskit.core.metastore.engine import open_engine, transaction
+from opskit.errors import GuardRefused, LockHeld, OpskitError
 from opskit.ops import backup as ops
-from opskit.ops import restore as restore_ops
 from opskit.ops.backup_catalog import Manifest, find, incomplete, list_backups
 from opskit.ops.backup_prune import prune
 from opskit.ops.drill import NotProven, drill
 from opskit.ops.retention import Keep
 from opskit.ops.verify import Damaged, verify
-from opskit.platforms import Platform
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectStore, StoreError
-from tests.sample_metastore import drop_kept, everything, fill
-
-KEEP = Keep(7, 4, 6)
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass
-class Site:
-    """An installation with rows in its metastore, and a store for backups."""
-
-    home: Path
-    url: str
-    environ: dict[str, str]
-
-    @property
-    def platform(self) -> Platform:
-        return platforms.find(self.config)
-
-    @property
-    def config(self) -> settings.Config:
-        return settings.load(self.home, self.environ)
-
-    @property
-    def store(self) -> ObjectStore:
-        return ops.store_of(self.config)
-
-    def backup(self, **options: Any) -> ops.BackupReport:
-        return ops.take_backup(self.platform, self.store, options.pop("at", now()), keep=KEEP, **options)
-
-    def restore(self, wanted: str = "latest", **options: Any) -> restore_ops.RestoreReport:
-        return restore_ops.restore(self.platform, self.store, find(self.store, wanted), now(), **options)
-
-    def write(self, statement: Any) -> None:
-        engine = open_engine(self.url)
-        try:
-            with transaction(engine) as connection:
-                connection.execute(statement)
-        finally:
-            engine.dispose()
-
-
-def make_site(home: Path, url: str, to: str, endpoint_url: str = "", **more: str) -> Site:
-    environ = {
-        "OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url,
-        "OPSKIT__BACKUP__TO": to,
-        "OPSKIT__BACKUP__ENDPOINT_URL": endpoint_url,
-        "OPSKIT__BACKUP__PART_SIZE": "5",
-        **more,
-    }
-    site = Site(home, url, environ)
-    fill(url, encrypt=open_cipher(site.config).encrypt)
-    return site
-
-
-@pytest.fixture
-def site(home: Path, metastore_url: str) -> Iterator[Site]:
-    yield make_site(home, metastore_url, "{home}/backups")
-    drop_kept(metastore_url)
-
-
-@pytest.fixture(params=["folder", "s3"])
-def site_anywhere(home: Path, metastore_url: str, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """On each kind of database, with a store of each kind."""
-    if request.param == "folder":
-        yield make_site(home, metastore_url, "{home}/backups")
-    else:
-        s3 = request.getfixturevalue("s3")
-        yield make_site(home, metastore_url, f"s3://{s3.make_bucket()}/deep/prefix", s3.endpoint_url)
-    drop_kept(metastore_url)
-
-
-@pytest.fixture
-def small_site(home: Path, databases: Any) -> Site:
-    """On SQLite, for what does not depend on the database."""
-    return make_site(home, databases.migrated("sqlite"), "{home}/backups")
-
-
-def without_audit(rows: dict[str, Any]) -> dict[str, Any]:
-    return {name: content for name, content in rows.items() if name != "log"}
-
+from tests.backup_site import KEEP, Site, make_site, now
+from tests.sample_metastore import everything
 
 # --- taking and proving ---
 
@@ -172,24 +84,6 @@ def test_the_password_of_the_database_is_not_on_a_command_line_nor_on_the_disk(
     if kind == "postgresql":
         written = [path for path in home.rglob("*") if path.is_file() and b"planted" in path.read_bytes()]
         assert written == []
-
-
-def test_the_small_set_alone_is_backed_up_proven_and_restored(site: Site) -> None:
-    before = everything(site.url)
-    report = site.backup(tier="config")
-    assert report.verified
-    site.write(update(tables.connection).values(host="changed"))
-    site.write(tables.variable.delete())
-    site.write(update(tables.dag).values(is_paused=True))
-    site.write(insert(tables.pool).values(pool="new", slots=3, used_slots=1))
-    changes = site.restore(report.backup_id).changes
-    after = everything(site.url)
-    assert after["connection"] == before["connection"]
-    assert after["variable"] == before["variable"]
-    assert [row["is_paused"] for row in after["dag"]] == [row["is_paused"] for row in before["dag"]]
-    assert {row["pool"] for row in after["slot_pool"]} == {"default_pool", "new"}  # nothing is deleted
-    assert changes["variables"] == len(before["variable"]) and changes["pools"] == 0
-    assert site.restore(report.backup_id).changes == {"connections": 0, "variables": 0, "pools": 0, "pauses": 0}
 
 
 def test_a_dry_run_writes_nothing(site: Site) -> None:
@@ -364,119 +258,30 @@ def test_a_drill_of_a_damaged_backup_fails_and_leaves_its_verdict(site: Site) ->
         site.restore(identifier)
 
 
-def reseal(store: ObjectStore, identifier: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """A manifest that lies, with a good seal."""
-    from opskit.ops.backup_catalog import seal, unseal
-
-    document = unseal(b"".join(store.get(f"{identifier}/manifest.json")), "it")
-    change(document)
-    store.put(f"{identifier}/manifest.json", [seal(document)])
-    store.delete(f"{identifier}/drill.json")
-
-
-@pytest.mark.parametrize("lie", ["rows", "hash", "revision", "table", "small set"])
-def test_a_drill_finds_a_copy_that_differs_from_what_was_counted(site: Site, lie: str) -> None:
-    identifier = site.backup().backup_id
-
-    def change(document: dict[str, Any]) -> None:
-        if lie == "rows":
-            document["tables"]["dag_run"]["rows"] += 1
-        elif lie == "hash":
-            document["tables"]["xcom"]["hash"] = "0" * 32
-        elif lie == "revision":
-            document["source"]["revision"] = "0000"
-        elif lie == "table":
-            document["tables"]["dag_of_nobody"] = {"rows": 0, "hash": "0"}
-        else:
-            small = json.loads(b"".join(site.store.get(f"{identifier}/config.json")))
-            small["variables"].pop()
-            stored = site.store.put(f"{identifier}/config.json", [json.dumps(small).encode()])
-            for item in document["objects"]:
-                if item["key"] == "config.json":
-                    item.update(size_bytes=stored.size_bytes, sha256=stored.sha256)
-
-    reseal(site.store, identifier, change)
-    with pytest.raises(NotProven) as failed:
-        drill(site.platform, site.store, find(site.store, identifier), now())
-    assert len(failed.value.report.problems) == 1
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        update(tables.task_instance).where(tables.task_instance.c.task_id == "task_4").values(pid=4711),
-        update(tables.dag_run).where(tables.dag_run.c.id == 3).values(note=None),
-        update(tables.dag_run).where(tables.dag_run.c.id == 1).values(note=" "),
-        update(tables.xcom).where(tables.xcom.c.dag_run_id == 2).values(value="zürich"),
-        update(tables.instance).values(pid_started=0.3),
-        update(tables.dag).values(next_run_after=datetime(2026, 1, 31, 23, 59, 59, 999_998, tzinfo=UTC)),
-        update(tables.variable).values(is_encrypted=False),
-        tables.variable.delete().where(tables.variable.c.key == 'v3 it\'s "quoted" `back`'),
-    ],
+SMALL_CHANGES = (
+    update(tables.task_instance).where(tables.task_instance.c.task_id == "task_4").values(pid=4711),
+    update(tables.dag_run).where(tables.dag_run.c.id == 3).values(note=None),
+    update(tables.dag_run).where(tables.dag_run.c.id == 1).values(note=" "),
+    update(tables.xcom).where(tables.xcom.c.dag_run_id == 2).values(value="zürich"),
+    update(tables.instance).values(pid_started=0.3),
+    update(tables.dag).values(next_run_after=datetime(2026, 1, 31, 23, 59, 59, 999_998, tzinfo=UTC)),
+    update(tables.variable).values(is_encrypted=False),
+    tables.variable.delete().where(tables.variable.c.key == 'v3 it\'s "quoted" `back`'),
 )
-def test_every_small_change_changes_the_hash_of_its_table(site: Site, change: Any) -> None:
+
+
+def test_every_small_change_changes_the_hash_of_its_table(site: Site) -> None:
     def contents() -> dict[str, Any]:
         with site.platform.metastore.snapshot() as snapshot:
             return snapshot.contents()
 
     before = contents()
     assert contents() == before
-    site.write(change)
-    after = contents()
-    assert {name for name in after if after[name] != before[name]} == {change.table.name}
-
-
-# --- restore ---
-
-
-def test_a_restore_gives_equal_rows(site_anywhere: Site) -> None:
-    site = site_anywhere
-    before = everything(site.url)
-    site.backup()
-    for table in (tables.task_instance, tables.xcom, tables.variable, tables.connection):
-        site.write(table.delete())
-    report = site.restore()
-    after = everything(site.url)
-    untouched = ("dag_run", "xcom", "variable", "connection", "dag_version", "task_attempt", "dag_file", "slot_pool")
-    for name in untouched:
-        assert after[name] == before[name], name
-    finished = [row for row in before["task_instance"] if row["state"] in (None, "success")]
-    assert [row for row in after["task_instance"] if row in finished] == finished
-    assert len(after["task_instance"]) == len(before["task_instance"])
-    assert report.way_back
-    assert [row["event"] for row in after["log"]] == ["restore"]
-
-
-def test_the_restored_schema_is_the_one_that_migrations_make(site: Site, databases: Any) -> None:
-    kind = site.platform.metastore.describe().kind
-    fresh = shape(databases.migrated(kind))
-    site.backup()
-    site.restore()
-    assert shape(site.url) == fresh
-    site.write(tables.dag_run.delete().where(tables.dag_run.c.id == 2))
-    rows = everything(site.url)
-    assert not [row for name in ("task_instance", "xcom") for row in rows[name] if row["dag_run_id"] == 2]
-
-
-def shape(url: str) -> Any:
-    """Tables, columns, keys and indexes of a database."""
-    from sqlalchemy import inspect
-
-    engine = open_engine(url)
-    try:
-        inspector = inspect(engine)
-        return {
-            table: (
-                [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)],
-                inspector.get_pk_constraint(table),
-                sorted(inspector.get_foreign_keys(table), key=str),
-                sorted(inspector.get_indexes(table), key=str),
-                sorted(inspector.get_unique_constraints(table), key=str),
-            )
-            for table in sorted(inspector.get_table_names())
-        }
-    finally:
-        engine.dispose()
+    for change in SMALL_CHANGES:
+        site.write(change)
+        after = contents()
+        assert {name for name in after if after[name] != before[name]} == {change.table.name}
+        before = after
 
 
 def test_a_store_that_does_not_let_go_is_a_warning_and_the_backup_stands(
@@ -499,203 +304,7 @@ def test_a_store_that_does_not_let_go_is_a_warning_and_the_backup_stands(
     assert len(prune(small_site.platform, small_site.store, now(), keep=Keep(0, 0, 0)).removed) == 1
 
 
-def test_running_state_is_made_consistent_after_a_restore(site: Site) -> None:
-    site.backup()
-    site.write(update(tables.dag).values(lease_epoch=50))  # claims after the backup
-    report = site.restore()
-    rows = everything(site.url)
-    instances = {row["task_id"]: row for row in rows["task_instance"] if row["dag_run_id"] == 1}
-    assert [instances[f"task_{n}"]["state"] for n in range(5)] == [
-        None,
-        "up_for_retry",  # was queued: tried again, and its retries are all left
-        "up_for_retry",  # was running with a retry left
-        "failed",  # was running without
-        "success",
-    ]
-    assert instances["task_1"]["max_tries"] == 1 and instances["task_2"]["max_tries"] == 1
-    assert "was running when the backup was taken" in instances["task_3"]["reason"]
-    assert all(row["lease_owner"] is None and row["lease_epoch"] > 50 for row in rows["dag"])
-    assert all(row["revision"] == 4 and row["wake_at"] is not None for row in rows["dag"])
-    assert all(row["ended_at"] is not None for row in rows["instance"])
-    assert report.changes == {
-        "attempts_retried": 2,
-        "attempts_failed": 1,
-        "instances_ended": 1,
-        "dags_released": 3,
-    }
-
-
-def test_an_attempt_whose_result_waits_is_left_to_its_result(small_site: Site) -> None:
-    payload = json.dumps({"key": [1, "task_3", -1, 1], "state": "success"})
-    small_site.write(insert(tables.attempt_result).values(dag_id="d", worker_id="w", payload=payload, created_at=now()))
-    small_site.backup()
-    small_site.restore()
-    rows = everything(small_site.url)["task_instance"]
-    assert [row["state"] for row in rows if row["dag_run_id"] == 1 and row["task_id"] == "task_3"] == ["running"]
-
-
-def test_backups_still_work_after_a_restore(site: Site) -> None:
-    site.backup()
-    site.restore()
-    assert site.backup().verified
-
-
-def test_a_restore_is_refused_while_a_scheduler_has_a_fresh_heartbeat(site: Site) -> None:
-    site.backup()
-    site.write(update(tables.instance).values(heartbeat_at=now(), ended_at=None))
-    before = everything(site.url)
-    with pytest.raises(GuardRefused, match=r"in use by scheduler \(pid 1 on elsewhere") as refused:
-        site.restore()
-    assert refused.value.exit_code == 16
-    assert everything(site.url) == before
-
-
-def test_a_restore_is_refused_while_a_process_of_this_home_lives(small_site: Site) -> None:
-    from opskit.system.daemon import write_pid_file
-
-    small_site.backup()
-    path = write_pid_file(small_site.config.run_folder, "worker", "me", "now")
-    with pytest.raises(GuardRefused, match="in use by worker"):
-        small_site.restore()
-    path.unlink()
-    small_site.restore()
-
-
-def test_a_restore_is_refused_while_somebody_else_is_connected(site: Site) -> None:
-    site.backup()
-    engine = open_engine(site.url)
-    with reading(engine) as connection:
-        connection.execute(select(func.count()).select_from(tables.dag)).scalar()
-        with pytest.raises(GuardRefused, match="in use"):
-            site.restore()
-    engine.dispose()
-    before = everything(site.url)
-    assert len(before["xcom"]) == 60
-
-
-def test_a_restore_that_comes_back_different_leaves_the_live_metastore_alone(site: Site) -> None:
-    identifier = site.backup().backup_id
-    reseal(site.store, identifier, lambda document: document["tables"]["dag"].update(rows=9))
-    before = everything(site.url)
-    with pytest.raises(VerificationFailed, match="came back different"):
-        site.restore(identifier)
-    assert everything(site.url) == before
-
-
-def test_a_key_that_can_not_read_the_secrets_is_told_before_anything_happens(site: Site) -> None:
-    from cryptography.fernet import Fernet
-
-    identifier = site.backup().backup_id
-    (site.home / "fernet.key").write_bytes(Fernet.generate_key())
-    before = everything(site.url)
-    with pytest.raises(GuardRefused, match="the present Fernet key can't read"):
-        site.restore(identifier)
-    assert everything(site.url) == before
-    with pytest.raises(NotProven, match=r"none of its .* secrets can be decrypted"):
-        drill(site.platform, site.store, find(site.store, identifier), now())
-
-
-def test_a_restore_into_another_database_leaves_the_live_one_alone(
-    site: Site, databases: Any, request: pytest.FixtureRequest
-) -> None:
-    before = everything(site.url)
-    site.backup()
-    kind = site.platform.metastore.describe().kind
-    other = databases.empty(kind)
-    site.restore(url=other)
-    assert without_audit(everything(site.url)) == without_audit(before)
-    assert everything(other)["xcom"] == before["xcom"]
-    drop_kept(other)
-
-
-def test_a_restore_onto_a_machine_without_a_metastore_works(site: Site, databases: Any) -> None:
-    before = everything(site.url)
-    site.backup()
-    databases.drop(site.url)
-    databases._made.append(site.url)
-    report = site.restore()
-    assert everything(site.url)["connection"] == before["connection"]
-    assert report.way_back == ()
-
-
-@pytest.mark.parametrize("live", ["damaged", "lost"])
-def test_a_log_left_by_a_damaged_or_lost_file_is_not_played_into_the_restored_one(small_site: Site, live: str) -> None:
-    path = Path(small_site.url.removeprefix("sqlite:///"))
-    before = everything(small_site.url)
-    small_site.backup()
-    # Frames of a later state, in a log that outlives its file.
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("PRAGMA journal_mode = WAL")
-    holder.execute("PRAGMA wal_autocheckpoint = 0")
-    holder.execute("UPDATE xcom SET value = 'from the log'")
-    holder.execute("UPDATE dag_run SET note = 'from the log'")
-    log = path.with_name(path.name + "-wal")
-    frames = log.read_bytes()
-    holder.close()
-    assert frames
-    if live == "lost":
-        path.unlink()
-    else:
-        path.write_bytes(b"this is no database" * 500)
-    log.write_bytes(frames)
-    small_site.restore()
-    after = everything(small_site.url)
-    assert after["xcom"] == before["xcom"] and after["dag_run"] == before["dag_run"]
-
-
-def test_a_plan_changes_nothing_and_tells_what_forbids_it(site: Site) -> None:
-    site.backup()
-    site.write(update(tables.instance).values(heartbeat_at=now(), ended_at=None))
-    before = everything(site.url)
-    planned = restore_ops.plan(site.platform, site.store, find(site.store, "latest"), now())
-    assert len(planned.refusals) == 1 and planned.secrets > 10 and planned.expected_seconds
-    assert everything(site.url) == before
-
-
-def test_a_backup_of_another_kind_of_database_is_refused(small_site: Site, databases: Any) -> None:
-    small_site.backup()
-    with pytest.raises(GuardRefused, match="was taken from sqlite"):
-        small_site.restore(url=databases.empty("postgresql"))
-
-
 # --- leftovers and retention ---
-
-
-def test_databases_of_killed_drills_and_restores_are_removed(site: Site) -> None:
-    metastore = site.platform.metastore
-    with metastore.throwaway() as target:
-        left = target.url
-    kind = metastore.describe().kind
-    if kind == "sqlite":
-        folder = site.config.run_folder / "scratch" / "drill-0123"
-        folder.mkdir(parents=True)
-        (folder / "in-use.lock").touch()
-        (folder / "drill.db").write_bytes(b"x")
-        site.backup()
-        assert not folder.exists()
-        return
-    engine = open_engine(site.url)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        name = left.rpartition("/")[2].partition("?")[0]
-        quote = '"' if kind == "postgresql" else "`"
-        connection.exec_driver_sql(f"CREATE DATABASE {quote}{name}{quote}")
-        site.backup()
-        names = connection.exec_driver_sql(
-            "SELECT datname FROM pg_database" if kind == "postgresql" else "SHOW DATABASES"
-        ).scalars()
-        assert name not in set(names)
-    engine.dispose()
-
-
-def test_a_drill_at_work_is_not_taken_for_a_leftover(site: Site) -> None:
-    metastore = site.platform.metastore
-    with metastore.throwaway() as first, metastore.throwaway() as second:
-        assert first.url != second.url
-        if metastore.describe().kind != "sqlite":
-            engine = open_engine(first.url)
-            with engine.connect() as connection:
-                assert connection.exec_driver_sql("SELECT 1").scalar() == 1
-            engine.dispose()
 
 
 def test_old_backups_go_after_a_proof_and_never_the_last_verified(small_site: Site) -> None:

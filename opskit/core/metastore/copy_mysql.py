@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from opskit.core.metastore.contents import Report, TableContent, mysql_contents, mysql_tables
+from opskit.core.metastore.copy_server import (
+    DRILL_PREFIX,
+    Dialect,
+    explained,
+    new_database,
+    not_swapped,
+    refuse_users,
+    session,
+)
 from opskit.core.metastore.engine import normalised, redacted
-from opskit.core.metastore.faults import translate
-from opskit.core.metastore.snapshots import DatabaseInfo, still_there
-from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable
+from opskit.core.metastore.snapshots import DatabaseInfo, Kept, kept_at, kept_name, require_free_on_server
+from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system.programs import Program, find_program, output_of, require_not_older
 from opskit.system.programs import feed as feed_program
 from opskit.system.streams import gunzipped, gzipped
 
-DRILL_PREFIX = "opskit_drill_"
+_DIALECT = Dialect(
+    extra="mysql",
+    connect={"connect_timeout": 10, "init_command": "SET SESSION time_zone = '+00:00'"},
+    quote="`",
+    begins_with="SELECT schema_name FROM information_schema.schemata WHERE LOCATE(%s, schema_name) = 1",
+    try_lock="SELECT GET_LOCK(%s, 0)",
+    lock="SELECT GET_LOCK(%s, 10)",
+    unlock="SELECT RELEASE_LOCK(%s)",
+    forced="",
+    grant="grant the user ALL ON `{}%`.*",
+)
+_NEW = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 _LOCK_ATTEMPTS = 10
 _LOCK_SECONDS = 3
 _LOCK_WAIT_TIMEOUT = 1205
@@ -37,11 +54,11 @@ class MysqlCopier:
     dump_name = "metastore.sql.gz"
 
     def __init__(self, url: URL, scratch: Path, compression: int) -> None:
-        self._url, self._compression = url, compression
+        self._url, self._compression, self._live = url, compression, str(url.database)
         self.kind = "mysql"  # the server says which: see describe
 
     def describe(self) -> DatabaseInfo:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             text, family, server = _server(connection)
             size = connection.exec_driver_sql(
                 "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
@@ -57,7 +74,11 @@ class MysqlCopier:
 
     @contextmanager
     def snapshot(self) -> Iterator[MysqlSnapshot]:
-        with _connected(self._url) as holder, _connected(self._url) as first, _connected(self._url) as second:
+        with (
+            session(self._url, _DIALECT) as holder,
+            session(self._url, _DIALECT) as first,
+            session(self._url, _DIALECT) as second,
+        ):
             snapshot = MysqlSnapshot(self._url, holder, first, second, self._compression)
             try:
                 yield snapshot
@@ -69,14 +90,38 @@ class MysqlCopier:
         server = normalised(url) if url else self._url
         if server.get_backend_name() not in ("mysql", "mariadb"):
             raise ConfigError("backup.drill_url is no MariaDB or MySQL server", hint="a drill needs the same kind")
-        with _new_database(server, DRILL_PREFIX) as (name, _):
+        with new_database(_beside(server), _DIALECT, DRILL_PREFIX, _NEW) as (name, _):
             yield MysqlTarget(server.set(database=name))
 
     @contextmanager
     def replacement(self) -> Iterator[MysqlReplacement]:
-        prefix = f"{str(self._url.database)[:30]}_restore_"
-        with _new_database(self._url, prefix) as (name, connection):
-            yield MysqlReplacement(self._url.set(database=name), str(self._url.database), connection)
+        prefix = f"{self._live[:30]}_restore_"
+        with new_database(_beside(self._url), _DIALECT, prefix, _NEW) as (name, connection):
+            yield MysqlReplacement(self._url.set(database=name), self._live, connection)
+
+    def require_room(self, size_bytes: int, dump_bytes: int) -> None:
+        with session(_beside(self._url), _DIALECT) as connection:
+            folder = str(connection.exec_driver_sql("SELECT @@datadir").scalar_one())
+        require_free_on_server(self._url.host, folder, size_bytes)
+
+    def kept(self) -> list[Kept]:
+        with session(_beside(self._url), _DIALECT) as connection:
+            return _kept(connection, self._live)
+
+    def put_back(self, name: str, now: datetime) -> str:
+        with session(_beside(self._url), _DIALECT) as connection:
+            kept = _exchange(connection, name, self._live, now)
+            connection.exec_driver_sql(_DIALECT.drop(name))  # it is empty now
+            return kept
+
+    def drop_kept(self, name: str) -> None:
+        with session(_beside(self._url), _DIALECT) as connection:
+            connection.exec_driver_sql(_DIALECT.drop(name))
+
+
+def _beside(url: URL) -> URL:
+    """Not in the live database: it may not exist any more, and a session in it would count as its user."""
+    return url.set(database="information_schema")
 
 
 class MysqlSnapshot:
@@ -104,7 +149,7 @@ class MysqlSnapshot:
         self._holder.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
         if self._locked_by("FLUSH TABLES WITH READ LOCK"):
             return
-        tables = ", ".join(f"{_quoted(table)} READ" for table in mysql_tables(self._holder))
+        tables = ", ".join(f"{_DIALECT.quoted(table)} READ" for table in mysql_tables(self._holder))
         if tables and not self._locked_by(f"LOCK TABLES {tables}"):
             raise ConfigError(
                 f"the user of {redacted(self._url)} may not lock tables",
@@ -159,11 +204,11 @@ class MysqlSnapshot:
             yield gzipped(chain([bytes(begun)], chunks), self._compression)
 
     def contents(self, report: Report | None = None) -> dict[str, TableContent]:
-        with _explained(self._url):
+        with explained(self._url):
             return mysql_contents(self._contents, self.algorithm, report)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return [dict(row._mapping) for row in self._rows.exec_driver_sql(f"SELECT * FROM {_quoted(table)}")]
+        return [dict(row._mapping) for row in self._rows.exec_driver_sql(f"SELECT * FROM {_DIALECT.quoted(table)}")]
 
     def cancel(self) -> None:
         driver: Any = self._contents.connection.driver_connection
@@ -179,7 +224,7 @@ class MysqlTarget:
         self.url = url.render_as_string(hide_password=False)
 
     def load(self, chunks: Iterable[bytes]) -> None:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             _, family, server = _server(connection)
         program = _program("client", family, server)
         arguments = [
@@ -193,7 +238,7 @@ class MysqlTarget:
         feed_program(arguments, _environment(self._url), gunzipped(chunks, "the dump"))
 
     def contents(self, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             return mysql_contents(connection, algorithm, report)
 
     def check(self) -> None:
@@ -205,40 +250,51 @@ class MysqlReplacement(MysqlTarget):
         super().__init__(url)
         self._live, self._maintenance = live, maintenance
 
-    def swap(self, keep_as: str) -> list[str]:
-        run_sql = self._maintenance.exec_driver_sql
-        new, live = str(self._url.database), self._live
-        old = f"{live[:30]}_{keep_as}".replace("-", "_").lower()
-        users = still_there(lambda: _users(self._maintenance, live))
-        if users:
-            raise GuardRefused(
-                f"the database {live} is in use by {', '.join(users[:5])}",
-                hint="stop every program that uses it, then restore again",
-            )
-        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name"
-        before = [str(name) for (name,) in run_sql(tables, (live,))]
-        restored = [str(name) for (name,) in run_sql(tables, (new,))]
-        run_sql(f"CREATE DATABASE IF NOT EXISTS {_quoted(live)}")
-        away = [f"{_quoted(live)}.{_quoted(name)} TO {_quoted(old)}.{_quoted(name)}" for name in before]
-        here = [f"{_quoted(new)}.{_quoted(name)} TO {_quoted(live)}.{_quoted(name)}" for name in restored]
+    def swap(self, now: datetime) -> str:
+        return _exchange(self._maintenance, str(self._url.database), self._live, now)
+
+
+def _exchange(connection: Connection, incoming: str, live: str, now: datetime) -> str:
+    """Move the tables of two databases in one statement. The name of the database that keeps the live ones now; empty:
+    there were none."""
+    run_sql, quoted = connection.exec_driver_sql, _DIALECT.quoted
+    refuse_users(live, lambda: _users(connection, live))
+    names = set(run_sql("SELECT schema_name FROM information_schema.schemata").scalars())
+    for name in sorted(names):
+        # Left by an exchange that was killed before or after its one step.
+        if name != incoming and kept_at(live, name) and not _tables(connection, name):
+            run_sql(_DIALECT.drop(name))
+    before, coming = _tables(connection, live), _tables(connection, incoming)
+    kept = kept_name(live, now, names)
+    away = [f"{quoted(live)}.{quoted(name)} TO {quoted(kept)}.{quoted(name)}" for name in before]
+    here = [f"{quoted(incoming)}.{quoted(name)} TO {quoted(live)}.{quoted(name)}" for name in coming]
+    run_sql(f"CREATE DATABASE IF NOT EXISTS {quoted(live)}{_NEW}")
+    if before:
+        run_sql(f"CREATE DATABASE {quoted(kept)}{_NEW}")
+    try:
+        run_sql("SET SESSION lock_wait_timeout = 10")
+        # One statement, which the server carries out whole or not at all.
+        run_sql(f"RENAME TABLE {', '.join(away + here)}")
+    except DBAPIError as error:
         if before:
-            run_sql(f"CREATE DATABASE {_quoted(old)}")
-        try:
-            run_sql("SET SESSION lock_wait_timeout = 10")
-            # One statement, which the server carries out whole or not at all.
-            run_sql(f"RENAME TABLE {', '.join(away + here)}")
-        except DBAPIError as error:
-            if before:
-                run_sql(f"DROP DATABASE {_quoted(old)}")
-            raise GuardRefused(
-                f"the restored database could not be swapped in: {error.orig}",
-                hint="nothing has changed: stop every program that uses the database, then restore again",
-            ) from error
-        if not before:
-            return []
-        drop = ", ".join(f"{_quoted(live)}.{_quoted(name)}" for name in restored)
-        back = ", ".join(f"{_quoted(old)}.{_quoted(name)} TO {_quoted(live)}.{_quoted(name)}" for name in before)
-        return ["SET foreign_key_checks = 0;", f"DROP TABLE {drop};", f"RENAME TABLE {back};"]
+            run_sql(_DIALECT.drop(kept))
+        raise not_swapped(error) from error
+    return kept if before else ""
+
+
+def _tables(connection: Connection, database: str) -> list[str]:
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name"
+    return [str(name) for (name,) in connection.exec_driver_sql(tables, (database,))]
+
+
+def _kept(connection: Connection, live: str) -> list[Kept]:
+    rows = connection.exec_driver_sql(
+        "SELECT table_schema, SUM(COALESCE(data_length, 0) + COALESCE(index_length, 0)) FROM information_schema.tables "
+        "WHERE table_type = 'BASE TABLE' GROUP BY table_schema"
+    ).all()
+    times = [(str(name), kept_at(live, str(name)), size) for name, size in rows]
+    found = [Kept(name, at, int(size)) for name, at, size in times if at is not None]
+    return sorted(found, key=lambda one: one.kept_at, reverse=True)
 
 
 def _users(connection: Connection, database: str) -> list[str]:
@@ -248,65 +304,6 @@ def _users(connection: Connection, database: str) -> list[str]:
         (database,),
     )
     return [f"{user} (connection {number}, from {host})" for number, user, host in rows]
-
-
-@contextmanager
-def _new_database(server: URL, prefix: str) -> Iterator[tuple[str, Connection]]:
-    """An empty database, dropped at the end. Its session holds a lock with its name: a database whose lock is free was
-    left by a killed process, and goes."""
-    name = prefix + secrets.token_hex(6)
-    # Not in the live database: it may not exist any more, and a session in it would count as its user.
-    with _connected(server.set(database="information_schema")) as connection:
-        run_sql = connection.exec_driver_sql
-        names = run_sql(
-            "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, %s) = %s",
-            (len(prefix), prefix),
-        ).all()
-        for (left,) in names:
-            if run_sql("SELECT GET_LOCK(%s, 0)", (left,)).scalar() == 1:
-                run_sql(f"DROP DATABASE IF EXISTS {_quoted(left)}")
-                run_sql("SELECT RELEASE_LOCK(%s)", (left,))
-        run_sql("SELECT GET_LOCK(%s, 10)", (name,))
-        try:
-            run_sql(f"CREATE DATABASE {_quoted(name)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-        except DBAPIError as error:
-            raise ConfigError(
-                f"can't make a database beside the metastore: {error.orig}",
-                hint=f"grant the user ALL ON `{prefix.replace('_', chr(92) + '_')}%`.*, "
-                "or set [backup] drill_url to a server where it may make databases",
-            ) from error
-        try:
-            yield name, connection
-        finally:
-            if not connection.invalidated:
-                run_sql(f"DROP DATABASE IF EXISTS {_quoted(name)}")
-
-
-@contextmanager
-def _connected(url: URL) -> Iterator[Connection]:
-    """A session of its own, in autocommit: transactions are begun and ended in plain SQL."""
-    try:
-        engine = create_engine(
-            url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"connect_timeout": 10, "init_command": "SET SESSION time_zone = '+00:00'"},
-        )
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the metastore is MariaDB or MySQL, and the Python package {error.name} is not installed",
-            hint="install it with: pip install 'opskit[mysql]'",
-        ) from error
-    with _explained(url), engine.connect() as connection:
-        yield connection
-
-
-@contextmanager
-def _explained(url: URL) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise translate(error, redacted(url)) from error
 
 
 def _code(error: DBAPIError) -> int:
@@ -365,7 +362,3 @@ def _address(url: URL) -> list[str]:
 
 def _environment(url: URL) -> dict[str, str]:
     return {"MYSQL_PWD": str(url.password)} if url.password else {}
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``").replace("%", "%%") + "`"

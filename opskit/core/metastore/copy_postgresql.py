@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from opskit.core.metastore.contents import Report, TableContent, postgresql_algorithm, postgresql_contents
+from opskit.core.metastore.copy_server import (
+    DRILL_PREFIX,
+    Dialect,
+    explained,
+    new_database,
+    not_swapped,
+    refuse_users,
+    session,
+)
 from opskit.core.metastore.engine import normalised, redacted
-from opskit.core.metastore.faults import translate
-from opskit.core.metastore.snapshots import DatabaseInfo, still_there
-from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable
+from opskit.core.metastore.snapshots import (
+    DatabaseInfo,
+    Kept,
+    kept_at,
+    kept_name,
+    require_free,
+    require_free_on_server,
+)
+from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system.programs import Program, find_program, output_of, require_not_older, run
 from opskit.system.scratch import scratch_folder
 
-DRILL_PREFIX = "opskit_drill_"
 _PACKAGE = "postgresql-client"
+_DIALECT = Dialect(
+    extra="postgres",
+    connect={"connect_timeout": 10, "application_name": "opskit backup", "prepare_threshold": None},
+    quote='"',
+    begins_with="SELECT datname FROM pg_database WHERE starts_with(datname, %s)",
+    try_lock="SELECT pg_try_advisory_lock(hashtextextended(%s, 0))",
+    lock="SELECT pg_advisory_lock(hashtextextended(%s, 0))",
+    unlock="SELECT pg_advisory_unlock(hashtextextended(%s, 0))",
+    forced=" WITH (FORCE)",
+    grant="grant it: ALTER ROLE … CREATEDB",
+)
 _JOBS = max(1, min(4, os.cpu_count() or 1))
 
 
@@ -34,9 +57,10 @@ class PostgresqlCopier:
 
     def __init__(self, url: URL, scratch: Path, compression: int) -> None:
         self._url, self._scratch, self._compression = url, scratch, compression
+        self._live = str(url.database)
 
     def describe(self) -> DatabaseInfo:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             version, server = _server(connection)
             size = int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
             revision = _revision(connection)
@@ -45,7 +69,7 @@ class PostgresqlCopier:
 
     @contextmanager
     def snapshot(self) -> Iterator[PostgresqlSnapshot]:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 yield PostgresqlSnapshot(self._url, connection, self._compression)
@@ -60,15 +84,37 @@ class PostgresqlCopier:
             raise ConfigError(
                 "backup.drill_url is no PostgreSQL server", hint="a drill needs the same kind of database"
             )
-        with _new_database(server, _drill_prefix(server), self._url) as (name, _):
-            yield PostgresqlTarget(server.set(database=name), self._scratch)
+        with new_database(server, _DIALECT, _drill_prefix(server), _locale_of(self._url)) as (name, _):
+            yield PostgresqlTarget(server.set(database=name), self._scratch, lasting=False)
 
     @contextmanager
     def replacement(self) -> Iterator[PostgresqlReplacement]:
-        # The live database can't be renamed by a session that is connected to it.
-        maintenance = _maintenance(self._url)
-        with _new_database(maintenance, f"{_short(self._url)}_restore_", self._url) as (name, connection):
-            yield PostgresqlReplacement(self._url.set(database=name), self._scratch, self._url, connection)
+        server, prefix = _maintenance(self._url), f"{self._live[:30]}_restore_"
+        with new_database(server, _DIALECT, prefix, _locale_of(self._url)) as (name, connection):
+            yield PostgresqlReplacement(self._url.set(database=name), self._scratch, self._live, connection)
+
+    def require_room(self, size_bytes: int, dump_bytes: int) -> None:
+        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        require_free(self._scratch, dump_bytes, "the dump")
+        with session(_maintenance(self._url), _DIALECT) as connection:
+            if _is_superuser(connection):
+                folder = str(connection.exec_driver_sql("SHOW data_directory").scalar_one())
+                require_free_on_server(self._url.host, folder, size_bytes)
+
+    def kept(self) -> list[Kept]:
+        with session(_maintenance(self._url), _DIALECT) as connection:
+            rows = connection.exec_driver_sql("SELECT datname, pg_database_size(oid) FROM pg_database").all()
+        times = [(name, kept_at(self._live, name), size) for name, size in rows]
+        found = [Kept(name, at, int(size)) for name, at, size in times if at is not None]
+        return sorted(found, key=lambda one: one.kept_at, reverse=True)
+
+    def put_back(self, name: str, now: datetime) -> str:
+        with session(_maintenance(self._url), _DIALECT) as connection:
+            return _exchange(connection, name, self._live, now)
+
+    def drop_kept(self, name: str) -> None:
+        with session(_maintenance(self._url), _DIALECT) as connection:
+            connection.exec_driver_sql(_DIALECT.drop(name))
 
 
 class PostgresqlSnapshot:
@@ -95,11 +141,11 @@ class PostgresqlSnapshot:
             yield chunks
 
     def contents(self, report: Report | None = None) -> dict[str, TableContent]:
-        with _explained(self._url):
+        with explained(self._url):
             return postgresql_contents(self._connection, self.algorithm, report)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{self._id}'")
             found = [dict(row._mapping) for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"')]
@@ -112,12 +158,12 @@ class PostgresqlSnapshot:
 
 
 class PostgresqlTarget:
-    def __init__(self, url: URL, scratch: Path) -> None:
-        self._url, self._scratch = url, scratch
+    def __init__(self, url: URL, scratch: Path, *, lasting: bool = True) -> None:
+        self._url, self._scratch, self._lasting = url, scratch, lasting
         self.url = url.render_as_string(hide_password=False)
 
     def load(self, chunks: Iterable[bytes]) -> None:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             _, server = _server(connection)
         program = _program("pg_restore", server)
         # pg_restore works in parallel from a file only. The file also means that no byte reaches the database
@@ -127,23 +173,35 @@ class PostgresqlTarget:
             with open(os.open(archive, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
-            run(
-                [
-                    program.path,
-                    f"--jobs={_JOBS}",
-                    "--exit-on-error",
-                    "--no-owner",
-                    "--no-privileges",
-                    "--no-password",
-                    f"--dbname={_address(self._url)}",
-                    str(archive),
-                ],
-                # The database is thrown away, or swapped in only after it has been checked and flushed.
-                _environment(self._url, options="-c synchronous_commit=off -c maintenance_work_mem=128MB"),
-            )
+            arguments = [program.path, f"--jobs={_JOBS}", "--exit-on-error", "--no-owner", "--no-privileges"]
+            arguments += ["--no-password", f"--dbname={_address(self._url)}"]
+            # The database is thrown away, or swapped in only after it has been checked and flushed.
+            environment = _environment(self._url, options="-c synchronous_commit=off -c maintenance_work_mem=128MB")
+            if self._lasting:
+                run([*arguments, str(archive)], environment)
+                return
+            run([*arguments, "--section=pre-data", str(archive)], environment)
+            self._leave_out_wal(program, archive)
+            run([*arguments, "--section=data", "--section=post-data", str(archive)], environment)
+
+    def _leave_out_wal(self, program: Program, archive: Path) -> None:
+        """A third of the time of a restore is its write-ahead log, of no use in a database that is thrown away.
+
+        A partitioned table always counts as logged, and so can't have a foreign key to one that is not.
+        """
+        with session(self._url, _DIALECT) as connection:
+            tables = "SELECT c.oid::regclass::text, relname FROM pg_class c WHERE relkind = '{}' AND c.oid >= 16384"
+            partitioned = {name for _, name in connection.exec_driver_sql(tables.format("p"))}
+            with output_of([program.path, "--list", str(archive)], {}) as chunks:
+                listed = b"".join(chunks).decode(errors="replace").splitlines()
+            keys = [line for line in listed if " FK CONSTRAINT " in line]
+            if any(f" {name} " in line for line in keys for name in partitioned):
+                return
+            for table, _ in connection.exec_driver_sql(tables.format("r")).all():
+                connection.exec_driver_sql(f"ALTER TABLE {table} SET UNLOGGED".replace("%", "%%"))
 
     def contents(self, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
-        with _connected(self._url) as connection:
+        with session(self._url, _DIALECT) as connection:
             return postgresql_contents(connection, algorithm, report)
 
     def check(self) -> None:
@@ -151,40 +209,36 @@ class PostgresqlTarget:
 
 
 class PostgresqlReplacement(PostgresqlTarget):
-    def __init__(self, url: URL, scratch: Path, live: URL, maintenance: Connection) -> None:
+    def __init__(self, url: URL, scratch: Path, live: str, maintenance: Connection) -> None:
         super().__init__(url, scratch)
-        self._live, self._maintenance = str(live.database), maintenance
+        self._live, self._maintenance = live, maintenance
 
-    def swap(self, keep_as: str) -> list[str]:
-        run_sql = self._maintenance.exec_driver_sql
-        new, live = str(self._url.database), self._live
-        old = f"{live[:30]}_{keep_as}".replace("-", "_").lower()
-        run_sql("CHECKPOINT") if _may_checkpoint(self._maintenance) else None
-        exists = run_sql("SELECT 1 FROM pg_database WHERE datname = %s", (live,)).first() is not None
-        if not exists:
-            run_sql(f"ALTER DATABASE {_quoted(new)} RENAME TO {_quoted(live)}")
-            return []
-        users = still_there(lambda: _users(self._maintenance, live))
-        if users:
-            raise GuardRefused(
-                f"the database {live} is in use by {', '.join(users[:5])}",
-                hint="stop every program that uses it, then restore again",
-            )
-        run_sql("BEGIN")
-        try:
-            run_sql(f"ALTER DATABASE {_quoted(live)} RENAME TO {_quoted(old)}")
-            run_sql(f"ALTER DATABASE {_quoted(new)} RENAME TO {_quoted(live)}")
-            run_sql("COMMIT")
-        except DBAPIError as error:
-            run_sql("ROLLBACK")
-            raise GuardRefused(
-                f"the restored database could not be swapped in: {error.orig}",
-                hint="nothing has changed: stop every program that uses the database, then restore again",
-            ) from error
-        return [
-            f"ALTER DATABASE {_quoted(live)} RENAME TO {_quoted(new)};",
-            f"ALTER DATABASE {_quoted(old)} RENAME TO {_quoted(live)};",
-        ]
+    def swap(self, now: datetime) -> str:
+        with session(self._url, _DIALECT) as connection:
+            # The planner knows nothing of tables that were just loaded, and autovacuum comes late.
+            connection.exec_driver_sql("ANALYZE")
+        if _is_superuser(self._maintenance):
+            self._maintenance.exec_driver_sql("CHECKPOINT")
+        return _exchange(self._maintenance, str(self._url.database), self._live, now)
+
+
+def _exchange(connection: Connection, incoming: str, live: str, now: datetime) -> str:
+    """Rename two databases in one transaction. The name under which the live one is kept; empty: there was none."""
+    run_sql, quoted = connection.exec_driver_sql, _DIALECT.quoted
+    names = set(run_sql("SELECT datname FROM pg_database").scalars())
+    kept = kept_name(live, now, names) if live in names else ""
+    if kept:
+        refuse_users(live, lambda: _users(connection, live))
+    run_sql("BEGIN")
+    try:
+        if kept:
+            run_sql(f"ALTER DATABASE {quoted(live)} RENAME TO {quoted(kept)}")
+        run_sql(f"ALTER DATABASE {quoted(incoming)} RENAME TO {quoted(live)}")
+        run_sql("COMMIT")
+    except DBAPIError as error:
+        run_sql("ROLLBACK")
+        raise not_swapped(error) from error
+    return kept
 
 
 def _users(connection: Connection, database: str) -> list[str]:
@@ -201,79 +255,25 @@ def _drill_prefix(server: URL) -> str:
     return f"{DRILL_PREFIX}{hashlib.sha256((server.database or '').encode()).hexdigest()[:8]}_"
 
 
-@contextmanager
-def _new_database(maintenance: URL, prefix: str, source: URL) -> Iterator[tuple[str, Connection]]:
-    """An empty database, dropped at the end unless it was renamed. Its session holds a lock with its name: a database
-    whose lock is free was left by a killed process, and goes."""
-    name = prefix + secrets.token_hex(6)
-    with _connected(maintenance) as connection:
-        run_sql = connection.exec_driver_sql
-        for (left,) in run_sql("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (prefix,)).all():
-            if run_sql("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (left,)).scalar():
-                run_sql(f"DROP DATABASE IF EXISTS {_quoted(left)} WITH (FORCE)")
-                run_sql("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (left,))
-        run_sql("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
-        create = f"CREATE DATABASE {_quoted(name)} TEMPLATE template0" + _locale_of(source)
-        try:
-            run_sql(create)
-        except DBAPIError as error:
-            raise ConfigError(
-                f"can't make a database beside the metastore: {error.orig}",
-                hint="grant it: ALTER ROLE … CREATEDB; or set [backup] drill_url to a server where the role may",
-            ) from error
-        try:
-            yield name, connection
-        finally:
-            if not connection.invalidated:
-                run_sql(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
-
-
 def _locale_of(source: URL) -> str:
     """The encoding and the collations of the source, where it can be asked: sorting and hashing depend on them."""
     try:
-        with _connected(source) as connection:
+        with session(source, _DIALECT) as connection:
             row = connection.exec_driver_sql(
                 "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database "
                 "WHERE datname = current_database()"
             ).one()
     except MetastoreUnavailable:
-        return " ENCODING 'UTF8'"  # a restore onto a server that has no such database yet
+        return " TEMPLATE template0 ENCODING 'UTF8'"  # a restore onto a server that has no such database yet
     encoding, collate, ctype = (str(value).replace("'", "''") for value in row)
-    return f" ENCODING '{encoding}' LC_COLLATE '{collate}' LC_CTYPE '{ctype}'"
-
-
-@contextmanager
-def _connected(url: URL) -> Iterator[Connection]:
-    """A session of its own, in autocommit: transactions are begun and ended in plain SQL."""
-    try:
-        engine = create_engine(
-            url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"connect_timeout": 10, "application_name": "opskit backup", "prepare_threshold": None},
-        )
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the metastore is postgresql, and the Python package {error.name} is not installed",
-            hint="install it with: pip install 'opskit[postgres]'",
-        ) from error
-    with _explained(url), engine.connect() as connection:
-        yield connection
-
-
-@contextmanager
-def _explained(url: URL) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise translate(error, redacted(url)) from error
+    return f" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE '{collate}' LC_CTYPE '{ctype}'"
 
 
 def _maintenance(url: URL) -> URL:
-    """A database of the same server to be connected to while ours is renamed."""
+    """A database of the same server: ours can't be renamed by a session that is connected to it."""
     postgres = url.set(database="postgres")
     try:
-        with _connected(postgres):
+        with session(postgres, _DIALECT):
             return postgres
     except MetastoreUnavailable:
         return url.set(database="template1")
@@ -298,7 +298,7 @@ def _revision(connection: Connection) -> str | None:
     return None if revision is None else str(revision)
 
 
-def _may_checkpoint(connection: Connection) -> bool:
+def _is_superuser(connection: Connection) -> bool:
     return connection.exec_driver_sql("SHOW is_superuser").scalar() == "on"
 
 
@@ -315,11 +315,3 @@ def _environment(url: URL, options: str = "") -> dict[str, str]:
     if options:
         environment["PGOPTIONS"] = options
     return environment
-
-
-def _short(url: URL) -> str:
-    return str(url.database)[:30]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""').replace("%", "%%") + '"'

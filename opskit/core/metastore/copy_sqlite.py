@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +16,14 @@ from sqlalchemy.engine import URL
 
 from opskit.core.metastore.contents import Report, TableContent, sqlite_contents
 from opskit.core.metastore.engine import LOCK_TIMEOUT_SECONDS, redacted, sqlite_path
-from opskit.core.metastore.snapshots import DatabaseInfo
-from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable, OpskitError, VerificationFailed
+from opskit.core.metastore.snapshots import DatabaseInfo, Kept, kept_at, kept_name, require_free
+from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable, VerificationFailed
 from opskit.system.object_store import CHUNK_BYTES
 from opskit.system.scratch import scratch_folder
 from opskit.system.streams import gunzipped, gzipped
 
+_LOGS = ("-wal", "-shm", "-journal")
+_LONGEST_NAME = 240
 _PAGES = 2_000
 """Copied per step; between two steps other threads run."""
 
@@ -51,7 +54,7 @@ class SqliteCopier:
             )
         with scratch_folder(self._scratch, "snapshot") as folder:
             copy = folder / "snapshot.db"
-            self._check_room(folder, self._path.stat().st_size)
+            require_free(folder, self._path.stat().st_size, "the copy of the metastore")
             os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             with self._open(self._path, "ro") as source, closing(sqlite3.connect(copy)) as target:
                 # A read transaction holds the state still: writers go on in the write-ahead log meanwhile.
@@ -82,13 +85,27 @@ class SqliteCopier:
         except OSError:
             pass  # another restore is at work there
 
-    def _check_room(self, folder: Path, needed: int) -> None:
-        free = shutil.disk_usage(folder).free
-        if free < needed * 1.05:
-            raise OpskitError(
-                f"{folder} has {free >> 20} MiB free, the copy of the metastore needs {needed >> 20} MiB",
-                hint="free space there",
-            )
+    def require_room(self, size_bytes: int, dump_bytes: int) -> None:
+        folder = self._path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        require_free(folder, size_bytes, "the copy of the metastore")
+
+    def kept(self) -> list[Kept]:
+        live = self._path.lstat() if self._path.exists() else None
+        found = []
+        for path in self._path.parent.glob(glob.escape(self._path.name) + "_before_*"):
+            at, status = kept_at(self._path.name, path.name, _LONGEST_NAME), path.lstat()
+            # A second name of the live file was left by a swap that was killed before its last step.
+            if at is not None and (live is None or not os.path.samestat(status, live)):
+                found.append(Kept(path.name, at, status.st_size))
+        return sorted(found, key=lambda one: one.kept_at, reverse=True)
+
+    def put_back(self, name: str, now: datetime) -> str:
+        return _exchange(self._path.with_name(name), self._path, now)
+
+    def drop_kept(self, name: str) -> None:
+        for ending in ("", *_LOGS):
+            self._path.with_name(name + ending).unlink(missing_ok=True)
 
     @contextmanager
     def _open(self, path: Path, mode: str) -> Iterator[sqlite3.Connection]:
@@ -156,47 +173,59 @@ class SqliteReplacement(SqliteTarget):
         super().__init__(path)
         self._live = live
 
-    def swap(self, keep_as: str) -> list[str]:
-        # Whatever was written to the copy must be in its one file before it moves.
-        with closing(_connect(self._path, "rw")) as connection:
+    def swap(self, now: datetime) -> str:
+        return _exchange(self._path, self._live, now)
+
+
+def _exchange(incoming: Path, live: Path, now: datetime) -> str:
+    """Put a database file in the place of the live one by one rename. The name under which the old one is kept."""
+    # Whatever was written to it must be in its one file before it moves.
+    try:
+        with closing(_connect(incoming, "rw")) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
-        _sync(self._path)
-        kept = self._live.with_name(f"{self._live.name}.{keep_as}")
-        if not self._live.exists():
-            self._move_log(kept)
-            self._path.rename(self._live)
-            _sync(self._live.parent)
-            return []
-        self._end_log_of_live()
-        os.link(self._live, kept)
-        self._move_log(kept)
-        self._path.rename(self._live)
-        _sync(self._live.parent)
-        return [f"mv {kept} {self._live}"]
+    except sqlite3.DatabaseError as error:
+        raise VerificationFailed(f"{incoming} can't be used: {error}", hint="nothing has changed") from error
+    _sync(incoming)
+    names = {path.name for path in live.parent.iterdir()}
+    kept = live.with_name(kept_name(live.name, now, names, _LONGEST_NAME))
+    replaces = live.exists()
+    if replaces:
+        _end_log(live)
+        _remove_second_names(live)
+        os.link(live, kept)
+    # A log left by a damaged or lost file goes beside what is kept: SQLite would play it into the new one.
+    for ending in _LOGS:
+        log = live.with_name(live.name + ending)
+        if log.exists():
+            log.rename(kept.with_name(kept.name + ending))
+    incoming.rename(live)
+    _sync(live.parent)
+    return kept.name if replaces else ""
 
-    def _move_log(self, kept: Path) -> None:
-        """Put a log left by a damaged or lost file beside what is kept: SQLite would play it into the copy."""
-        for ending in ("-wal", "-shm", "-journal"):
-            log = self._live.with_name(self._live.name + ending)
-            if log.exists():
-                log.rename(kept.with_name(kept.name + ending))
 
-    def _end_log_of_live(self) -> None:
-        """Put the live database's log into its file. That needs to be alone: so it also proves that nobody uses it."""
-        try:
-            with closing(_connect(self._live, "rw", timeout=5)) as connection:
-                mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            raise GuardRefused(
-                f"{self._live} is in use: {error}", hint="stop every opskit process that uses it, then restore again"
-            ) from error
-        except sqlite3.DatabaseError:
-            return  # it is damaged: that is why someone restores
-        if str(mode).lower() != "delete":
-            raise GuardRefused(
-                f"{self._live} is in use by another process",
-                hint="stop every opskit process that uses it, then restore again",
-            )
+def _remove_second_names(live: Path) -> None:
+    """Those which an exchange left that was killed between its link and its rename."""
+    for path in live.parent.glob(glob.escape(live.name) + "_before_*"):
+        if kept_at(live.name, path.name, _LONGEST_NAME) and path.samefile(live):
+            path.unlink()
+
+
+def _end_log(live: Path) -> None:
+    """Put the live database's log into its file. That needs to be alone: so it also proves that nobody uses it."""
+    try:
+        with closing(_connect(live, "rw", timeout=5)) as connection:
+            mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise GuardRefused(
+            f"{live} is in use: {error}", hint="stop every opskit process that uses it, then try again"
+        ) from error
+    except sqlite3.DatabaseError:
+        return  # it is damaged: that is why someone restores
+    if str(mode).lower() != "delete":
+        raise GuardRefused(
+            f"{live} is in use by another process",
+            hint="stop every opskit process that uses it, then try again",
+        )
 
 
 @contextmanager

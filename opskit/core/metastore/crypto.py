@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -34,6 +35,7 @@ class Cipher:
                 hint="a key is 32 random bytes in URL-safe base64; several are separated by commas",
             ) from error
         self.origin = origin
+        self._keys = [key.encode() for key in keys]
         self.fingerprints = [fingerprint(key) for key in keys]
 
     @property
@@ -56,9 +58,25 @@ class Cipher:
                 hint="it was written with another key: put that one, too, into core.fernet_key, after the new one",
             ) from error
 
+    def sign(self, purpose: str, data: bytes) -> tuple[str, str]:
+        """(fingerprint of the newest key, signature): only who has that key can make it. For one `purpose` only."""
+        return self.fingerprint, _signature(self._keys[0], purpose, data)
+
+    def is_signed(self, purpose: str, data: bytes, key_fingerprint: str, signature: str) -> bool | None:
+        """Whether a signature fits; None when its key is not among ours."""
+        for key, known in zip(self._keys, self.fingerprints, strict=True):
+            if known == key_fingerprint:
+                return hmac.compare_digest(_signature(key, purpose, data), signature)
+        return None
+
     def rotate(self, token: str) -> str:
         """The same secret under the newest key."""
         return self._fernet.rotate(token.encode()).decode("ascii")
+
+
+def _signature(key: bytes, purpose: str, data: bytes) -> str:
+    derived = hmac.digest(key, b"opskit " + purpose.encode(), "sha256")
+    return hmac.digest(derived, data, "sha256").hex()
 
 
 def fingerprint(key: str) -> str:

@@ -1,130 +1,25 @@
-"""Makes a restored metastore fit for use, and keeps the small set: connections, variables, pools, pause states."""
+"""Makes a restored metastore fit for use: nothing in it depends on the world that it was taken from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Table, case, create_engine, insert, literal, select, update
+from sqlalchemy import case, literal, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from opskit.core.dag import states
-from opskit.core.metastore.contents import Secrets
 from opskit.core.metastore.engine import reading
 from opskit.core.metastore.schema import current_revision
-from opskit.core.metastore.tables import (
-    attempt_result,
-    connection,
-    dag,
-    instance,
-    metadata,
-    pool,
-    task_instance,
-    variable,
-)
-from opskit.errors import MetastoreUnavailable, OpskitError, VerificationFailed
+from opskit.core.metastore.tables import attempt_result, dag, instance, pool, task_instance
+from opskit.errors import MetastoreUnavailable
 
 REASON = "restored from a backup: the attempt was {state} when the backup was taken"
-FORMAT = 1
-"""Of the small set."""
-_TABLES: dict[str, tuple[Table, str, tuple[str, ...]]] = {
-    "connections": (
-        connection,
-        "conn_id",
-        ("conn_id", "conn_type", "description", "host", "schema", "login", "password", "port", "extra", "is_encrypted"),
-    ),
-    "variables": (variable, "key", ("key", "val", "is_encrypted", "description")),
-    "pools": (pool, "pool", ("pool", "slots", "description")),
-    "pauses": (dag, "dag_id", ("dag_id", "is_paused")),
-}
-_SECRETS = {"connections": ("password", "extra"), "variables": ("val",)}
 _LEASE_GAP = 1_000
 """Epochs that a lost future may have used since the backup."""
-
-
-def small_set(rows: Callable[[str], list[dict[str, Any]]]) -> dict[str, Any]:
-    """The small set as plain JSON values, ordered. Encrypted values stay so. `rows(table)` gives a table's rows."""
-    data: dict[str, Any] = {"format": FORMAT}
-    for name, (table, key, columns) in _TABLES.items():
-        data[name] = [
-            {column: bool(row[column]) if column.startswith("is_") else row[column] for column in columns}
-            for row in sorted(rows(table.name), key=lambda row: str(row[key]))
-        ]
-    return data
-
-
-def read_small_set(source: Connection) -> dict[str, Any]:
-    """The small set of an open metastore."""
-    tables = {table.name: table for table, _, _ in _TABLES.values()}
-    return small_set(lambda name: [dict(row._mapping) for row in source.execute(select(tables[name]))])
-
-
-def check_secrets(data: Mapping[str, Any], decrypt: Callable[[str, str], str] | None) -> Secrets:
-    """Decrypt every secret of a small set. `decrypt(value, what)` raises OpskitError for one that its keys can't read;
-    None: there is no key."""
-    total, unreadable = 0, []
-    for name, columns in _SECRETS.items():
-        key = _TABLES[name][1]
-        for row in data[name]:
-            for column in columns:
-                if not row["is_encrypted"] or not row[column]:
-                    continue
-                total += 1
-                what = f"{name.removesuffix('s')} {row[key]}: {column}"
-                try:
-                    if decrypt is None:
-                        raise OpskitError("there is no key")
-                    decrypt(row[column], what)
-                except OpskitError:
-                    unreadable.append(what)
-    return Secrets(total, tuple(unreadable))
-
-
-def apply_small_set(target: Connection, data: Mapping[str, Any], now: datetime) -> dict[str, int]:
-    """Write a small set into a metastore: how many rows of each kind are new or changed. Nothing is deleted.
-
-    Pause states are set for DAGs that exist.
-    """
-    if data.get("format") != FORMAT:
-        raise VerificationFailed(f"the small set has format {data.get('format')!r}, this opskit reads {FORMAT}")
-    changed = {}
-    for name, (table, key, columns) in _TABLES.items():
-        present = {
-            row[0]: dict(zip(columns, row, strict=True))
-            for row in target.execute(select(*[table.c[column] for column in columns]))
-        }
-        count = 0
-        for row in data[name]:
-            values = {column: row[column] for column in columns}
-            before = present.get(row[key])
-            if before == values or (before is None and table is dag):
-                continue
-            count += 1
-            if before is None:
-                target.execute(insert(table).values(**values))
-                continue
-            if table is dag:
-                values |= {"revision": dag.c.revision + 1, "wake_at": now}
-            target.execute(update(table).where(table.c[key] == row[key]).values(**values))
-        changed[name] = count
-    return changed
-
-
-def rehearse_small_set(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a small set into an empty database in memory, and read it again."""
-    engine = create_engine("sqlite://")
-    try:
-        with engine.begin() as target:
-            metadata.create_all(target)
-            for row in data["pauses"]:
-                placeholder = {"fileloc": "", "is_active": False, "version_hash": ""}
-                target.execute(insert(dag).values(**placeholder, **row))
-            apply_small_set(target, data, datetime.now(UTC))
-            return read_small_set(target)
-    finally:
-        engine.dispose()
 
 
 def revision_of(engine: Engine) -> str | None:
@@ -150,23 +45,35 @@ def living_instances(engine: Engine, now: datetime, threshold_seconds: float) ->
     ]
 
 
-def lease_epochs(engine: Engine) -> dict[str, int]:
-    """Lease epoch by dag_id; empty when the metastore can't be read."""
+@dataclass(frozen=True, slots=True)
+class KnownDag:
+    """What the replaced metastore knew of a DAG, and the restored one must respect."""
+
+    lease_epoch: int
+    is_paused: bool
+
+
+def known_dags(engine: Engine) -> dict[str, KnownDag]:
+    """By dag_id; empty when the metastore can't be read."""
     try:
         with reading(engine) as source:
-            return {row.dag_id: int(row.lease_epoch) for row in source.execute(select(dag.c.dag_id, dag.c.lease_epoch))}
+            rows = source.execute(select(dag.c.dag_id, dag.c.lease_epoch, dag.c.is_paused)).all()
     except MetastoreUnavailable:
         return {}
+    return {row.dag_id: KnownDag(int(row.lease_epoch), bool(row.is_paused)) for row in rows}
 
 
-def make_consistent(target: Connection, now: datetime, epochs: Mapping[str, int]) -> dict[str, int]:
+def make_consistent(
+    target: Connection, now: datetime, known: Mapping[str, KnownDag], *, unpause: bool = False
+) -> dict[str, int]:
     """Let nothing in a restored metastore depend on processes of the world it was taken from. Counts of what changed.
 
     An attempt that was running is lost, as with a lost worker: it is retried at once when its task has retries left,
-    else failed, with the reason. One that was queued may not have begun: it is tried again and costs no retry. Those
-    whose result waits in attempt_result are left alone: the result will end them. Instances are ended, leases
-    given back with epochs that no process of the old world can have (`epochs`: the last known ones), every DAG is
-    looked at again, and no pool slot is used.
+    else failed, with the reason. One that was queued may not have begun, and a deferred one waits for a trigger that is
+    gone: they are tried again and it costs no retry. Those whose result waits in attempt_result are left alone: the
+    result will end them. Instances are ended, leases given back with epochs that no process of the old world can have
+    (`known`: what the replaced metastore last knew), every DAG is looked at again, and no pool slot is used. A DAG that
+    is paused in the replaced metastore stays so unless `unpause`.
     """
     waiting = {
         tuple(json.loads(payload)["key"][:3]) for payload in target.execute(select(attempt_result.c.payload)).scalars()
@@ -180,12 +87,12 @@ def make_consistent(target: Connection, now: datetime, epochs: Mapping[str, int]
             task_instance.c.state,
             task_instance.c.try_number,
             task_instance.c.max_tries,
-        ).where(task_instance.c.state.in_([states.QUEUED, states.RUNNING, states.RESTARTING]))
+        ).where(task_instance.c.state.in_([states.QUEUED, states.RUNNING, states.RESTARTING, states.DEFERRED]))
     ).all()
     for row in found:
         if (row.dag_run_id, row.task_id, row.map_index) in waiting:
             continue
-        begun = row.state != states.QUEUED
+        begun = row.state not in (states.QUEUED, states.DEFERRED)
         retry = not begun or row.try_number <= row.max_tries
         lost["retried" if retry else "failed"] += 1
         target.execute(
@@ -205,16 +112,25 @@ def make_consistent(target: Connection, now: datetime, epochs: Mapping[str, int]
             )
         )
     ended = target.execute(update(instance).where(instance.c.ended_at.is_(None)).values(ended_at=now)).rowcount
-    known = {dag_id: epoch for dag_id, epoch in epochs.items() if epoch}
-    last: Any = case(known, value=dag.c.dag_id, else_=literal(0)) if known else literal(0)
+    epochs = {dag_id: one.lease_epoch for dag_id, one in known.items() if one.lease_epoch}
+    last: Any = case(epochs, value=dag.c.dag_id, else_=literal(0)) if epochs else literal(0)
     highest = case((dag.c.lease_epoch > last, dag.c.lease_epoch), else_=last)
     dags = target.execute(
         update(dag).values(lease_owner=None, lease_epoch=highest + _LEASE_GAP, revision=dag.c.revision + 1, wake_at=now)
     ).rowcount
     target.execute(update(pool).values(used_slots=0))
+    paused = 0
+    if not unpause:
+        names = sorted(dag_id for dag_id, one in known.items() if one.is_paused)
+        for start in range(0, len(names), 500):
+            still = dag.c.dag_id.in_(names[start : start + 500])
+            paused += target.execute(
+                update(dag).where(still, dag.c.is_paused.is_(False)).values(is_paused=True)
+            ).rowcount
     return {
         "attempts_retried": lost["retried"],
         "attempts_failed": lost["failed"],
         "instances_ended": int(ended),
         "dags_released": int(dags),
+        "dags_kept_paused": int(paused),
     }

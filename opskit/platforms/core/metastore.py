@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.config import Config
 from opskit.core.metastore.contents import ALGORITHMS, Secrets
-from opskit.core.metastore.snapshots import Copier, DatabaseInfo, Replacement, Snapshot, Target, open_copier
+from opskit.core.metastore.partial import Brought, Change
+from opskit.core.metastore.snapshots import (
+    Copier,
+    DatabaseInfo,
+    Kept,
+    Replacement,
+    Snapshot,
+    Target,
+    open_copier,
+)
+from opskit.errors import MetastoreUnavailable
 from opskit.system.daemon import is_alive, read_pid_files
+from opskit.system.wake import wake
 
 if TYPE_CHECKING:
     from opskit.core.metastore.crypto import Cipher
@@ -34,30 +45,82 @@ class CoreMetastore:
         return self._copier.snapshot()
 
     def small_set(self, source: Snapshot | Target) -> dict[str, Any]:
-        from opskit.core.metastore import recovery
+        from opskit.core.metastore import small_set
 
         if isinstance(source, Snapshot):
-            return recovery.small_set(source.rows)
+            return small_set.small_set(source.rows)
         with self._reading(source.url) as connection:
-            return recovery.read_small_set(connection)
+            return small_set.read_small_set(connection)
+
+    def live_small_set(self) -> dict[str, Any]:
+        from opskit.core.metastore.small_set import read_live
+
+        with self._engine(self._config.database_url) as engine:
+            return read_live(engine)
 
     def prove_small_set(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        from opskit.core.metastore.recovery import rehearse_small_set
+        from opskit.core.metastore.small_set import rehearse_small_set
 
         return rehearse_small_set(data)
 
-    def apply_small_set(self, data: Mapping[str, Any], now: datetime) -> dict[str, int]:
+    def plan_small_set(
+        self,
+        data: Mapping[str, Any],
+        *,
+        items: Sequence[tuple[str, str]] | None = None,
+        unpause: bool = False,
+        exact: bool = False,
+    ) -> list[Change]:
+        with self._reading(self._config.database_url) as connection:
+            return self._decide(connection, data, items, unpause, exact)[1]
+
+    def apply_small_set(
+        self,
+        data: Mapping[str, Any],
+        now: datetime,
+        *,
+        items: Sequence[tuple[str, str]] | None = None,
+        unpause: bool = False,
+        exact: bool = False,
+    ) -> list[Change]:
         from opskit.core.metastore.engine import transaction
-        from opskit.core.metastore.recovery import apply_small_set
+        from opskit.core.metastore.small_set import apply
 
         with self._engine(self._config.database_url) as engine, transaction(engine) as connection:
-            return apply_small_set(connection, data, now)
+            wanted, changes = self._decide(connection, data, items, unpause, exact)
+            apply(connection, wanted, changes, now)
+        wake(self._config.run_folder)
+        return changes
+
+    def _decide(
+        self,
+        connection: Any,
+        data: Mapping[str, Any],
+        items: Sequence[tuple[str, str]] | None,
+        unpause: bool,
+        exact: bool,
+    ) -> tuple[Mapping[str, Any], list[Change]]:
+        from opskit.core.metastore import small_set
+
+        present, cipher = small_set.read_small_set(connection), self._cipher()
+        if items is not None:
+            present, data = small_set.select_items(present, items), small_set.select_items(data, items)
+        decrypt = cipher.decrypt if cipher else None
+        return data, small_set.decide(present, data, unpause=unpause, exact=exact, decrypt=decrypt)
 
     def secrets(self, small_set: Mapping[str, Any]) -> Secrets:
-        from opskit.core.metastore.recovery import check_secrets
+        from opskit.core.metastore.small_set import check_secrets
 
         cipher = self._cipher()
         return check_secrets(small_set, cipher.decrypt if cipher else None)
+
+    def sign(self, purpose: str, data: bytes) -> tuple[str, str]:
+        cipher = self._cipher()
+        return cipher.sign(purpose, data) if cipher else ("", "")
+
+    def is_signed(self, purpose: str, data: bytes, key_fingerprint: str, signature: str) -> bool | None:
+        cipher = self._cipher()
+        return cipher.is_signed(purpose, data, key_fingerprint, signature) if cipher else None
 
     def key_fingerprints(self) -> list[str]:
         cipher = self._cipher()
@@ -74,7 +137,39 @@ class CoreMetastore:
         return self._copier.throwaway(str(self._config.get("backup", "drill_url")))
 
     def replacement(self, url: str = "") -> AbstractContextManager[Replacement]:
-        return (self._copier_of(url) if url else self._copier).replacement()
+        return self._copier_at(url).replacement()
+
+    def require_room(self, size_bytes: int, dump_bytes: int, url: str = "") -> None:
+        self._copier_at(url).require_room(size_bytes, dump_bytes)
+
+    def row_counts(self, url: str = "") -> dict[str, int]:
+        from opskit.core.metastore.schema import count_rows
+
+        try:
+            with self._reading(url or self._config.database_url) as connection:
+                return count_rows(connection)
+        except MetastoreUnavailable:
+            return {}
+
+    def kept(self, url: str = "") -> list[Kept]:
+        return self._copier_at(url).kept()
+
+    def put_back(self, name: str, now: datetime, url: str = "") -> str:
+        return self._copier_at(url).put_back(name, now)
+
+    def drop_kept(self, name: str, url: str = "") -> None:
+        self._copier_at(url).drop_kept(name)
+
+    def bring_history(
+        self, source: Target, dag_id: str, now: datetime, on_runs: Callable[[int, int], None], *, dry_run: bool = False
+    ) -> Brought:
+        from opskit.core.metastore.dag_history import bring_history
+
+        with self._engine(self._config.database_url) as live, self._engine(source.url) as engine:
+            brought = bring_history(engine, live, dag_id, now, on_runs, dry_run=dry_run)
+        if not dry_run:
+            wake(self._config.run_folder)
+        return brought
 
     def revision(self, target: Target) -> str | None:
         from opskit.core.metastore.recovery import revision_of
@@ -93,14 +188,14 @@ class CoreMetastore:
         with self._engine(target.url) as engine:
             return migrate(engine).changed
 
-    def make_consistent(self, target: Target, now: datetime, url: str = "") -> dict[str, int]:
+    def make_consistent(self, target: Target, now: datetime, url: str = "", *, unpause: bool = False) -> dict[str, int]:
         from opskit.core.metastore.engine import transaction
-        from opskit.core.metastore.recovery import lease_epochs, make_consistent
+        from opskit.core.metastore.recovery import known_dags, make_consistent
 
         with self._engine(url or self._config.database_url) as live:
-            epochs = lease_epochs(live)
+            known = known_dags(live)
         with self._engine(target.url) as engine, transaction(engine) as connection:
-            return make_consistent(connection, now, epochs)
+            return make_consistent(connection, now, known, unpause=unpause)
 
     def in_use_by(self, now: datetime, url: str = "") -> list[str]:
         from opskit.core.metastore.recovery import living_instances
@@ -117,15 +212,18 @@ class CoreMetastore:
         return users
 
     def describe_target(self, url: str = "") -> DatabaseInfo:
-        return (self._copier_of(url) if url else self._copier).describe()
+        return self._copier_at(url).describe()
 
     def kind_of(self, url: str = "") -> str:
-        return (self._copier_of(url) if url else self._copier).kind
+        return self._copier_at(url).kind
 
     def redacted(self, url: str = "") -> str:
         from opskit.core.metastore.engine import redacted
 
         return redacted(url or self._config.database_url)
+
+    def _copier_at(self, url: str) -> Copier:
+        return self._copier_of(url) if url else self._copier
 
     def _copier_of(self, url: str) -> Copier:
         return open_copier(url, self._scratch, compression=int(self._config.get("backup", "compression")))
