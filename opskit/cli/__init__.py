@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "variables": ("opskit.cli.variables:variables", "Manage variables."),
     "pools": ("opskit.cli.pools:pools", "Manage pools."),
     "env": ("opskit.cli.env:env", "Promote connections, variables and pools between environments."),
+    "fernet": ("opskit.cli.fernet:fernet", "Rotate the key of secrets, audit and repair them."),
     "config": ("opskit.cli.configuration:config", "Show settings and where each comes from."),
     "info": ("opskit.cli.info:info", "Show versions, paths and the state of this installation."),
     "doctor": ("opskit.cli.doctor:doctor", "Check everything that hurts operators; changes nothing."),

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from opskit.errors import GuardRefused, NotFound
+from opskit.errors import GuardRefused, NotFound, OpskitError
 from opskit.ops import env_document
 from opskit.ops.env_plan import Plan, digest
 from opskit.ops.env_secrets import Fingerprints, canonical, from_json
@@ -241,6 +241,20 @@ def undo(
     unchanged = len(items) - len(writes)
     report = ApplyReport(taken, counts["created"], counts["updated"], counts["deleted"], unchanged, (), dry_run)
     return entry, report
+
+
+def reseal(platform: Platform) -> int:
+    """Bring the snapshots under the newest key; how many can't be read any more."""
+    target, lost = platform.configuration, 0
+    for path, data in _snapshots(_folder(platform)):
+        try:
+            content = target.unseal(data["sealed"], f"snapshot {data['id']}")
+        except OpskitError:
+            lost += 1
+            continue
+        fresh = {**data, "sealed": target.seal(content)}
+        env_document.write_file(path, env_document.json_text(fresh).encode(), force=True)
+    return lost
 
 
 def _chosen(platform: Platform, snapshot: str) -> tuple[Path, dict[str, Any]]:

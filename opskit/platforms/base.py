@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,68 +13,13 @@ from opskit.config import Config
 if TYPE_CHECKING:
     # What the watchdog needs each minute stands apart from what other verbs need.
     from opskit.platforms.configuration import Configuration
+    from opskit.platforms.dag_versions import DagVersions
     from opskit.platforms.diagnosis import Diagnosis
+    from opskit.platforms.folders import Folders
     from opskit.platforms.health import Health, Services
     from opskit.platforms.metastore import Metastore
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLogs:
-    """What is still written to, as paths below the log folder."""
-
-    tasks: frozenset[str]
-    """Directories with the logs of task instances that run, are queued, or will go on with the try they are in."""
-    runs: frozenset[str]
-    """Directories of DagRuns that have not ended: logs may appear in them at any time."""
-
-
-class Folders(Protocol):
-    """Where DAG files and logs lie, and which logs belong to running attempts."""
-
-    @property
-    def dags(self) -> Path: ...
-    @property
-    def logs(self) -> Path: ...
-
-    def is_task_log(self, path: str) -> bool:
-        """Whether a path below the log folder is where an attempt's log would lie."""
-        ...
-
-    def is_log_directory(self, path: str) -> bool:
-        """Whether a path below the log folder is a directory that exists for attempts' logs only."""
-        ...
-
-    def is_log_folder(self, names: Collection[str]) -> bool:
-        """Whether a folder with entries of these names can be the log folder. An empty one can."""
-        ...
-
-    def live_logs(self) -> LiveLogs:
-        """Which logs are in use now. MetastoreUnavailable when nobody can say."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OldRows:
-    """Rows of one table that retention removes, and why."""
-
-    table: str
-    rows: int
-    why: str
-
-
-class Retention(Protocol):
-    """Removes history from the metastore. Never a run that has not ended, never the newest run of a DAG."""
-
-    def plan(self, before: datetime) -> list[OldRows]:
-        """What `remove` would remove now."""
-        ...
-
-    def remove(
-        self, before: datetime, *, batch_size: int, after_batch: Callable[[Mapping[str, int]], None]
-    ) -> Mapping[str, int]:
-        """Remove it in transactions of up to `batch_size` DagRuns; rows that have gone, by table. `after_batch` is told
-        what has gone so far. What is gone stays gone when it fails in the middle."""
-        ...
+    from opskit.platforms.retention import Retention
+    from opskit.platforms.secret_keys import SecretKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +68,12 @@ class Platform(Protocol):
     @property
     def dag_files(self) -> DagFiles: ...
     @property
+    def dag_versions(self) -> DagVersions: ...
+    @property
     def audit(self) -> Audit: ...
     @property
     def diagnosis(self) -> Diagnosis: ...
     @property
     def configuration(self) -> Configuration: ...
+    @property
+    def secret_keys(self) -> SecretKeys: ...

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 from opskit.config import Config
 
 if TYPE_CHECKING:
-    from opskit.platforms.base import Audit, DagFiles, Folders, Retention
+    from opskit.platforms.base import Audit, DagFiles
     from opskit.platforms.configuration import Configuration
+    from opskit.platforms.dag_versions import DagVersions
     from opskit.platforms.diagnosis import Diagnosis
+    from opskit.platforms.folders import Folders
     from opskit.platforms.health import Health, Services
     from opskit.platforms.metastore import Metastore
+    from opskit.platforms.retention import Retention
+    from opskit.platforms.secret_keys import SecretKeys
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class CorePlatform:
         return CoreDagFiles(self.config)
 
     @property
+    def dag_versions(self) -> DagVersions:
+        from opskit.platforms.core.dag_versions import CoreDagVersions
+
+        return CoreDagVersions(self.config)
+
+    @property
     def audit(self) -> Audit:
         from opskit.platforms.core.audit import CoreAudit
 
@@ -73,3 +83,9 @@ class CorePlatform:
         from opskit.platforms.core.configuration import CoreConfiguration
 
         return CoreConfiguration(self.config)
+
+    @property
+    def secret_keys(self) -> SecretKeys:
+        from opskit.platforms.core.secret_keys import CoreSecretKeys
+
+        return CoreSecretKeys(self.config)
