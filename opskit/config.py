@@ -1,8 +1,8 @@
 """Settings: declared once in `SETTINGS`, read once, from flag, environment, file and default.
 
 Order, first wins: `OPSKIT__SECTION__KEY`, `OPSKIT__SECTION__KEY_CMD`, the same two with the prefix
-`AIRFLOW__`, `key` in `opskit.toml`, `key_cmd` in `opskit.toml`, the default. (Command-line flags are
-the caller's: they never reach this module.)
+`AIRFLOW__`, the systemd credential `section.key`, `key` in `opskit.toml`, `key_cmd` in `opskit.toml`, the
+default. (Command-line flags are the caller's: they never reach this module.)
 """
 
 from __future__ import annotations
@@ -327,7 +327,9 @@ SETTINGS: tuple[Setting, ...] = (
             unit="MiB/s",
             minimum=0,
         ),
-        Setting("backup", "capture_keep_hours", "int", 24, "Every captured configuration is kept.", unit="h", minimum=1),
+        Setting(
+            "backup", "capture_keep_hours", "int", 24, "Every captured configuration is kept.", unit="h", minimum=1
+        ),
         Setting(
             "backup", "capture_keep_hourly_days", "int", 31, "Then the last one of each hour.", unit="days", minimum=0
         ),
@@ -441,7 +443,39 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("deploy", "file_mode", "str", "0640", "Mode of deployed files."),
         Setting("deploy", "dir_mode", "str", "0750", "Mode of deployed directories."),
         Setting("deploy", "python", "str", "", "Interpreter that parses on the node; empty: python3 there."),
-        Setting("deploy", "keep_releases", "int", 3, "Earlier releases kept on each node.", minimum=1),
+        Setting(
+            "deploy",
+            "keep_releases",
+            "int",
+            3,
+            "Earlier releases kept on each node; those that a running attempt uses stay longer.",
+            minimum=1,
+        ),
+        Setting(
+            "deploy",
+            "quorum",
+            "str",
+            "all",
+            "Hosts that must take a release, or none does: all, any, a number, or a percentage such as 75%.",
+        ),
+        Setting(
+            "deploy",
+            "parse",
+            "str",
+            "environment",
+            "Where DAG files are loaded before the switch: on one host of each environment (interpreter and installed "
+            "distributions), or on every host.",
+            choices=("environment", "every"),
+        ),
+        Setting(
+            "deploy",
+            "gate",
+            "str",
+            "",
+            "What is asked after each group has switched: scheduler (it has loaded the new files), or a command; a "
+            "failure switches the group back.",
+        ),
+        Setting("deploy", "gate_timeout", "float", 60.0, "Time for its answer.", unit="s", minimum=1),
         Setting("deploy", "connect_timeout", "float", 10.0, "Time to reach a host.", unit="s", minimum=1),
         Setting("deploy", "timeout", "float", 120.0, "Time for one phase on one host.", unit="s", minimum=1),
         Setting(
@@ -453,6 +487,14 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("auto", "openssh", "paramiko"),
         ),
         Setting("deploy", "ssh_config", "str", "", "SSH client configuration; empty: the user's own."),
+        Setting(
+            "deploy",
+            "source_url",
+            "str",
+            "",
+            "Where the dag_distribution DAG pulls from, when that is no repository: s3://bucket/prefix.",
+        ),
+        Setting("deploy", "endpoint_url", "str", "", "Endpoint of an S3-compatible store; empty: AWS."),
         Setting("deploy", "git_url", "str", "", "Repository that the dag_distribution DAG pulls from."),
         Setting("deploy", "git_ref", "str", "main", "Branch, tag or commit of it."),
         Setting("deploy", "git_subdir", "str", "", "Folder with the DAG files inside it."),
@@ -478,6 +520,60 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(
         "logs",
         Setting("logs", "max_age_days", "float", 30.0, "Older task logs are removed.", unit="days", minimum=0),
+        Setting(
+            "logs",
+            "failed_max_age_days",
+            "float",
+            90.0,
+            "The same for failed task instances and failed runs, where it is longer.",
+            unit="days",
+            minimum=0,
+        ),
+        Setting(
+            "logs",
+            "daemon_max_age_days",
+            "float",
+            14.0,
+            "The same for logs of schedulers and DAG processors, and rotated files.",
+            unit="days",
+            minimum=0,
+        ),
+        Setting(
+            "logs", "keep_days", "float", 1.0, "Younger logs stay, whatever the limits say.", unit="days", minimum=0
+        ),
+        Setting("logs", "keep_runs", "int", 1, "The logs of so many newest runs of each DAG stay.", minimum=0),
+        Setting(
+            "logs",
+            "policies",
+            "table",
+            {},
+            'What differs per DAG: [logs.policies."etl_*"] max_age_days = 90, failed_max_age_days, keep_runs. '
+            "The first glob that fits counts.",
+        ),
+        Setting("logs", "max_size", "str", "", "Room that all logs may take, such as 50GiB or 20%; empty: any."),
+        Setting(
+            "logs", "min_free", "str", "", "Room that must be free on their disk, such as 10GiB or 10%; empty: any."
+        ),
+        Setting("logs", "min_free_inodes", "str", "", "Inodes that must be free, such as 100000 or 10%; empty: any."),
+        Setting(
+            "logs",
+            "archive_to",
+            "str",
+            "",
+            "Where logs go before they are removed: a folder or s3://bucket/prefix; empty: nowhere.",
+        ),
+        Setting("logs", "endpoint_url", "str", "", "Endpoint of an S3-compatible store; empty: AWS."),
+        Setting("logs", "recipients", "list", [], "Who can read archived logs: age or SSH public keys; empty: anyone."),
+        Setting("logs", "identity", "str", "", "File with the secret key of one of them, for opskit logs show."),
+        Setting("logs", "rate_limit", "float", 0.0, "Logs removed a second; 0: no limit.", minimum=0),
+        Setting(
+            "logs",
+            "io_priority",
+            "str",
+            "low",
+            "How a clean-up competes for the disk.",
+            choices=("normal", "low", "idle"),
+        ),
         Setting(
             "logs",
             "max_percent",
@@ -531,7 +627,46 @@ SETTINGS: tuple[Setting, ...] = (
             unit="days",
             minimum=0,
         ),
-        Setting("cleanup", "batch_size", "int", 500, "DagRuns deleted per transaction.", minimum=1),
+        Setting("cleanup", "batch_size", "int", 5000, "Rows deleted per transaction at most.", minimum=1),
+        Setting(
+            "cleanup",
+            "tables",
+            "table",
+            {},
+            "Days for single tables: log, instance, attempt_result, dag_version, and xcom and task_attempt when they go "
+            "before their DagRun: [cleanup.tables] xcom = 30, log = 365.",
+        ),
+        Setting(
+            "cleanup",
+            "states",
+            "table",
+            {},
+            "Days for DagRuns by the state in which they ended: [cleanup.states] failed = 365.",
+        ),
+        Setting(
+            "cleanup",
+            "dags",
+            "table",
+            {},
+            "Days by pattern of dag_ids, the first that fits counts; also by state. "
+            '[cleanup.dags] "tmp_*" = 7, "billing_*" = {success = 400, failed = 800}. '
+            "A paused DAG is cleaned only when it is named here.",
+        ),
+        Setting(
+            "cleanup",
+            "archive_to",
+            "str",
+            "",
+            "Folder or s3://bucket/prefix that rows are written to before they go; empty: they are not kept.",
+        ),
+        Setting("cleanup", "archive_endpoint_url", "str", "", "Endpoint of an S3-compatible store; empty: AWS."),
+        Setting(
+            "cleanup",
+            "archive_recipients",
+            "list",
+            [],
+            "Public keys (age1…, ssh-ed25519 …) that the archive is encrypted for; empty: not encrypted.",
+        ),
     ),
 )
 
@@ -638,12 +773,26 @@ def _find(setting: Setting, env: Mapping[str, str], from_file: Mapping[str, Any]
             return env[name], f"environment {name}"
         if f"{name}_CMD" in env:
             return _run(env[f"{name}_CMD"], f"environment {name}_CMD"), f"environment {name}_CMD"
+    if folder := env.get("CREDENTIALS_DIRECTORY"):
+        credential = _credential(Path(folder) / setting.name)
+        if credential is not None:
+            return credential, f"credential {setting.name}"
     table = from_file.get(setting.section, {})
     if setting.key in table:
         return table[setting.key], str(path)
     if f"{setting.key}_cmd" in table:
         return _run(str(table[f"{setting.key}_cmd"]), f"{path} {setting.key}_cmd"), f"{path} {setting.key}_cmd"
     return None, "default"
+
+
+def _credential(path: Path) -> str | None:
+    """What LoadCredential= of a systemd unit left for us; None when it left nothing."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the credential {path.name} can't be read: {error}") from error
 
 
 def _run(command: str, origin: str) -> str:

@@ -181,7 +181,7 @@ def _run(
     config = settings.load()
     chosen = ["local"]
     if hosts or groups or everyone:
-        from opskit.ops.deploy_dag import choose_hosts
+        from opskit.ops.deploy_run import choose_hosts
 
         chosen = choose_hosts(config, hosts, groups, everyone)
     try:

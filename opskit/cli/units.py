@@ -10,6 +10,11 @@ from opskit import config as settings
 from opskit.cli.output import output_option, show
 from opskit.errors import NotFound
 
+_version_option = click.option(
+    "--systemd-version",
+    type=click.IntRange(min=200),
+    help="Leave out what is younger.  [default: that of this machine]",
+)
 _user_option = click.option("--user", help="User of the services.  [default: the owner of OPSKIT_HOME]")
 
 
@@ -22,15 +27,17 @@ def units() -> None:
 @click.argument("names", nargs=-1)
 @click.option("--cron", is_flag=True, help="Print the timers as crontab lines instead.")
 @_user_option
-def print_units(names: tuple[str, ...], cron: bool, user: str | None) -> None:
+@_version_option
+def print_units(names: tuple[str, ...], cron: bool, user: str | None, systemd_version: int | None) -> None:
     """Print all units, or those with these NAMES."""
+    from opskit.ops import unit_files
     from opskit.ops import units as verb
 
-    installation = verb.Installation.of(settings.load(), user)
+    installation = verb.this_installation(settings.load(), user, version=systemd_version)
     if cron:
         click.echo(verb.crontab(installation), nl=False)
         return
-    rendered = verb.render(installation)
+    rendered = unit_files.render(installation, loose_worker=True)
     for name in names:
         if name not in rendered:
             raise NotFound(f"there is no unit {name}", hint=f"there are {', '.join(rendered)}")
@@ -49,18 +56,34 @@ def print_units(names: tuple[str, ...], cron: bool, user: str | None) -> None:
     help="Where to write them.",
 )
 @_user_option
+@_version_option
+@click.option("--loose-worker", is_flag=True, help="Write the drop-in too that takes the worker's sandbox away.")
+@click.option("--shipped", is_flag=True, hidden=True, help="The files of the repository's systemd/.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written.")
 @click.option("--check", is_flag=True, help="As --dry-run, and end with 5 when something differs.")
 @output_option
-def install(directory: Path, user: str | None, dry_run: bool, check: bool, output: str) -> int:
+def install(
+    directory: Path,
+    user: str | None,
+    systemd_version: int | None,
+    loose_worker: bool,
+    shipped: bool,
+    dry_run: bool,
+    check: bool,
+    output: str,
+) -> int:
     """Write the units that differ.
 
-    Changes of your own belong into drop-ins (systemctl edit): those are never touched.
+    Changes of your own belong into drop-ins (systemctl edit): those are never touched. Files in
+    /etc/opskit/credentials, each with a secret and named as its setting (core.fernet_key), reach the services as
+    systemd credentials.
     """
     from opskit.errors import DriftFound
     from opskit.ops import units as verb
 
-    report = verb.install(settings.load(), directory, user=user, dry_run=dry_run or check)
+    config = settings.load()
+    units = verb.shipped() if shipped else verb.made(config, user, version=systemd_version, loose_worker=loose_worker)
+    report = verb.install(units, directory, dry_run=dry_run or check)
     show(report.changes if output == "table" else report, output, columns=("name", "action", "reason"))
     for note in report.notes:
         click.echo(note, err=True)

@@ -184,7 +184,7 @@ def _units(config: Config) -> Units:
     folder = Path("/etc/systemd/system")
     if not systemd.is_running():
         return Units(False)
-    report = units.install(config, folder, dry_run=True)
+    report = units.install(units.made(config), folder, dry_run=True)
     present = tuple(change.name for change in report.changes if change.action != "create")
     return Units(True, present, tuple(change.name for change in report.changes if change.action == "update"))
 

@@ -21,7 +21,7 @@ from opskit.errors import (
     RemoteError,
     UsageError,
 )
-from opskit.ops import permissions_node, permissions_policy
+from opskit.ops import permissions_node, permissions_policy, permissions_tree
 from opskit.ops.permissions_remote import ask
 from opskit.ops.permissions_rules import Refused, user_name
 from opskit.ops.progress import OnProgress, Progress, silent
@@ -181,9 +181,9 @@ def _request(config: Config, op: str, now: datetime | None = None, **more: Any) 
 
 
 def _whose_policy(config: Config) -> int | None:
-    """For root: the user who can write the policy, when that is somebody else; he must own what it names outside of his
-    own OPSKIT_HOME, else he could have root give him anything."""
-    if os.geteuid() != 0 or config.origins["permissions.policy"] != str(config.path):
+    """For root, and whoever has his right to give files away: the user who can write the policy. He must own what it
+    names outside of his own OPSKIT_HOME, else he could have himself given anything."""
+    if not permissions_tree.capabilities() & 1 or config.origins["permissions.policy"] != str(config.path):
         return None
     status = config.path.stat()
     if status.st_uid == 0 and status.st_mode & 0o022:

@@ -22,7 +22,7 @@ from opskit.ops import permissions_acl
 from opskit.ops.permissions_journal import Journal, open_undo, read
 from opskit.ops.permissions_roots import FOLDER, Root, Roots, open_folder, open_root
 from opskit.ops.permissions_rules import Refused, State, resolve, why_not_allowed
-from opskit.ops.permissions_tree import Enough, Repair, Tally, capabilities, read_acl, write_state
+from opskit.ops.permissions_tree import Enough, Repair, Tally, capabilities, is_unlinked, read_acl, write_state
 
 MARKER = "opskit-permissions-1\n"
 
@@ -64,7 +64,7 @@ def _undo(request: dict[str, Any]) -> dict[str, Any]:
     """Give back what is still as the repair left it. What was changed since is left, and counted as refused."""
     home = request["home"]
     tally = Tally(request["shown"])
-    journal, journal_path = open_undo(home, request["undo"])
+    journal, journal_path, author = open_undo(home, request["undo"])
     home_descriptor = open_folder(home)
     euid, groups, rights = os.geteuid(), [os.getegid(), *os.getgroups()], capabilities()
     roots: dict[str, Root] = {}
@@ -74,7 +74,7 @@ def _undo(request: dict[str, Any]) -> dict[str, Any]:
             name = os.path.join(path, below)
             try:
                 if path not in roots:
-                    roots[path] = open_root(path, path, home, home_descriptor)
+                    roots[path] = open_root(path, path, home, home_descriptor, author or None)
                 if roots[path].name:
                     name = path  # a rule for a single file: the path below is its name
                 descriptor = _reach(roots[path].descriptor, below)
@@ -90,6 +90,12 @@ def _undo(request: dict[str, Any]) -> dict[str, Any]:
                     continue
                 elif now != new:
                     tally.refuse(name, "it was changed since")
+                elif (
+                    now.uid != old.uid
+                    and stat.S_ISREG(status.st_mode)
+                    and (status.st_nlink > 1 or is_unlinked(descriptor))
+                ):
+                    tally.refuse(name, "it has other links now")
                 else:
                     # Nothing that a file says, not even our own, gives anybody a setuid program.
                     back = old if stat.S_ISDIR(status.st_mode) else old._replace(mode=old.mode & 0o1777)

@@ -1,4 +1,4 @@
-"""systemd units of this installation: made from `systemd/`, and written where the installed ones differ."""
+"""systemd units of this installation: printed, or written where the installed ones differ."""
 
 from __future__ import annotations
 
@@ -6,59 +6,57 @@ import os
 import pwd
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import opskit
-from opskit.config import Config
+from opskit.config import SETTINGS, Config
 from opskit.errors import OpskitError, UsageError
+from opskit.ops import unit_files
+from opskit.ops.jobs import JOBS, cron
+from opskit.ops.unit_files import LOOSE_WORKER, NEWEST, Installation
 from opskit.system import systemd
 
-# What the files in `systemd/` say, so that they are valid as they stand.
-_PROGRAM, _USER, _HOME = "/usr/bin/opskit", "opskit", "/var/lib/opskit"
+SYSTEM_FOLDER = Path("/etc/systemd/system")
+CREDENTIALS = Path("/etc/opskit/credentials")
+"""A file for each secret, named as its setting."""
 _PRIVATE_ROOTS = ("/home", "/root", "/run/user")
-CRON = (
-    ("* * * * *", "watchdog --quiet"),
-    ("30 2 * * *", "backup"),
-    ("30 3 * * *", "logs clean"),
-    ("30 4 * * 0", "db clean"),
-    ("0 5 * * *", "permissions fix"),
-)
-"""The timers as crontab lines, for machines without systemd."""
+_BY_TARGET = ("opskit-watchdog.timer",)
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """What the units must name: how opskit is called, whose it is, where it lives."""
+def this_installation(
+    config: Config, user: str | None = None, *, version: int | None = None, credentials: Path = CREDENTIALS
+) -> Installation:
+    """This installation; the user is the owner of OPSKIT_HOME where none is given, `version` that of systemd here.
 
-    program: str
-    user: str
-    group: str
-    home: Path
-    writable: tuple[Path, ...] = ()
-    """Folders outside of the home that the services write to."""
+    UsageError for an unknown user, or a path that a unit can't name.
+    """
+    import grp
 
-    @classmethod
-    def of(cls, config: Config, user: str | None = None) -> Installation:
-        """This installation; the user is the owner of OPSKIT_HOME where none is given.
-
-        UsageError for an unknown user, or a path that a unit can't name.
-        """
-        try:
-            if user is None:
-                entry = pwd.getpwuid(config.home.stat().st_uid if config.home.exists() else os.getuid())
-            else:
-                entry = pwd.getpwnam(user)
-        except KeyError:
-            raise UsageError(f"there is no user {user or 'with the owner id of ' + str(config.home)}") from None
-        import grp
-
-        outside = tuple(path for path in _written(config) if not path.is_relative_to(config.home))
-        program = _program()
-        for path in (program, config.home, *outside):
-            if set(str(path)) & set("%\"'\\$") or (" " in str(path) and path != program):
-                raise UsageError(f"{path}: such a path can't stand in a unit", hint="choose one of plain characters")
-        return cls(program, entry.pw_name, grp.getgrgid(entry.pw_gid).gr_name, config.home, outside)
+    try:
+        if user is None:
+            entry = pwd.getpwuid(config.home.stat().st_uid if config.home.exists() else os.getuid())
+        else:
+            entry = pwd.getpwnam(user)
+    except KeyError:
+        raise UsageError(f"there is no user {user or 'with the owner id of ' + str(config.home)}") from None
+    outside = tuple(path for path in _written(config) if not path.is_relative_to(config.home))
+    program = _program()
+    secrets = _credentials(credentials)
+    for path in (program, config.home, *outside, *secrets):
+        if set(str(path)) & set("%\"'\\$") or (" " in str(path) and path != program):
+            raise UsageError(f"{path}: such a path can't stand in a unit", hint="choose one of plain characters")
+    return Installation(
+        program,
+        entry.pw_name,
+        grp.getgrgid(entry.pw_gid).gr_name,
+        config.home,
+        outside,
+        secrets,
+        version or systemd.version() or NEWEST,
+        any(path.startswith(f"{root}/") for path in (str(config.home), program) for root in _PRIVATE_ROOTS),
+    )
 
 
 def _written(config: Config) -> list[Path]:
@@ -69,6 +67,22 @@ def _written(config: Config) -> list[Path]:
     if config.database_url.startswith("sqlite:///"):
         paths.append(Path(config.database_url.removeprefix("sqlite:///").split("?", 1)[0]).parent)
     return list(dict.fromkeys(paths))
+
+
+def _credentials(folder: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise UsageError(
+            f"{folder} can't be read: {error.strerror}", hint="the units name the credentials in it: run it as root"
+        ) from error
+    known = {setting.name for setting in SETTINGS}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{folder / name} has not the name of a setting", hint="for example core.fernet_key")
+    return tuple(folder / name for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +106,41 @@ class Report:
         return any(change.action != "keep" for change in self.changes)
 
 
-def render(installation: Installation) -> dict[str, str]:
-    """All units by name, for this installation."""
-    return {
-        path.name: _render(path.read_text(), installation) for path in sorted(_sources().iterdir()) if path.is_file()
-    }
-
-
 def crontab(installation: Installation) -> str:
-    """The same jobs as crontab lines."""
+    """The same jobs as crontab lines of the user of the services; what needs root is marked."""
     lines = [f"OPSKIT_HOME={installation.home}"]
-    lines += [f"{when}  {installation.program} {command}" for when, command in CRON]
+    for job in JOBS:
+        line = f"{cron(job.when)}  {installation.program} {' '.join(job.command)}"
+        lines += ["# as root:", f"#{line}"] if job.root else [line]
     return "\n".join(lines) + "\n"
 
 
-def install(config: Config, folder: Path, *, user: str | None = None, dry_run: bool = False) -> Report:
-    """Write what differs into `folder`. Drop-ins (`*.d/`) and other people's units are never touched.
+def made(
+    config: Config, user: str | None = None, *, version: int | None = None, loose_worker: bool = False
+) -> dict[str, str]:
+    """All units of this installation by name. Errors as `this_installation`."""
+    return unit_files.render(this_installation(config, user, version=version), loose_worker=loose_worker)
+
+
+def install(units: Mapping[str, str], folder: Path, *, dry_run: bool = False) -> Report:
+    """Write what differs into `folder`. Drop-ins (`*.d/`) and other people's units are never touched; ours for a worker
+    with a looser sandbox is written when it is among `units`.
 
     OpskitError when a file can't be written: then none was written that systemd would use half.
     """
-    units = render(Installation.of(config, user))
     report = Report([_compare(name, text, folder / name) for name, text in units.items()], dry_run)
     if dry_run or not report.drift:
         return report
     for change in report.changes:
         if change.action != "keep":
             _write(change.path, units[change.name])
-    if folder == Path("/etc/systemd/system") and systemd.is_running():
+    if folder == SYSTEM_FOLDER and systemd.is_running():
         systemd.reload_units()
         report.notes.append("systemd has read its units again")
     report.notes.append("start all with: systemctl enable --now opskit.target")
-    timers = [name for name in units if name.endswith(".timer") and name != "opskit-watchdog.timer"]
+    timers = [name for name in units if name.endswith(".timer") and name not in _BY_TARGET]
     report.notes.append(f"where no maintenance DAG does it: systemctl enable --now {' '.join(timers)}")
+    report.notes.append(f"let their user start them again: copy {polkit_rule()} to /etc/polkit-1/rules.d/")
     return report
 
 
@@ -142,6 +159,7 @@ def _compare(name: str, text: str, path: Path) -> Change:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.opskit")
     try:
+        path.parent.mkdir(exist_ok=True)
         temporary.write_text(text)
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -150,34 +168,13 @@ def _write(path: Path, text: str) -> None:
         raise OpskitError(f"{path} can't be written: {error}", hint="run it as root, or give --directory") from error
 
 
-def _render(text: str, installation: Installation) -> str:
-    home = str(installation.home)
-    lines = []
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key in ("User", "Group") and value == _USER:
-            line = f"{key}={installation.user if key == 'User' else installation.group}"
-        elif key in ("StateDirectory", "StateDirectoryMode") and home != _HOME:
-            continue
-        elif key == "ProtectHome" and _in_private_root(installation):
-            # opskit itself or its home lies there: to be read, and written where ReadWritePaths says so.
-            line = "ProtectHome=read-only"
-        elif key == "PrivateTmp" and home.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 -- compared, not used
-            line = "PrivateTmp=no"
-        elif key == "ReadWritePaths":
-            # A leading minus: a folder that is not there yet is no error.
-            line = " ".join([f"ReadWritePaths={home}", *(f"-{path}" for path in installation.writable)])
-        elif key == "ExecStart":
-            line = line.replace(_PROGRAM, installation.program, 1)
-        else:
-            line = line.replace(_HOME, home)
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _in_private_root(installation: Installation) -> bool:
-    paths = (str(installation.home), installation.program)
-    return any(path.startswith(f"{root}/") for path in paths for root in _PRIVATE_ROOTS)
+def polkit_rule() -> Path:
+    """The rule that lets the user of the services start them again."""
+    package = Path(opskit.__file__).parent
+    for folder in (package / "_bundled" / "systemd", package.parent / "systemd"):
+        if folder.is_dir():
+            return folder / "polkit" / "50-opskit.rules"
+    raise OpskitError("this installation of opskit has no polkit rule", hint="install it again")
 
 
 def _program() -> str:
@@ -188,10 +185,7 @@ def _program() -> str:
     return shutil.which("opskit") or f"{sys.executable} -m opskit"
 
 
-def _sources() -> Path:
-    package = Path(opskit.__file__).parent
-    bundled = package / "_bundled" / "systemd"
-    found = bundled if bundled.is_dir() else package.parent / "systemd"
-    if not found.is_dir():
-        raise OpskitError("this installation of opskit has no unit files", hint="install it again")
-    return found
+def shipped() -> dict[str, str]:
+    """The units as they lie in `systemd/`, for packagers and readers: /usr/bin/opskit, user opskit, newest systemd."""
+    installation = Installation("/usr/bin/opskit", "opskit", "opskit", Path("/var/lib/opskit"))
+    return {**unit_files.render(installation), f"{LOOSE_WORKER}.example": unit_files.loose()}

@@ -90,6 +90,15 @@ def journal(unit: str, lines: int) -> list[str]:
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
+def version() -> int:
+    """The version of systemd here, such as 252; 0 where there is none."""
+    try:
+        words = _run("systemctl", "--version").stdout.split()
+    except OSError:
+        return 0
+    return int(words[1]) if len(words) > 1 and words[0] == "systemd" and words[1].isdigit() else 0
+
+
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL)

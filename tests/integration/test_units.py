@@ -7,22 +7,31 @@ import pwd
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from opskit.cli import COMMANDS
+from opskit.cli import cli
 from opskit.config import load
 from opskit.errors import UsageError
-from opskit.ops import units
-from opskit.ops.units import Installation
+from opskit.ops import unit_files, units
+from opskit.ops.jobs import JOBS
+from opskit.ops.unit_files import LOOSE_WORKER, Installation
+from opskit.system import systemd
 from tests.services import program
 
 SOURCES = Path(__file__).parents[2] / "systemd"
 SERVICES = sorted(path.name for path in SOURCES.glob("*.service"))
-# The worker runs user code: it has a laxer sandbox, in a slice of its own.
-EXPOSURE_AT_MOST = {"opskit-worker.service": 5.5, "opskit-permissions.service": 2.6}
+SHIPPED = Installation("/usr/bin/opskit", "opskit", "opskit", Path("/var/lib/opskit"))
+DAEMONS = [
+    "opskit-scheduler.service",
+    "opskit-dag-processor.service",
+    "opskit-worker.service",
+    "opskit-watchdog-resident.service",
+]
 
 
 def directives(name: str) -> dict[str, list[str]]:
@@ -42,49 +51,123 @@ def installed(tmp_path: Path) -> Path:
     stub.chmod(0o755)
     folder = tmp_path / "units"
     folder.mkdir()
-    user = pwd.getpwuid(0).pw_name
-    for name, text in units.render(Installation(str(stub), user, user, Path("/srv/cluster"))).items():
+    user = pwd.getpwuid(1).pw_name
+    place = Installation(str(stub), user, user, Path("/srv/cluster"), systemd=systemd.version())
+    for name, text in unit_files.render(place).items():
         (folder / name).write_text(text)
     return folder
 
 
 def test_systemd_finds_nothing_wrong_with_any_unit(installed: Path) -> None:
-    analyze = program("systemd-analyze")
-    for path in sorted(installed.iterdir()):
-        done = subprocess.run(
-            [analyze, "verify", "--man=no", str(path)],
-            env={
-                "SYSTEMD_UNIT_PATH": f"{installed}:/lib/systemd/system:/usr/lib/systemd/system",
-                "PATH": "/usr/bin:/bin",
-            },
-            capture_output=True,
-            text=True,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), path.name
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_locked_down(name: str, installed: Path) -> None:
     done = subprocess.run(
-        [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(installed / name)],
+        [program("systemd-analyze"), "verify", "--man=no", *map(str, sorted(installed.glob("opskit*")))],
+        env={
+            "SYSTEMD_UNIT_PATH": f"{installed}:/lib/systemd/system:/usr/lib/systemd/system",
+            "PATH": "/usr/bin:/bin",
+        },
         capture_output=True,
         text=True,
     )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def exposure(path: Path) -> float:
+    command = [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if "offline" in done.stderr:
         pytest.skip("this systemd-analyze knows no --offline")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout + done.stderr
-    print(f"{name}: {found[1]}")
-    assert float(found[1]) <= EXPOSURE_AT_MOST.get(name, 2.0)
+    print(f"{path.name}: {found[1]}")
+    return float(found[1])
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_locked_down(name: str, installed: Path) -> None:
+    assert exposure(installed / name) <= 2.0
+
+
+def test_the_drop_in_takes_the_sandbox_of_the_worker_away(installed: Path) -> None:
+    (installed / LOOSE_WORKER).parent.mkdir()
+    (installed / LOOSE_WORKER).write_text(unit_files.loose())
+    assert exposure(installed / "opskit-worker.service") > 6
+
+
+def test_the_files_in_the_repository_are_those_that_are_made() -> None:
+    """Write them again with: opskit units install --shipped --directory systemd"""
+    found = {
+        str(path.relative_to(SOURCES)): path.read_text()
+        for path in SOURCES.rglob("*")
+        if path.is_file() and path.parent.name != "polkit"
+    }
+    assert found == units.shipped()
+
+
+@pytest.mark.parametrize(("version", "known"), [(239, False), (252, True)])
+def test_what_is_younger_than_systemd_here_is_left_out(version: int, known: bool) -> None:
+    """RHEL 8 has 239: it would warn of each option that it does not know."""
+    text = "".join(unit_files.render(replace(SHIPPED, systemd=version)).values())
+    for option in ("ProtectClock=", "ProtectProc=", "WatchdogSignal=", "OOMPolicy=", "PrivateIPC="):
+        assert (option in text) is known, option
+    assert "RestartSteps=" not in text
+    assert "NoNewPrivileges=yes" in text
+
+
+def test_secrets_reach_the_services_as_credentials(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "core.fernet_key").touch()
+    place = units.this_installation(load(environ={"OPSKIT_HOME": str(home)}), credentials=folder)
+    text = unit_files.render(replace(place, systemd=252))["opskit-scheduler.service"]
+    assert f"LoadCredential=core.fernet_key:{folder}/core.fernet_key\n" in text
+    assert "LoadCredential" not in unit_files.render(replace(place, systemd=239))["opskit-scheduler.service"]
+    (folder / "fernet").touch()
+    with pytest.raises(UsageError, match="has not the name of a setting"):
+        units.this_installation(load(environ={"OPSKIT_HOME": str(home)}), credentials=folder)
+
+
+def test_the_settings_read_a_credential(tmp_path: Path) -> None:
+    (tmp_path / "opskit.toml").write_text('[core]\nfernet_key = "from the file"\n')
+    (tmp_path / "core.fernet_key").write_text("from systemd\n")
+    environment = {"OPSKIT_HOME": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config = load(environ=environment)
+    assert (config.get("core", "fernet_key"), config.origins["core.fernet_key"]) == (
+        "from systemd",
+        "credential core.fernet_key",
+    )
+    assert load(environ={**environment, "OPSKIT__CORE__FERNET_KEY": "given"}).get("core", "fernet_key") == "given"
+
+
+def test_polkit_knows_the_units_of_the_user() -> None:
+    rule = units.polkit_rule().read_text()
+    found = re.search(r"/\^opskit-\(([a-z|-]+)\)", rule)
+    assert found
+    assert {f"opskit-{name}.service" for name in found[1].split("|")} == {*DAEMONS[:3], "opskit-permissions.service"}
+
+
+PENDING = {"opskit-capture.service", "opskit-dags-drift.service", "opskit-watchdog-resident.service"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason="not built yet", strict=False)]) if name in PENDING else name
+        for name in SERVICES
+    ],
+)
 def test_a_service_calls_a_command_that_exists_and_no_shell(name: str) -> None:
     (command,) = directives(name)["ExecStart"]
     words = command.split()
     assert words[0] == "/usr/bin/opskit"
-    assert words[1] in COMMANDS
     assert not re.search(r"[;&|`$<>]", command)
+    found: click.Command | None = cli
+    for word in words[1:]:
+        if not word.startswith("-") and isinstance(found, click.Group):
+            found = found.get_command(click.Context(found), word)
+            assert found is not None, command
+    assert found is not None
+    options = {name for parameter in found.params for name in parameter.opts}
+    assert [word for word in words if word.startswith("--") and word not in options] == []
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "opskit-alert@.service"])
@@ -92,12 +175,14 @@ def test_a_failure_of_any_service_is_told(name: str) -> None:
     assert directives(name)["OnFailure"] == ["opskit-alert@%n.service"]
 
 
-@pytest.mark.parametrize("name", ["opskit-scheduler.service", "opskit-dag-processor.service", "opskit-worker.service"])
+@pytest.mark.parametrize("name", DAEMONS)
 def test_a_daemon_tells_when_it_is_ready_and_that_it_moves(name: str) -> None:
     found = directives(name)
     assert found["Type"] == ["notify"]
     assert float(found["WatchdogSec"][0]) > 0
+    assert found["NotifyAccess"] == ["main"]
     assert found["Restart"] == ["always"]
+    assert found["RestartPreventExitStatus"] == ["2 10"]
 
 
 def test_attempts_live_in_a_slice_of_their_own() -> None:
@@ -118,10 +203,8 @@ def test_maintenance_catches_up_after_the_machine_was_off() -> None:
             assert "RandomizedDelaySec" in text
 
 
-def test_systemd_never_chowns_the_home_for_the_service_that_runs_as_root() -> None:
-    found = directives("opskit-permissions.service")
-    assert found["User"] == ["root"]
-    assert "StateDirectory" not in found
+def test_no_service_is_root() -> None:
+    assert {user for name in SERVICES for user in directives(name)["User"]} == {"opskit"}
 
 
 def test_units_name_this_installation(home: Path, opskit: Callable[..., Any]) -> None:
@@ -136,13 +219,14 @@ def test_units_name_this_installation(home: Path, opskit: Callable[..., Any]) ->
 
 def test_folders_outside_of_the_home_stay_writable(home: Path) -> None:
     config = load(environ={"OPSKIT_HOME": str(home), "OPSKIT__LOGGING__BASE_LOG_FOLDER": "/var/log/opskit"})
-    text = units.render(Installation.of(config))["opskit-scheduler.service"]
+    text = unit_files.render(units.this_installation(config))["opskit-scheduler.service"]
     assert f"ReadWritePaths={home} -/var/log/opskit" in text
+    assert "LogsDirectory=opskit\n" in text
 
 
 def test_a_home_that_a_unit_can_not_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can't stand in a unit"):
-        Installation.of(load(tmp_path / "100% mine", environ={}))
+        units.this_installation(load(tmp_path / "100% mine", environ={}))
 
 
 def test_an_unknown_user_is_refused(opskit: Callable[..., Any]) -> None:
@@ -183,7 +267,8 @@ def test_a_unit_that_someone_edited_is_written_again(tmp_path: Path, opskit: Cal
 def test_the_timers_are_there_for_cron_too(home: Path, opskit: Callable[..., Any]) -> None:
     lines = opskit("units", "print", "--cron").stdout.splitlines()
     assert lines[0] == f"OPSKIT_HOME={home}"
-    timers = [path.stem.removeprefix("opskit-") for path in SOURCES.glob("*.timer")]
-    in_cron = [command.split(" --")[0].replace(" fix", "").replace(" ", "-") for _, command in units.CRON]
-    assert sorted(in_cron) == sorted(timers)
-    assert len(lines) == len(timers) + 1
+    for job in JOBS:
+        (line,) = [line for line in lines if line.endswith(" ".join(job.command))]
+        assert re.fullmatch(r"#?(\S+ ){4}\S+  \S+opskit .*", line)
+        assert line.startswith("#") is job.root
+    assert {path.stem for path in SOURCES.glob("*.timer")} == {f"opskit-{job.name}" for job in JOBS}
