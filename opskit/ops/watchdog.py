@@ -8,17 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opskit.errors import MetastoreUnavailable, OpskitError, Unhealthy
-from opskit.ops import watchdog_rules as rules
+from opskit.errors import LockHeld, MetastoreUnavailable, OpskitError, Unhealthy
+from opskit.ops import watchdog_findings as rules
+from opskit.ops.watchdog_findings import Decision, Finding, Policy, Rule, Step
 from opskit.ops.watchdog_memory import (
+    Clocks,
     Memory,
     after_restart,
     boot_seconds,
+    noticed,
     read_memory,
     read_pause,
     write_memory,
 )
-from opskit.ops.watchdog_rules import Decision, Finding, Policy, Rule, Step, decide
+from opskit.ops.watchdog_rules import decide
+from opskit.platforms.health import KINDS
 
 if TYPE_CHECKING:
     from opskit.platforms import Platform
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from opskit.telemetry.alerts import Alert
 
 _LOOK_EVERY_SECONDS = 0.25
+_TURN_MARGIN_SECONDS = 30.0
+_STRICT = {rules.SLOW: 20, rules.STUCK: 21, rules.DEAD: 22, rules.PAUSED: 23, rules.UPGRADING: 24}
+_REPAIRED = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,21 @@ class Deed:
     target: str
     outcome: str
     helped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One component as it was judged."""
+
+    kind: str
+    instance_id: str
+    hostname: str
+    pid: int
+    process: str
+    verdict: str
+    progress: int
+    heartbeat_age_seconds: float | None
+    progress_age_seconds: float | None
 
 
 @dataclass(slots=True)
@@ -55,6 +77,7 @@ class Report:
     alert: str = ""
     """Whether an alert was sent, or why not; empty: there was nothing new to tell."""
     rules: list[Rule] = field(default_factory=list)
+    components: list[Watched] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -67,6 +90,13 @@ class Report:
         return 0
 
     @property
+    def strict_exit_code(self) -> int:
+        """Each verdict's own: as `exit_code`, but 20 slow, 21 stuck, 22 dead, 23 paused, 24 upgrading, 25 repaired."""
+        if self.repaired:
+            return _REPAIRED
+        return self.exit_code if self.verdict == rules.BLIND or self.overdue else _STRICT.get(self.verdict, 0)
+
+    @property
     def sentence(self) -> str:
         """The cycle in one sentence."""
         done = "; ".join(f"{deed.outcome} ({'helped' if deed.helped else 'did not help'})" for deed in self.deeds)
@@ -74,30 +104,38 @@ class Report:
         return f"{state}: {'; '.join(self.evidence)}" + (f". Done: {done}" if done else "")
 
 
-def check(platform: Platform, *, dry_run: bool = False, start_missing: bool = True) -> Report:
+def check(platform: Platform, *, dry_run: bool = False, start_missing: bool = True, cluster: bool = False) -> Report:
     """One run: observe, decide, and unless `dry_run`, apply, prove and tell.
 
+    `cluster` judges the components of all hosts alike, and only looks: it repairs nothing.
     Raises LockHeld when another watchdog of this OPSKIT_HOME is at it.
     """
-    if dry_run:
-        return _Run(platform, start_missing=start_missing).go(apply=False)
+    policy = replace(Policy.of(platform.config, start_missing=start_missing), cluster=cluster)
+    run_folder = platform.config.run_folder
+    if dry_run or cluster:
+        return Run(platform, policy, read_memory(run_folder)).go(apply=False)
     from opskit.system.locks import locked
 
-    with locked(platform.config.run_folder, "watchdog"):
-        return _Run(platform, start_missing=start_missing).go(apply=True)
+    with locked(run_folder, "watchdog"):
+        return Run(platform, policy, read_memory(run_folder)).go(apply=True)
 
 
-class _Run:
-    def __init__(self, platform: Platform, *, start_missing: bool) -> None:
+class Run:
+    """One run with what it remembers. Whoever applies holds the lock `watchdog`."""
+
+    def __init__(self, platform: Platform, policy: Policy, memory: Memory, term_grace: float | None = None) -> None:
+        self.memory = memory
         self._platform = platform
         self._config = platform.config
-        self._policy = Policy.of(platform.config, start_missing=start_missing)
-        self._memory = read_memory(platform.config.run_folder)
+        self._policy = policy
+        self._term_grace = platform.config.get("watchdog", "term_grace") if term_grace is None else term_grace
 
     def go(self, *, apply: bool) -> Report:
         began = time.monotonic()
         observation = self._observe()
-        decision = self._decide(observation)
+        clocks = Clocks.read()
+        self.memory = noticed(self.memory, clocks)
+        decision = self.decide(observation)
         report = Report(
             verdict=decision.verdict,
             evidence=list(decision.evidence),
@@ -107,22 +145,25 @@ class _Run:
             dry_run=not apply,
             overdue=decision.overdue,
             rules=list(decision.rules),
+            components=_watched(observation, decision),
         )
         if apply:
-            self._memory = _remember(self._memory, observation, decision, boot_seconds())
+            self.memory = remember(self.memory, observation, decision, clocks.boot)
             if any(finding.plan for finding in decision.findings):
                 self._apply(observation, decision, report)
             self._tell(decision, report)
-            write_memory(self._config.run_folder, self._memory)
+            self._audit(report)
+            write_memory(self._config.run_folder, self.memory)
         report.seconds = round(time.monotonic() - began, 3)
+        _measure(report, self.memory)
         return report
 
     def _observe(self) -> Observation:
         return self._platform.health.observe(datetime.now(UTC))
 
-    def _decide(self, observation: Observation) -> Decision:
+    def decide(self, observation: Observation) -> Decision:
         pause = read_pause(self._config.run_folder)
-        return decide(observation, self._memory, pause, self._policy, boot_seconds())
+        return decide(observation, self.memory, pause, self._policy, boot_seconds())
 
     # --- apply ---
 
@@ -130,7 +171,7 @@ class _Run:
         helped = [
             self._climb(finding, observation, report) for finding in decision.findings if finding.verdict != rules.SLOW
         ]
-        after = self._decide(self._observe())
+        after = self.decide(self._observe())
         if after.verdict == rules.BLIND:
             report.verdict = rules.BLIND
             report.evidence += after.evidence
@@ -154,13 +195,17 @@ class _Run:
                     return True
             try:
                 outcome = self._do(step, finding, report)
+            except (LockHeld, MetastoreUnavailable) as error:
+                # Another host is restarting something, or nobody can tell whether it is.
+                report.deeds.append(Deed(step.deed, _target(finding), f"not done: {error.message}", helped=False))
+                return False
             except OpskitError as error:
                 report.deeds.append(Deed(step.deed, _target(finding), error.message, helped=False))
                 continue
             helped = self._prove(finding, step, before, began)
             report.deeds.append(Deed(step.deed, _target(finding), outcome, helped))
             if helped:
-                if finding.component and step.deed != "nudge":
+                if finding.component and step.deed in ("restart", "start"):
                     self._platform.services.forget(finding.component)
                 return True
         return False
@@ -168,30 +213,34 @@ class _Run:
     def _do(self, step: Step, finding: Finding, report: Report) -> str:
         services = self._platform.services
         component = finding.component
-        if step.deed in ("restart", "start"):
+        if step.deed == "nudge" and component is not None:
+            return services.nudge(component)
+        if step.deed == "resume" and component is not None:
+            return services.resume(component)
+        if step.deed == "reset":
+            self.memory = replace(self.memory, reset_at=boot_seconds())
+            write_memory(self._config.run_folder, self.memory)
+            return services.reset_work()
+        longest = self._term_grace + step.within_seconds + _TURN_MARGIN_SECONDS
+        with services.turn(f"{step.deed} {_target(finding)}", longest):
             import random
 
             # Before the deed: a watchdog that is killed in the middle has restarted, too.
-            self._memory = after_restart(
-                self._memory,
+            self.memory = after_restart(
+                self.memory,
                 finding.kind,
                 finding.cause,
                 boot_seconds(),
                 self._config.get("watchdog", "backoff"),
                 random.random(),
             )
-            write_memory(self._config.run_folder, self._memory)
-        if component is None or step.deed == "start":
+            write_memory(self._config.run_folder, self.memory)
+            ended = ""
             if component is not None:
                 report.evidence_files.append(services.capture(component, report.evidence))
-            return services.start(finding.kind, component, step.within_seconds)
-        if step.deed == "nudge":
-            return services.nudge(component)
-        if step.deed == "resume":
-            return services.resume(component)
-        report.evidence_files.append(services.capture(component, report.evidence))
-        ended = services.stop(component, self._config.get("watchdog", "term_grace"))
-        return f"{ended}; {services.start(finding.kind, component, step.within_seconds)}"
+                if step.deed == "restart":
+                    ended = f"{services.stop(component, self._term_grace)}; "
+            return ended + services.start(finding.kind, component, step.within_seconds)
 
     def _prove(self, finding: Finding, step: Step, before: Observation, began: datetime) -> bool:
         """Whether the component moves within the time of the step."""
@@ -205,6 +254,17 @@ class _Run:
 
     # --- telling ---
 
+    def _audit(self, report: Report) -> None:
+        done = [deed for deed in report.deeds if deed.deed not in ("none", "nudge")]
+        if not done or report.verdict == rules.BLIND:
+            return
+        extra = {"verdict": report.verdict, "repaired": report.repaired, "evidence": report.evidence}
+        extra["deeds"] = [f"{deed.deed} {deed.target}: {deed.outcome}" for deed in done]
+        try:
+            self._platform.audit.write("watchdog", datetime.now(UTC), extra)
+        except MetastoreUnavailable as error:
+            report.evidence.append(f"no audit line could be written: {error.message}")
+
     def _tell(self, decision: Decision, report: Report) -> None:
         """Alert when there is something to tell that the last alert did not say."""
         bad = report.verdict in (rules.STUCK, rules.DEAD, rules.BLIND) or report.overdue
@@ -215,7 +275,7 @@ class _Run:
             state = f"{report.verdict}: {decision.causes}: {outcome}"
         elif report.verdict in (rules.PAUSED, rules.UPGRADING):
             return
-        if state == self._memory.alerted:
+        if state == self.memory.alerted:
             return
         from opskit.telemetry import alerts
 
@@ -228,7 +288,7 @@ class _Run:
         else:
             report.alert = f"sent to {', '.join(self._config.get('alerts', 'email_to'))}"
         # A repaired incident is closed by its own alert.
-        self._memory = replace(self._memory, alerted=rules.HEALTHY if report.repaired else state)
+        self.memory = replace(self.memory, alerted=rules.HEALTHY if report.repaired else state)
 
 
 def _moves(finding: Finding, before: Observation, after: Observation, began: datetime) -> bool:
@@ -242,11 +302,11 @@ def _moves(finding: Finding, before: Observation, after: Observation, began: dat
         same = finding.component is not None and component.instance_id == finding.component.instance_id
         if not same and component.started_at < before.at:
             continue  # another one, which was there all along
-        if component.kind not in ("scheduler", "dag_processor"):
+        if not KINDS[component.kind].beats or (component.heartbeat_at is None and not KINDS[component.kind].registers):
             return True
         turned = component.progress > known.get(component.instance_id, 0)
         beats = component.heartbeat_at is not None and component.heartbeat_at >= min(began, before.at)
-        if turned and beats and (finding.cause != "work" or _work_moved(before, after)):
+        if turned and beats and (finding.cause not in ("work", "idle") or _work_moved(before, after)):
             return True
     return False
 
@@ -260,24 +320,63 @@ def _work_moved(before: Observation, after: Observation) -> bool:
     )
 
 
-def _remember(memory: Memory, observation: Observation, decision: Decision, now: float) -> Memory:
+def remember(memory: Memory, observation: Observation, decision: Decision, now: float) -> Memory:
     """The memory after a look: since when each counter stands at its value, and since when the metastore is away."""
     progress = {}
     for component in observation.components:
         if not component.local or component.process == "gone" or component.progress_at is None:
             continue
         seen = memory.progress.get(component.instance_id)
-        progress[component.instance_id] = seen if seen and seen[0] == component.progress else (component.progress, now)
+        same = seen is not None and seen[0] == component.progress
+        progress[component.instance_id] = (
+            seen if seen is not None and same else (component.progress, now, component.cpu_seconds)
+        )
     upgrading = decision.verdict == rules.UPGRADING
     known = memory.upgrading_since
     return replace(
         memory,
-        # While nothing can be read, what was known before stays.
+        # While nothing can be read, nothing stands still either.
         progress=progress if observation.database.state == "ok" else {},
         upgrading_since=(now if known is None else known) if upgrading else None,
         blind_at=now if decision.verdict == rules.BLIND else memory.blind_at,
+        verdict=decision.verdict,
+        verdict_at=memory.verdict_at if decision.verdict == memory.verdict else now,
         trouble="",
     )
+
+
+def _watched(observation: Observation, decision: Decision) -> list[Watched]:
+    found = {finding.component.instance_id: finding.verdict for finding in decision.findings if finding.component}
+    unknown = rules.HEALTHY if observation.database.state == "ok" else "unknown"
+
+    def age(moment: datetime | None) -> float | None:
+        return None if moment is None else round((observation.at - moment).total_seconds(), 1)
+
+    return [
+        Watched(
+            kind=one.kind,
+            instance_id=one.instance_id,
+            hostname=one.hostname,
+            pid=one.pid,
+            process=one.process,
+            verdict=found.get(one.instance_id, unknown),
+            progress=one.progress,
+            heartbeat_age_seconds=age(one.heartbeat_at),
+            progress_age_seconds=age(one.progress_at),
+        )
+        for one in observation.components
+        if one.ended_at is None
+    ]
+
+
+def _measure(report: Report, memory: Memory) -> None:
+    from opskit.telemetry import metrics
+
+    for verdict in rules.VERDICTS:
+        metrics.gauge("opskit_watchdog_verdict", verdict == report.verdict, verdict=verdict)
+    metrics.gauge("opskit_watchdog_restarts_last_hour", len(memory.recent(boot_seconds())))
+    metrics.gauge("opskit_watchdog_look_seconds", report.seconds)
+    metrics.gauge("opskit_watchdog_components", len(report.components))
 
 
 def _plan(finding: Finding) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +10,40 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What counts for every process of a kind."""
+
+    name: str
+    beats: bool = True
+    """It writes heartbeat and progress of its own loop. Without: its process is its proof of life."""
+    registers: bool = True
+    """It must be in the metastore once it runs."""
+    holds_attempts: bool = False
+    """Its end would be the end of attempts: it is started or resumed, never killed."""
+    supervises: bool = False
+    """It holds no work of its own; what it supervises is watched instead."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("scheduler"),
+        Kind("dag_processor"),
+        Kind("triggerer"),
+        Kind("webserver", registers=False),
+        Kind("worker", beats=False, holds_attempts=True),
+        Kind("standalone", beats=False, registers=False, supervises=True),
+    )
+}
+"""Every kind of component that is watched."""
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """One process of the cluster, as its pid file and its row in the metastore describe it."""
 
     kind: str
-    """scheduler, dag_processor, worker, standalone."""
+    """One of KINDS."""
     instance_id: str
     hostname: str
     local: bool
@@ -32,6 +62,10 @@ class Component:
     unit: str = ""
     argv: tuple[str, ...] = ()
     pid_file: Path | None = None
+    cpu_seconds: float = 0.0
+    """Processor time of a local process so far; 0 when it is gone."""
+    held_back: str = ""
+    """What it waits for in the database (a lock, a long statement), when it is late and something is known."""
 
     @property
     def label(self) -> str:
@@ -45,6 +79,9 @@ class Backlog:
     what: str
     count: int = 0
     oldest: datetime | None = None
+    cause: str = "scheduler"
+    """scheduler: one should move it. idle: it should move, but a limit or depends_on_past may forbid it. no_worker:
+    nobody is there to run it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +89,8 @@ class DatabaseView:
     """Whether the metastore could be read, and if not, why."""
 
     state: str
-    """ok, unreachable, timeout, locked, denied, absent, no_schema, corrupt, error, schema_older, schema_newer."""
+    """ok, unreachable, timeout, locked, denied, absent, no_schema, corrupt, error, schema_older, schema_newer,
+    migrating (a migration that is under way holds the tables)."""
     message: str = ""
     seconds: float = 0.0
     clock_difference_seconds: float = 0.0
@@ -71,11 +109,25 @@ class Observation:
     backlogs: tuple[Backlog, ...] = ()
 
 
+class Glances(Protocol):
+    """One look after another, each far cheaper than `Health.observe`: for a watchdog that stays."""
+
+    def glance(self, now: datetime) -> Observation:
+        """Components and database alone, without backlogs. Never raises for a cluster that is down."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Health(Protocol):
     """What is alive, and what should be moving."""
 
     def observe(self, now: datetime) -> Observation:
         """Everything that one cheap look shows. Never raises for a cluster that is down: that is an observation too."""
+        ...
+
+    def glances(self) -> Glances:
+        """A session of many looks. Close it."""
         ...
 
     def lock_waits(self) -> list[str]:
@@ -97,6 +149,20 @@ class Services(Protocol):
         """SIGCONT. Harmless."""
         ...
 
+    def reset_work(self) -> str:
+        """Let the schedulers read all that waits anew from the metastore, and count the pools' used slots again.
+
+        Decides nothing and ends nothing: an attempt that its worker knows goes on. MetastoreUnavailable.
+        """
+        ...
+
+    def turn(self, deed: str, seconds: float) -> AbstractContextManager[None]:
+        """The one restart that the cluster allows at a time, for at most so many seconds.
+
+        LockHeld, naming the host, when another one restarts something now; MetastoreUnavailable when nobody can tell.
+        """
+        ...
+
     def capture(self, component: Component, heading: list[str]) -> Path:
         """Write stacks, descriptors, locks and the last log lines into one file before anything is killed."""
         ...
@@ -104,7 +170,7 @@ class Services(Protocol):
     def stop(self, component: Component, grace_seconds: float) -> str:
         """SIGTERM, then SIGKILL to it and to all processes that are its own. Workers and attempts are not.
 
-        OpskitError when one of them survives even that.
+        OpskitError when one of them survives even that, or when a port that it listened on is still taken.
         """
         ...
 

@@ -41,6 +41,55 @@ def process_state(pid: int, pid_started: float) -> str:
     return _STATES.get(text[text.rindex(")") + 2], "running")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, its children's not included; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    fields = text[text.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSocket:
+    port: int
+    """The local one."""
+    listens: bool
+    inode: str
+
+
+def tcp_sockets(pid: int) -> list[TcpSocket]:
+    """The TCP sockets that a process holds, as far as we may look; empty when it is gone."""
+    folder = Path(f"/proc/{pid}/fd")
+    held = set()
+    for name in _listed(folder):
+        try:
+            target = os.readlink(folder / name)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            held.add(target[8:-1])
+    return [one for one in _all_tcp_sockets(pid) if one.inode in held] if held else []
+
+
+def still_listening(sockets: Collection[TcpSocket]) -> list[TcpSocket]:
+    """Those that some process keeps open although their owner has ended."""
+    present = {one.inode for one in _all_tcp_sockets(os.getpid()) if one.listens}
+    return [one for one in sockets if one.listens and one.inode in present]
+
+
+def _all_tcp_sockets(pid: int) -> list[TcpSocket]:
+    """Every TCP socket in the network namespace of a process."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        for line in _read(Path(f"/proc/{pid}/net/{name}")).splitlines()[1:]:
+            fields = line.split()
+            # proc_pid_net(5): sl local_address rem_address st … uid timeout inode; state 0A is LISTEN.
+            found.append(TcpSocket(int(fields[1].rpartition(":")[2], 16), fields[3] == "0A", fields[9]))
+    return found
+
+
 def family(pid: int, spare: Collection[int]) -> list[Process]:
     """A process, its descendants and, where it leads a process group, the members of that group; itself first.
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from opskit.ops import watchdog_memory
-from opskit.ops.watchdog_memory import Memory, Restart, after_restart, read_memory, read_pause, write_memory
+from opskit.ops.watchdog_memory import (
+    Clocks,
+    Memory,
+    Restart,
+    after_restart,
+    noticed,
+    read_memory,
+    read_pause,
+    write_memory,
+)
 from opskit.system.locks import boot_id
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -18,11 +27,18 @@ NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     memory = Memory(
         boot_id=boot_id(),
-        progress={"a": (5, 10.5)},
+        progress={"a": (5, 10.5, 0.25)},
         restarts=(Restart(1.0, "scheduler", "killed"),),
         next_restart_at=7.0,
         upgrading_since=3.0,
         blind_at=4.0,
+        reset_at=5.0,
+        asleep=6.0,
+        clock_offset=8.0,
+        disturbed_at=9.0,
+        disturbance="the machine slept for 5 s",
+        verdict="dead",
+        verdict_at=10.0,
         alerted="dead: killed: tried",
     )
     write_memory(tmp_path, memory)
@@ -30,7 +46,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_reboot_forgets_all_but_what_was_told(tmp_path: Path) -> None:
-    write_memory(tmp_path, Memory("another boot", {"a": (5, 1.0)}, (Restart(1, "s", "c"),), 9e9, alerted="blind"))
+    write_memory(tmp_path, Memory("another boot", {"a": (5, 1.0, 0.5)}, (Restart(1, "s", "c"),), 9e9, alerted="blind"))
     memory = read_memory(tmp_path)
     assert memory == Memory(boot_id(), alerted="blind")
 
@@ -93,3 +109,14 @@ def test_a_marker_that_someone_made_by_hand_is_a_pause(tmp_path: Path, content: 
     (tmp_path / "paused").write_text(content)
     found = read_pause(tmp_path)
     assert found is not None and found.active(NOW)
+
+
+def test_a_sleep_of_the_machine_and_a_jump_of_its_clock_are_noticed() -> None:
+    before = noticed(Memory(), Clocks(boot=100.0, asleep=5.0, offset=1000.0))
+    assert before.disturbed_at is None, "the first look has nothing to compare with"
+    assert noticed(before, Clocks(160.0, 5.0, 1000.5)).disturbed_at is None, "clocks are corrected all the time"
+    slept = noticed(before, Clocks(3760.0, 3605.0, 1000.0))
+    assert (slept.disturbed_at, slept.disturbance) == (3760.0, "the machine slept for 3600 s")
+    assert noticed(before, Clocks(160.0, 5.0, 4600.0)).disturbance == "the clock was set forward by 3600 s"
+    assert noticed(before, Clocks(160.0, 5.0, 900.0)).disturbance == "the clock was set back by 100 s"
+    assert noticed(slept, Clocks(3800.0, 3605.0, 1000.0)).disturbed_at == 3760.0, "once each"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from opskit.ops.watchdog_findings import Decision, Policy
 from opskit.ops.watchdog_memory import Memory, Pause, Restart
-from opskit.ops.watchdog_rules import Decision, Policy, decide
+from opskit.ops.watchdog_rules import decide
 from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -152,9 +153,9 @@ def test_every_stuck_instance_is_found_not_only_the_newest() -> None:
 def test_a_counter_that_stands_still_is_seen_although_the_clock_was_set_back() -> None:
     future = component(heartbeat_at=ago(-3600), progress_at=ago(-3600))
     assert decided(future).verdict == "healthy"
-    memory = Memory(progress={"one": (50, BOOT - 60)})
+    memory = Memory(progress={"one": (50, BOOT - 60, 0.0)})
     assert decided(future, memory=memory).causes == "wedged"
-    assert decided(future, memory=Memory(progress={"one": (49, BOOT - 60)})).verdict == "healthy"
+    assert decided(future, memory=Memory(progress={"one": (49, BOOT - 60, 0.0)})).verdict == "healthy"
 
 
 def test_a_scheduler_gets_time_after_the_database_came_back() -> None:
@@ -213,7 +214,7 @@ def test_work_that_does_not_move_is_seen_behind_a_good_pulse() -> None:
     assert with_backlog(30).verdict == "healthy"
     assert (with_backlog(100).verdict, deeds(with_backlog(100))) == ("slow", [])
     stuck = with_backlog(400)
-    assert (stuck.verdict, stuck.causes, deeds(stuck)) == ("stuck", "work", ["nudge", "restart"])
+    assert (stuck.verdict, stuck.causes, deeds(stuck)) == ("stuck", "work", ["nudge", "reset", "restart"])
     assert "3 due DAGs" in stuck.evidence[0]
     again = with_backlog(400, memory=Memory(restarts=(Restart(BOOT - 2000, "scheduler", "work"),)))
     assert (again.verdict, deeds(again)) == ("stuck", []), "a second restart for the same reason would not help either"

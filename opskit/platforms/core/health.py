@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from opskit.config import Config
 from opskit.core.metastore import probe, probe_sessions
-from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
+from opskit.platforms.health import KINDS, Backlog, Component, DatabaseView, Observation
 from opskit.system.daemon import PidFile, read_pid_files
-from opskit.system.processes import process_state
+from opskit.system.processes import cpu_seconds, process_state, tcp_sockets
 
-WATCHED = ("scheduler", "dag_processor", "worker", "standalone")
+_LATE_SECONDS = 3.0
+"""With an older sign of progress, the database is asked what holds a component back."""
 
 
 class CoreHealth:
@@ -22,32 +25,50 @@ class CoreHealth:
 
     def observe(self, now: datetime) -> Observation:
         config = self._config
-        hostname = socket.gethostname()
-        files = {record.instance_id: (path, record) for path, record in read_pid_files(config.run_folder)}
         try:
             sight = probe.look(
                 config.database_url,
                 now,
                 overdue=timedelta(seconds=config.get("watchdog", "work_slow_after")),
                 lease=timedelta(seconds=config.get("scheduler", "scheduler_health_check_threshold")),
-                timeout=config.get("watchdog", "probe_timeout"),
+                timeout=self._timeout,
             )
         except probe.ProbeFailed as failure:
-            database = DatabaseView(failure.kind, str(failure))
-            rows: list[probe.InstanceRow] = []
-            backlogs: tuple[Backlog, ...] = ()
-        else:
-            database = _database(sight)
-            rows = sight.instances
-            backlogs = self._backlogs(sight)
-        components = [self._registered(row, files, hostname) for row in rows if row.kind in WATCHED]
+            return self.seen(now, self.failed(failure), [])
+        return self.seen(now, _database(sight), sight.instances, self._backlogs(sight))
+
+    def glances(self) -> CoreGlances:
+        return CoreGlances(self._config, self)
+
+    def seen(
+        self, now: datetime, database: DatabaseView, rows: list[probe.InstanceRow], backlogs: tuple[Backlog, ...] = ()
+    ) -> Observation:
+        """Rows and pid files as one observation."""
+        hostname = socket.gethostname()
+        files = {record.instance_id: (path, record) for path, record in read_pid_files(self._config.run_folder)}
+        components = [
+            self._registered(row, files, hostname, now) for row in rows if row.kind.replace("-", "_") in KINDS
+        ]
         known = {row.id for row in rows}
         components += [
             _unregistered(path, record, hostname)
             for identifier, (path, record) in files.items()
-            if identifier not in known and _kind(record) in WATCHED
+            if identifier not in known and _kind(record) in KINDS
         ]
         return Observation(now, hostname, database, tuple(components), backlogs)
+
+    def failed(self, failure: probe.ProbeFailed) -> DatabaseView:
+        """What a failed look tells; for tables that are locked: whether a migration is the reason."""
+        if failure.kind != "locked":
+            return DatabaseView(failure.kind, str(failure))
+        try:
+            who = probe_sessions.migration_under_way(self._config.database_url, self._timeout)
+            if who:
+                return DatabaseView("migrating", f"{who} changes the schema: {failure}")
+            holders = probe_sessions.describe_sessions(self._config.database_url, self._timeout)
+        except probe.ProbeFailed as another:
+            holders = [f"who holds the lock could not be read: {another}"]
+        return DatabaseView("locked", "; ".join([str(failure).splitlines()[0], *holders[:3]]))
 
     def lock_waits(self) -> list[str]:
         try:
@@ -55,17 +76,21 @@ class CoreHealth:
         except probe.ProbeFailed as failure:
             return [f"could not be read: {failure}"]
 
-    def _registered(self, row: probe.InstanceRow, files: dict[str, tuple[Path, PidFile]], hostname: str) -> Component:
+    def _registered(
+        self, row: probe.InstanceRow, files: dict[str, tuple[Path, PidFile]], hostname: str, now: datetime
+    ) -> Component:
         local = row.hostname == hostname and row.home == str(self._config.home)
         path, record = files.get(row.id, (None, None))
-        return Component(
-            kind=row.kind.replace("-", "_"),
+        kind = row.kind.replace("-", "_")
+        process = process_state(row.pid, row.pid_started) if local else "unknown"
+        component = Component(
+            kind=kind,
             instance_id=row.id,
             hostname=row.hostname,
             local=local,
             pid=row.pid,
             pid_started=row.pid_started,
-            process=process_state(row.pid, row.pid_started) if local else "unknown",
+            process=process,
             started_at=row.started_at,
             heartbeat_at=row.heartbeat_at,
             progress=row.progress,
@@ -75,6 +100,17 @@ class CoreHealth:
             argv=tuple(record.argv) if record else (),
             pid_file=path if local else None,
         )
+        if process not in ("running", "blocked") or not KINDS[kind].beats or row.ended_at is not None:
+            return component
+        late = (now - min(row.heartbeat_at, row.progress_at)).total_seconds() > _LATE_SECONDS
+        return replace(component, cpu_seconds=cpu_seconds(row.pid), held_back=self._held_back(row.pid) if late else "")
+
+    def _held_back(self, pid: int) -> str:
+        ports = {one.port for one in tcp_sockets(pid) if not one.listens}
+        try:
+            return probe_sessions.held_back(self._config.database_url, self._timeout, pid, ports)
+        except probe.ProbeFailed as failure:
+            return f"what it waits for in the database can't be read ({failure.kind})"
 
     def _backlogs(self, sight: probe.Sight) -> tuple[Backlog, ...]:
         found = [
@@ -84,10 +120,37 @@ class CoreHealth:
         workers = sum(1 for row in sight.instances if row.kind == "worker" and row.ended_at is None)
         slots = max(1, workers) * self._config.get("core", "parallelism")
         if sight.running_tasks < slots:
-            # With every slot taken, a queued task instance waits rightly.
-            queued = sight.queued_tasks
-            found.append(Backlog("queued task instances that do not start", queued.count, queued.oldest))
+            # With every slot taken, what is ready waits rightly.
+            queued, idle = sight.queued_tasks, sight.idle_dags
+            cause = "scheduler" if workers else "no_worker"
+            found.append(Backlog("queued task instances that do not start", queued.count, queued.oldest, cause))
+            found.append(Backlog("DAGs with runs of which nothing moves", idle.count, idle.oldest, "idle"))
         return tuple(backlog for backlog in found if backlog.count)
+
+
+class CoreGlances:
+    """Keeps a session with the metastore open, and opens another one when it fails."""
+
+    def __init__(self, config: Config, health: CoreHealth) -> None:
+        self._config = config
+        self._health = health
+        self._probe: probe.Probe | None = None
+
+    def glance(self, now: datetime) -> Observation:
+        began = time.monotonic()
+        try:
+            if self._probe is None:
+                self._probe = probe.Probe(self._config.database_url, self._config.get("watchdog", "probe_timeout"))
+            rows = self._probe.glance(now)
+        except probe.ProbeFailed as failure:
+            self.close()
+            return self._health.seen(now, self._health.failed(failure), [])
+        return self._health.seen(now, DatabaseView("ok", seconds=time.monotonic() - began), rows)
+
+    def close(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
 
 
 def _database(sight: probe.Sight) -> DatabaseView:

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config import Config
-from opskit.errors import GuardRefused, OpskitError
+from opskit.errors import GuardRefused, LockHeld, MetastoreUnavailable, OpskitError
 from opskit.platforms.health import Component
 from opskit.system import systemd
-from opskit.system.daemon import PidFile, is_alive, read_pid_files, stacks_path
+from opskit.system.daemon import PidFile, is_alive, process_started, read_pid_files, stacks_path
 from opskit.system.processes import (
     Process,
     describe,
@@ -23,7 +25,9 @@ from opskit.system.processes import (
     process_state,
     python_stacks,
     send,
+    still_listening,
     tail,
+    tcp_sockets,
     wait_gone,
 )
 
@@ -47,6 +51,49 @@ class CoreServices:
             if process_state(member.pid, member.started) == "frozen":
                 _send(member, signal.SIGCONT)
         return f"sent SIGCONT to {component.label}"
+
+    def reset_work(self) -> str:
+        from opskit.core.metastore import dags, live_runs, scheduling
+        from opskit.core.metastore.engine import open_engine, transaction
+        from opskit.system.wake import wake
+
+        engine = open_engine(self._config)
+        try:
+            with transaction(engine) as connection:
+                waiting = sorted({dag_id for dag_id, _ in live_runs.unfinished_runs(connection)})
+                dags.touch(connection, waiting, datetime.now(UTC))
+                scheduling.recount_pools(connection)
+        finally:
+            engine.dispose()
+        wake(self._config.run_folder, "scheduler")
+        return f"let {len(waiting)} DAGs with unfinished runs be read anew, and counted the pools' used slots again"
+
+    @contextmanager
+    def turn(self, deed: str, seconds: float) -> Iterator[None]:
+        if self._config.database_url.startswith("sqlite"):
+            # One host, and the watchdog's lock is enough there: what is to be restarted may hold the file's write lock.
+            yield
+            return
+        from opskit.core.metastore import restart_turn
+        from opskit.core.metastore.engine import open_engine, transaction
+
+        me = process_started(os.getpid()) or 0.0
+        engine = open_engine(self._config)
+        try:
+            with transaction(engine) as connection:
+                holder = restart_turn.take(connection, str(self._config.home), me, deed, datetime.now(UTC), seconds)
+            if holder:
+                raise LockHeld(f"one restart at a time: {holder}", hint="this one comes when that one has ended")
+            try:
+                yield
+            finally:
+                try:
+                    with transaction(engine) as connection:
+                        restart_turn.give_back(connection, me, datetime.now(UTC))
+                except MetastoreUnavailable:
+                    pass  # it ends by itself
+        finally:
+            engine.dispose()
 
     def capture(self, component: Component, heading: list[str]) -> Path:
         config = self._config
@@ -77,6 +124,7 @@ class CoreServices:
         members = family(process.pid, self._spared(component))
         if not members:
             return f"{component.label} was gone already"
+        ports = [one for member in members for one in tcp_sockets(member.pid) if one.listens]
         _send(process, signal.SIGTERM)
         # A frozen process takes no SIGTERM before it runs again.
         _send(process, signal.SIGCONT)
@@ -95,21 +143,26 @@ class CoreServices:
                 f"{component.label}: {', '.join(f'pid {member.pid}' for member in left)} survived SIGKILL",
                 hint="such a process hangs in the kernel, mostly in a disk or network file system that does not answer",
             )
+        if taken := still_listening(ports):
+            raise OpskitError(
+                f"{component.label} has ended, but port {taken[0].port} is still taken by a process that it started",
+                hint=f"find it with: ss -ltnp 'sport = :{taken[0].port}'",
+            )
         more = f" and {len(members) - 1} processes of its own" if len(members) > 1 else ""
         return f"ended {component.label}{more} by {how}"
 
     def start(self, kind: str, like: Component | None, within_seconds: float) -> str:
         deadline = time.monotonic() + within_seconds
-        if living := self._fence(kind):
+        if living := self._fence(kind, like):
             raise GuardRefused(f"a {kind} runs already as pid {living.pid}: no second one is started")
         way = str(self._config.get("watchdog", "restart"))
         if way == "command":
             return self._start_by_command(kind)
         for standalone in self._living("standalone"):
-            return self._await(kind, f"opskit standalone (pid {standalone.pid})", deadline)
+            return self._await(kind, like, f"opskit standalone (pid {standalone.pid})", deadline)
         unit = self._unit_for(kind, like)
         if way == "systemd" or (way == "auto" and unit):
-            return self._start_unit(kind, unit or str(self._config.get("watchdog", "unit")), deadline)
+            return self._start_unit(kind, like, unit or str(self._config.get("watchdog", "unit")), deadline)
         return self._start_directly(kind, like)
 
     def forget(self, component: Component) -> None:
@@ -139,18 +192,18 @@ class CoreServices:
             raise OpskitError(f"watchdog.restart_command ended with {done.returncode}: {said[-500:]}")
         return f"ran {command}"
 
-    def _start_unit(self, kind: str, unit: str, deadline: float) -> str:
+    def _start_unit(self, kind: str, like: Component | None, unit: str, deadline: float) -> str:
         state = systemd.unit_state(unit)
         if state.masked:
             raise GuardRefused(f"{unit} is masked: an operator forbade its start")
         if state.restarting or state.active:
             try:
-                return self._await(kind, unit, min(deadline, time.monotonic() + state.restart_seconds + 10))
+                return self._await(kind, like, unit, min(deadline, time.monotonic() + state.restart_seconds + 10))
             except OpskitError:
                 state = systemd.unit_state(unit)
                 if state.restarting:
                     raise
-        if living := self._fence(kind):
+        if living := self._fence(kind, like):
             return f"{unit} has started {kind} as pid {living.pid}"
         # `restart` also for a unit that counts as active while its process does nothing.
         systemd.start_unit(unit)
@@ -189,16 +242,26 @@ class CoreServices:
         environment = {key: value for key, value in os.environ.items() if key not in foreign}
         return {**environment, "OPSKIT_HOME": str(self._config.home)}
 
-    def _await(self, kind: str, who: str, deadline: float) -> str:
+    def _await(self, kind: str, like: Component | None, who: str, deadline: float) -> str:
         while time.monotonic() < deadline:
-            if living := self._fence(kind):
+            if living := self._fence(kind, like):
                 return f"{who} has started {kind} as pid {living.pid}"
             time.sleep(0.1)
         raise OpskitError(f"{who} should start {kind} again, but has not", hint="its log tells why")
 
-    def _fence(self, kind: str) -> PidFile | None:
-        """The living one of this kind, if there is one."""
-        return next(iter(self._living(kind)), None)
+    def _fence(self, kind: str, like: Component | None) -> PidFile | None:
+        """The living one that a start would double, if there is one.
+
+        Several schedulers may run here: those that lived beside the one that is to be replaced are not in its place.
+        """
+        living = self._living(kind)
+        if kind != "scheduler" or like is None:
+            return next(iter(living), None)
+        last = like.heartbeat_at or like.started_at
+        for record in living:
+            if record.instance_id == like.instance_id or datetime.fromisoformat(record.started_at) > last:
+                return record
+        return None
 
     def _living(self, kind: str) -> list[PidFile]:
         return [record for record in self._records(kind) if is_alive(record.pid, record.pid_started)]

@@ -179,7 +179,7 @@ def test_a_standalone_that_was_killed_comes_back_as_a_whole(cluster: Cluster) ->
     # Scheduler and DAG processor go with it; the worker stays with its attempts.
     wait_until(lambda: not cluster.living("scheduler"))
     report = cluster.watchdog(OPSKIT__WATCHDOG__COMPONENTS="scheduler,dag_processor,worker")
-    assert report["repaired"], report
+    assert report["repaired"], json.dumps(report, indent=1)
     assert "standalone" in report["deeds"][0]["outcome"]
     assert len(cluster.living("standalone")) == len(cluster.living("scheduler")) == 1
     assert [record.pid for record in cluster.living("worker")] == [worker.pid]
