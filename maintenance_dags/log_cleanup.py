@@ -21,6 +21,6 @@ with DAG(
 ):
     BashOperator(
         task_id="clean_logs",
-        bash_command=f"exec {shlex.quote(sys.executable)} -m opskit logs clean",
+        bash_command=f"exec {shlex.quote(sys.executable)} -m opskit logs clean --yes",
         execution_timeout=timedelta(minutes=60),
     )

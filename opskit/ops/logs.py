@@ -1,30 +1,45 @@
-"""Removes task logs by age. The metastore says which logs are in use; the tree is walked by descriptors only."""
+"""Cleans the log folder by age and by how much room there is; spares what is in use, and explains what it did."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from opskit.errors import GuardRefused, UsageError
-from opskit.platforms.base import Folders, LiveLogs, Platform
+from opskit.config import Config
+from opskit.errors import GuardRefused
+from opskit.ops import logs_decide
+from opskit.ops.logs_decide import MAX_SIZE, MIN_FREE, MIN_FREE_INODES, Chooser, Room
+from opskit.ops.logs_policy import Policy, Wishes, read_policy
+from opskit.ops.logs_remove import Census, Removed, Remover, room_of
+from opskit.ops.logs_walk import Tally, Walk
+from opskit.ops.progress import OnProgress, silent
+from opskit.platforms.base import Platform
+from opskit.platforms.folders import Folders, LogStates
 from opskit.system.locks import locked
-from opskit.system.trees import Entry, Obstacle, mounts_below, opened, walk
+from opskit.system.pace import Pace, io_priority
+from opskit.system.trees import Obstacle, opened
+from opskit.telemetry import metrics
 
-FUTURE = timedelta(minutes=10)
-"""A log that was written so far after now shows that a clock is wrong."""
-SHOWN = 100
-"""Obstacles that a report names; all are counted."""
+_ROUNDS = 4
+"""A file system may give back less than files seemed to take: then once more, so many times in all."""
+_SEEN = "logs-clean.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    max_age: timedelta
-    max_percent: float
-    """More than this share of all task logs is not removed without force."""
+class Target:
+    """A limit, and how it stands. Bytes, or inodes."""
+
+    limit: str
+    wanted: int
+    before: int
+    after: int
+    """On a dry run: what is expected."""
+    reached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,199 +47,177 @@ class LogsReport:
     """What a clean-up removed (on a dry run: would remove), what it left and why."""
 
     folder: Path
+    at: datetime
     dry_run: bool
-    cutoff: datetime
-    """Logs written before it are old."""
+    first_use: bool
+    """The dry run was not asked for: it was the first clean-up of this folder."""
     logs: int
     size_bytes: int
+    disk_bytes: int
+    """What the logs take of the disk."""
     removed_logs: int
     removed_bytes: int
+    removed_disk_bytes: int
     removed_directories: int
+    removed_links: int
+    truncated_logs: int
+    archived_logs: int
+    removed: Mapping[str, int]
+    """Reason → number of logs."""
     kept: Mapping[str, int]
     """Reason → number of entries."""
+    targets: tuple[Target, ...]
     obstacles: tuple[Obstacle, ...]
-    """What could not be read or removed, the first SHOWN of them."""
+    """What could not be read or removed, the first of them."""
     obstacle_count: int
 
-
-@dataclass(slots=True)
-class _Tally:
-    logs: int = 0
-    size_bytes: int = 0
-    removed_logs: int = 0
-    removed_bytes: int = 0
-    removed_directories: int = 0
-    future: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-    obstacles: list[Obstacle] = field(default_factory=list)
-    obstacle_count: int = 0
-
-    def meet(self, obstacle: Obstacle) -> None:
-        self.obstacle_count += 1
-        if len(self.obstacles) < SHOWN:
-            self.obstacles.append(obstacle)
+    @property
+    def missed(self) -> tuple[Target, ...]:
+        return tuple(target for target in self.targets if not target.reached)
 
 
 def clean(
     platform: Platform,
     *,
     now: datetime,
-    max_age_days: float | None = None,
-    max_percent: float | None = None,
-    dry_run: bool = False,
+    wishes: Wishes | None = None,
+    dry_run: bool | None = None,
     force: bool = False,
+    on_progress: OnProgress = silent,
 ) -> LogsReport:
-    """Remove the logs of attempts that ended more than `max_age_days` ago, and directories that are empty then.
+    """Remove what is past its age, the oldest of the rest while the limits are not met, and directories that are empty.
 
-    GuardRefused when the log folder is none, or when the clock seems wrong and `force` is not given, also on a dry
-    run. MetastoreUnavailable when nobody can say which logs are in use. In both cases nothing was removed.
+    `dry_run` None: dry when this folder is cleaned for the first time. GuardRefused when the log folder is none, or
+    when the clock seems wrong and `force` is not given, also on a dry run. MetastoreUnavailable when nobody can say
+    which logs are in use. In all these cases nothing was removed (but what had gone before the metastore went away).
     """
     config = platform.config
-    policy = Policy(
-        timedelta(days=_given(max_age_days, config.get("logs", "max_age_days"))),
-        _given(max_percent, config.get("logs", "max_percent")),
-    )
-    if policy.max_age < timedelta(0) or not 0 <= policy.max_percent <= 100:
-        raise UsageError("an age is not negative, and a share is between 0 and 100 percent")
+    policy = read_policy(config, wishes or Wishes())
     folders = platform.folders
-    with locked(config.run_folder, "logs"), opened(folders.logs) as root:
+    with ExitStack() as stack:
+        stack.enter_context(locked(config.run_folder, "logs"))
+        root = stack.enter_context(opened(folders.logs))
         _refuse_other_folders(root, folders)
-        live = folders.live_logs()
-        mounts = mounts_below(root)
-        cutoff = now - policy.max_age
-        tally = _sweep(root, folders, live, mounts, cutoff, now, _Dry())
-        refusal = None if force else why_not(tally.logs, tally.removed_logs, tally.future, policy)
-        if refusal:
-            raise GuardRefused(
-                f"{folders.logs}: {refusal}", hint="look at the clock and at --dry-run --force; then --force"
-            )
-        if not dry_run and (tally.removed_logs or tally.removed_directories):
-            tally = _sweep(root, folders, live, mounts, cutoff, now, _Remover())
-    report = LogsReport(
-        folder=folders.logs,
-        dry_run=dry_run,
-        cutoff=cutoff,
-        logs=tally.logs,
-        size_bytes=tally.size_bytes,
-        removed_logs=tally.removed_logs,
-        removed_bytes=tally.removed_bytes,
-        removed_directories=tally.removed_directories,
-        kept=dict(sorted(tally.kept.items())),
-        obstacles=tuple(tally.obstacles),
-        obstacle_count=tally.obstacle_count,
-    )
-    if not dry_run and report.removed_logs:
-        extra = {"logs": report.removed_logs, "bytes": report.removed_bytes, "older_than": cutoff.isoformat()}
+        first_use = dry_run is None and not _was_seen(config, root)
+        is_dry = first_use if dry_run is None else dry_run
+        stack.enter_context(io_priority(config.get("logs", "io_priority")))
+        states = stack.enter_context(folders.log_states())
+        job = _Job(root, folders.logs, states, policy, now, is_dry, force, config, on_progress)
+        report = job.run(first_use)
+        _remember(config, root, folders.logs)
+    _measure(report)
+    if not is_dry and (report.removed_logs or report.removed_directories or report.truncated_logs):
+        extra = {
+            "logs": report.removed_logs,
+            "bytes": report.removed_bytes,
+            "directories": report.removed_directories,
+            "why": dict(report.removed),
+        }
         platform.audit.write("logs clean", now, extra)
     return report
 
 
-def reason_to_keep(
-    path: str, is_file: bool, written: datetime, cutoff: datetime, live: LiveLogs, folders: Folders
-) -> str:
-    """Why an entry stays; empty when it is an old log."""
-    if not is_file:
-        return "no regular file"
-    if not folders.is_task_log(path):
-        return "no task log"
-    if written >= cutoff:
-        return "young"
-    if path.rsplit("/", 1)[0] in live.tasks:
-        return "in use"
-    return ""
+class _Job:
+    def __init__(
+        self,
+        root: int,
+        folder: Path,
+        states: LogStates,
+        policy: Policy,
+        now: datetime,
+        dry_run: bool,
+        force: bool,
+        config: Config,
+        on_progress: OnProgress,
+    ) -> None:
+        self._root, self._folder, self._states, self._policy, self._now = root, folder, states, policy, now
+        self._dry_run, self._force, self._progress = dry_run, force, on_progress
+        self._pace = Pace(float(config.get("logs", "rate_limit")))
 
+    def run(self, first_use: bool) -> LogsReport:
+        removed = Removed()
+        first: Tally
+        before: Room
+        for turn in range(_ROUNDS):
+            census = Census()
+            seen = self._walk(census, "looking at logs")
+            room = room_of(self._root, seen.disk_bytes)
+            wanted = logs_decide.needs(census.histogram, room, self._policy)
+            cuts = [logs_decide.cut(census.histogram, need) for need in wanted]
+            if turn == 0:
+                first, before = seen, room
+                self._guard(seen, logs_decide.going(census.histogram, cuts))
+            gone_before = (removed.logs, removed.truncated, removed.directories)
+            remover = Remover(
+                self._root, Chooser(cuts), self._policy, room, removed, dry_run=self._dry_run, pace=self._pace
+            )
+            last = self._walk(remover, "removing logs" if not self._dry_run else "choosing logs")
+            targets = self._targets(before, removed)
+            progressed = (removed.logs, removed.truncated, removed.directories) != gone_before
+            if self._dry_run or not progressed or all(target.reached for target in targets):
+                break
+        whole = last if first.weight > 1 else first  # a sample is no count
+        return LogsReport(
+            folder=self._folder,
+            at=self._now,
+            dry_run=self._dry_run,
+            first_use=first_use,
+            logs=whole.logs,
+            size_bytes=whole.size_bytes,
+            disk_bytes=whole.disk_bytes,
+            removed_logs=removed.logs,
+            removed_bytes=removed.size_bytes,
+            removed_disk_bytes=removed.disk_bytes,
+            removed_directories=removed.directories,
+            removed_links=removed.links,
+            truncated_logs=removed.truncated,
+            archived_logs=removed.archived,
+            removed=dict(sorted(removed.why.items())),
+            kept=dict(sorted(last.kept.items())),
+            targets=targets,
+            obstacles=tuple(last.obstacles),
+            obstacle_count=last.obstacle_count,
+        )
 
-def why_not(logs: int, old: int, future: int, policy: Policy) -> str:
-    """Why a clean-up that would remove `old` of `logs` logs looks like a mistake; empty when it does not."""
-    if future:
-        return f"{future} of {logs} logs were written in the future: the clock is or was wrong"
-    if logs and 100 * old > policy.max_percent * logs:
-        return f"{old} of {logs} logs would go, which is more than {policy.max_percent:g} %"
-    return ""
+    def _walk(self, hands: Census | Remover, step: str) -> Tally:
+        measured = self._policy.has_limits
+        # Without limits the first look is only there to notice a wrong clock: that shows in a part of a large tree too.
+        sampling = isinstance(hands, Census) and not measured
+        walk = Walk(
+            self._states,
+            self._policy,
+            self._now.timestamp(),
+            hands,
+            self._progress,
+            step,
+            measured=measured,
+            sampling=sampling,
+        )
+        hands.tally = walk.tally
+        walk.run(self._root)
+        return walk.tally
 
+    def _guard(self, seen: Tally, going: int) -> None:
+        refusal = logs_decide.why_not(seen.logs, going, seen.future, self._policy.max_percent)
+        if refusal and not self._force:
+            raise GuardRefused(
+                f"{self._folder}: {refusal}", hint="look at the clock and at --dry-run --force; then --force"
+            )
 
-class _Dry:
-    """Says what would be removed."""
-
-    def log(self, entry: Entry) -> str:
-        return ""
-
-    def directory(self, entry: Entry) -> str:
-        return ""
-
-
-class _Remover:
-    """Removes an entry if it is still what was seen. Gives the reason where it stays."""
-
-    def log(self, entry: Entry) -> str:
-        if entry.unchanged() is None:
-            return "changed during the clean-up"
-        try:
-            os.unlink(entry.name, dir_fd=entry.directory)
-        except FileNotFoundError:
-            return "changed during the clean-up"
-        return ""
-
-    def directory(self, entry: Entry) -> str:
-        try:
-            os.rmdir(entry.name, dir_fd=entry.directory)
-        except OSError:
-            return "not empty"  # or swapped, or gone: rmdir removes nothing but an empty directory
-        return ""
-
-
-def _sweep(
-    root: int,
-    folders: Folders,
-    live: LiveLogs,
-    mounts: frozenset[str],
-    cutoff: datetime,
-    now: datetime,
-    remover: _Dry | _Remover,
-) -> _Tally:
-    tally = _Tally()
-    latest = (now + FUTURE).timestamp()
-    limit = cutoff.timestamp()
-    stay = [0]  # entries that stay, for each directory from the root to where we are
-    emptied = ""  # path of what was removed last
-    is_live: Callable[[str], bool] = lambda path: path in live.runs or path in live.tasks  # noqa: E731
-    for entry in walk(root, obstacle=tally.meet, mounts=mounts):
-        depth = entry.path.count("/")
-        if entry.is_directory and not entry.left:
-            del stay[depth + 1 :]
-            stay[depth] += 1
-            stay.append(0)
-        elif entry.is_directory:
-            worth = emptied.startswith(entry.path + "/") or entry.status.st_mtime < limit
-            if stay[depth + 1] == 0 and worth and folders.is_log_directory(entry.path) and not is_live(entry.path):
-                reason = remover.directory(entry)
-                if not reason:
-                    stay[depth] -= 1
-                    tally.removed_directories += 1
-                    emptied = entry.path
-        else:
-            del stay[depth + 1 :]
-            written = entry.status.st_mtime
-            moment = datetime.fromtimestamp(written, UTC) if written < latest else now
-            reason = reason_to_keep(entry.path, entry.is_file, moment, cutoff, live, folders)
-            if entry.is_file and folders.is_task_log(entry.path):
-                tally.logs += 1
-                tally.size_bytes += entry.status.st_size
-                tally.future += written > latest
-            if not reason:
-                try:
-                    reason = remover.log(entry)
-                except OSError as error:
-                    tally.meet(Obstacle(entry.path, error.strerror or str(error)))
-                    reason = "could not be removed"
-            if reason:
-                stay[depth] += 1
-                tally.kept[reason] += 1
-            else:
-                tally.removed_logs += 1
-                tally.removed_bytes += entry.status.st_size
-                emptied = entry.path
-    return tally
+    def _targets(self, before: Room, removed: Removed) -> tuple[Target, ...]:
+        policy, won, names = self._policy, removed.disk_bytes, removed.logs + removed.directories + removed.links
+        after = before if self._dry_run else room_of(self._root, 0)
+        found = []
+        if policy.max_size:
+            wanted, left = policy.max_size.of(before.size_bytes), before.logs_disk_bytes - won
+            found.append(Target(MAX_SIZE, wanted, before.logs_disk_bytes, left, left <= wanted))
+        if policy.min_free:
+            wanted, free = policy.min_free.of(before.size_bytes), after.free_bytes + (won if self._dry_run else 0)
+            found.append(Target(MIN_FREE, wanted, before.free_bytes, free, free >= wanted))
+        if policy.min_free_inodes and before.inodes:
+            wanted, free = policy.min_free_inodes.of(before.inodes), after.free_inodes + (names if self._dry_run else 0)
+            found.append(Target(MIN_FREE_INODES, wanted, before.free_inodes, free, free >= wanted))
+        return tuple(found)
 
 
 def _refuse_other_folders(root: int, folders: Folders) -> None:
@@ -235,5 +228,31 @@ def _refuse_other_folders(root: int, folders: Folders) -> None:
         )
 
 
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _was_seen(config: Config, root: int) -> bool:
+    """Whether this very folder was cleaned, or shown in a dry run, before."""
+    try:
+        seen = json.loads((config.run_folder / _SEEN).read_text())
+        return bool(seen["inode"] == os.fstat(root).st_ino)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _remember(config: Config, root: int, folder: Path) -> None:
+    if not _was_seen(config, root):
+        path = config.run_folder / _SEEN
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(json.dumps({"folder": str(folder), "inode": os.fstat(root).st_ino}))
+        fresh.replace(path)
+
+
+def _measure(report: LogsReport) -> None:
+    if not report.dry_run:
+        metrics.gauge("opskit_logs_clean_removed_logs", report.removed_logs)
+        metrics.gauge("opskit_logs_clean_removed_bytes", report.removed_disk_bytes)
+        metrics.gauge("opskit_logs_clean_removed_directories", report.removed_directories)
+        metrics.gauge("opskit_logs_clean_archived_logs", report.archived_logs)
+    metrics.gauge("opskit_logs_clean_logs", report.logs)
+    metrics.gauge("opskit_logs_clean_logs_bytes", report.disk_bytes)
+    metrics.gauge("opskit_logs_clean_obstacles", report.obstacle_count)
+    for target in report.targets:
+        metrics.gauge("opskit_logs_clean_target_reached", target.reached, limit=target.limit)

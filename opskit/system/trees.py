@@ -6,11 +6,12 @@ So nobody who can write below the root can lead a walk out of it.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,80 @@ _SYSTEM = (
     *("/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin"),  # noqa: S108
     *("/usr/sbin", "/usr/share", "/var", "/var/lib", "/var/log", "/var/run", "/var/tmp"),  # noqa: S108
 )
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+# openat2(2): no mount crossed (also none of the same file system), no link followed, nothing above the directory.
+_OPENAT2 = 437
+_HOW = _OpenHow(_DIRECTORY, 0, 0x01 | 0x02 | 0x04 | 0x08)
+_HOW_POINTER, _HOW_SIZE = ctypes.cast(ctypes.pointer(_HOW), ctypes.c_void_p), ctypes.sizeof(_HOW)
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+_syscall.restype = ctypes.c_long
+_has_openat2: bool | None = None
+
+
+def open_child(directory: int, name: str) -> int:
+    """Descriptor of a directory with this name in an open one: never through a link, never onto another mount.
+
+    The kernel itself refuses both, so nothing can be mounted or swapped between a look and the opening. OSError with
+    ELOOP or ENOTDIR for what is no directory, and EXDEV for a place where something is mounted, a part of the same
+    file system included.
+    """
+    global _has_openat2
+    if _has_openat2 is not False:
+        descriptor: int = _syscall(_OPENAT2, directory, os.fsencode(name), _HOW_POINTER, _HOW_SIZE)
+        if descriptor >= 0:
+            return descriptor
+        code = ctypes.get_errno()
+        if _has_openat2 is None:
+            # Linux before 5.6, or a container that forbids what it does not know.
+            _has_openat2 = code not in (errno.ENOSYS, errno.EPERM)
+        if _has_openat2:
+            raise OSError(code, os.strerror(code), name)
+    descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        if os.fstat(descriptor).st_dev != os.fstat(directory).st_dev or mount_id(descriptor) != mount_id(directory):
+            raise OSError(errno.EXDEV, "another file system", name)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_chain(root: int, names: Sequence[str]) -> int:
+    """Descriptor of a directory so many levels below an open one, each level opened as `open_child` does."""
+    current = os.dup(root)
+    try:
+        for name in names:
+            following = open_child(current, name)
+            os.close(current)
+            current = following
+    except BaseException:
+        os.close(current)
+        raise
+    return current
+
+
+def mount_id(descriptor: int) -> int:
+    """Which mount an open file or directory lies on; -1 where /proc does not tell."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("mnt_id:")), -1)
+    except OSError:
+        return -1
+
+
+def why_not_entered(error: OSError) -> str:
+    """For people: what `open_child` met."""
+    if error.errno == errno.EXDEV:
+        return "another file system"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "was swapped during the walk"
+    return error.strerror or str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +193,11 @@ def _walk(
         if not enter(entry):
             continue
         try:
-            child = os.open(name, _DIRECTORY, dir_fd=directory)
+            child = open_child(directory, name)
         except FileNotFoundError:
             continue
         except OSError as error:
-            swapped = error.errno in (errno.ELOOP, errno.ENOTDIR)
-            tell(Obstacle(below, "was swapped during the walk" if swapped else error.strerror or str(error)))
+            tell(Obstacle(below, why_not_entered(error)))
             continue
         try:
             opened = os.fstat(child)

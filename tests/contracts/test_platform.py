@@ -34,7 +34,8 @@ def test_folders_are_those_of_the_configuration(platform: Platform, home: Path) 
     assert platform.folders.logs == home / "logs"
     assert platform.folders.is_log_folder([])
     assert not platform.folders.is_log_folder(["etc", "usr"])
-    assert platform.folders.live_logs().tasks == frozenset()
+    with platform.folders.log_states() as states:
+        assert states.runs("dag_id=d", ["run_id=r"], newest=1)["run_id=r"].state == ""
 
 
 def test_a_snapshot_describes_tables_with_rows_and_hashes(platform: Platform) -> None:
@@ -71,6 +72,6 @@ def test_a_metastore_that_is_away_is_said_to_be_so(home: Path) -> None:
     away = platforms.find(config)
     assert away.health.observe(NOW).database.state == "unreachable"
     with pytest.raises(MetastoreUnavailable):
-        away.folders.live_logs()
+        away.folders.log_states().__enter__()
     with pytest.raises(MetastoreUnavailable):
         away.retention.plan(NOW)

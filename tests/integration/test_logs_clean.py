@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from opskit.core.metastore.engine import open_engine, reading, transaction
 from opskit.core.metastore.tables import dag_run, task_instance
 from opskit.errors import GuardRefused, LockHeld, MetastoreUnavailable, UsageError
 from opskit.ops import logs
+from opskit.ops.logs_decide import Chooser
+from opskit.ops.logs_policy import Wishes
 from opskit.platforms.base import Platform
 from opskit.system.locks import locked
 from opskit.telemetry.task_logs import log_path
@@ -37,6 +40,12 @@ def cluster(home: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch) -
     (home / "logs").mkdir()
     yield platforms.find(config.load())
     databases.drop(url)
+
+
+def clean(platform: Platform, now: datetime = NOW, **options: Any) -> logs.LogsReport:
+    """A real clean-up, where a test does not say otherwise."""
+    wishes = Wishes(**{key: options.pop(key) for key in list(options) if key in Wishes.__dataclass_fields__})
+    return logs.clean(platform, now=now, wishes=wishes, dry_run=options.pop("dry_run", False), **options)
 
 
 def write(home: Path, path: str, at: datetime, text: str = "line\n") -> Path:
@@ -67,7 +76,7 @@ def test_old_logs_go_and_leave_no_empty_directory(cluster: Platform, home: Path)
     old = write(home, log_path("d", "old", "t", -1, 1), OLD)
     mapped = write(home, log_path("d", "old", "m", 7, 2), OLD)
     young = write(home, log_path("d", "new", "t", -1, 1), YOUNG)
-    report = logs.clean(cluster, now=NOW)
+    report = clean(cluster, now=NOW)
     assert not old.exists()
     assert not mapped.exists()
     assert young.exists()
@@ -80,8 +89,8 @@ def test_old_logs_go_and_leave_no_empty_directory(cluster: Platform, home: Path)
 def test_a_second_run_removes_nothing(cluster: Platform, home: Path) -> None:
     write(home, log_path("d", "old", "t", -1, 1), OLD)
     write(home, log_path("d", "new", "t", -1, 1), YOUNG)
-    assert logs.clean(cluster, now=NOW).removed_logs == 1
-    again = logs.clean(cluster, now=NOW)
+    assert clean(cluster, now=NOW).removed_logs == 1
+    again = clean(cluster, now=NOW)
     assert (again.removed_logs, again.removed_directories, again.logs) == (0, 0, 1)
 
 
@@ -93,9 +102,9 @@ def test_a_dry_run_says_the_same_and_removes_nothing(cluster: Platform, home: Pa
     (home / "logs/dag_id=x/run_id=abandoned").mkdir(parents=True)
     os.utime(home / "logs/dag_id=x/run_id=abandoned", (OLD.timestamp(), OLD.timestamp()))
     before = sorted((home / "logs").rglob("*"))
-    dry = logs.clean(cluster, now=NOW, dry_run=True)
+    dry = clean(cluster, now=NOW, dry_run=True)
     assert sorted((home / "logs").rglob("*")) == before
-    real = logs.clean(cluster, now=NOW)
+    real = clean(cluster, now=NOW)
     assert (dry.removed_logs, dry.removed_bytes, dry.removed_directories) == (
         real.removed_logs,
         real.removed_bytes,
@@ -105,34 +114,32 @@ def test_a_dry_run_says_the_same_and_removes_nothing(cluster: Platform, home: Pa
     assert (home / "logs/dag_id=d/run_id=run1/notes.txt").exists()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
-@pytest.mark.parametrize("state", ["queued", "running", "up_for_retry", "up_for_reschedule", "deferred", "restarting"])
-def test_a_log_in_use_stays_on_every_database(
-    home: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch, kind: str, state: str
-) -> None:
-    url = databases.migrated(kind)
-    try:
-        monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", url)
-        add_run(url, "manual__2026-01-01T00:00:00+00:00", "running", {"held": state, "ended": "success"})
-        add_run(url, "mapped/odd %", "running", {"held": state}, map_index=3)
-        held = [
-            write(home, log_path("d", "manual__2026-01-01T00:00:00+00:00", "held", -1, 1), OLD),
-            write(home, log_path("d", "mapped/odd %", "held", 3, 4), OLD),
-        ]
-        ended = write(home, log_path("d", "manual__2026-01-01T00:00:00+00:00", "ended", -1, 1), OLD)
-        report = logs.clean(platforms.find(config.load()), now=NOW)
-    finally:
-        databases.drop(url)
-    assert all(path.exists() for path in held)
-    assert not ended.exists()
-    assert report.kept == {"in use": 2}
+HELD = ("queued", "running", "up_for_retry", "up_for_reschedule", "deferred", "restarting")
+RUN_IDS = ("manual__2026-01-01T00:00:00+00:00", "odd/100 %\\'", "%41", "é" * 120)
+
+
+def test_a_log_in_use_stays_on_every_database(home: Path, metastore_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", metastore_url)
+    monkeypatch.setenv("OPSKIT__LOGS__KEEP_RUNS", "0")
+    held, ended = [], []
+    for run_id in RUN_IDS:
+        add_run(metastore_url, run_id, "running", {**{state: state for state in HELD}, "ended": "success"})
+        held += [write(home, log_path("d", run_id, state, -1, 2), OLD) for state in HELD]
+        ended.append(write(home, log_path("d", run_id, "ended", -1, 1), OLD))
+    add_run(metastore_url, "mapped", "running", {"held": "running"}, map_index=3)
+    held.append(write(home, log_path("d", "mapped", "held", 3, 4), OLD))
+    ended.append(write(home, log_path("d", "mapped", "held", 4, 1), OLD))
+    report = clean(platforms.find(config.load()))
+    assert [path for path in held if not path.exists()] == []
+    assert [path for path in ended if path.exists()] == []
+    assert report.kept == {"in use": len(held)}
 
 
 def test_the_directory_of_a_run_that_has_not_ended_stays(cluster: Platform, home: Path) -> None:
     add_run(cluster.config.database_url, "r", "running", {"t": None})
     write(home, log_path("d", "r", "t", -1, 1), OLD)
     write(home, log_path("d", "other", "t", -1, 1), YOUNG)
-    logs.clean(cluster, now=NOW)
+    clean(cluster, now=NOW)
     assert [path.name for path in (home / "logs/dag_id=d/run_id=r").parent.iterdir() if "=r" in path.name] == [
         "run_id=r"
     ]
@@ -142,7 +149,7 @@ def test_nothing_goes_while_nobody_knows_what_is_in_use(home: Path, monkeypatch:
     monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", "postgresql://nobody@127.0.0.1:1/none")
     old = write(home, log_path("d", "old", "t", -1, 1), OLD)
     with pytest.raises(MetastoreUnavailable):
-        logs.clean(platforms.find(config.load()), now=NOW)
+        clean(platforms.find(config.load()), now=NOW)
     assert old.exists()
 
 
@@ -159,51 +166,51 @@ def test_links_and_other_files_stay(cluster: Platform, home: Path, tmp_path: Pat
     os.mkfifo(folder / "attempt=3.log")
     for name in ("attempt=2.log", "attempt=3.log"):
         os.utime(folder / name, (OLD.timestamp(), OLD.timestamp()), follow_symlinks=False)
-    report = logs.clean(cluster, now=NOW)
+    report = clean(cluster, now=NOW)
     assert outside.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["attempt=2.log", "attempt=3.log", "not-a-log"]
     assert report.removed_logs == 1
-    assert report.kept == {"no regular file": 3, "no task log": 1, "young": 1}
+    assert report.kept == {"no regular file": 3, "no log": 1, "young": 1}
 
 
 def test_a_folder_that_holds_no_task_logs_is_refused(cluster: Platform, home: Path) -> None:
     (home / "logs" / "letters").mkdir()
     with pytest.raises(GuardRefused, match="holds no task logs"):
-        logs.clean(cluster, now=NOW)
+        clean(cluster, now=NOW)
 
 
 @pytest.mark.parametrize("folder", ["/", "/etc", "/var/log"])
 def test_a_protected_folder_is_refused(cluster: Platform, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setenv("OPSKIT__LOGGING__BASE_LOG_FOLDER", folder)
     with pytest.raises(GuardRefused, match="protected"):
-        logs.clean(platforms.find(config.load()), now=NOW)
+        clean(platforms.find(config.load()), now=NOW)
 
 
 def test_a_missing_folder_is_no_success(cluster: Platform, home: Path) -> None:
     (home / "logs").rmdir()
     with pytest.raises(UsageError, match="no directory"):
-        logs.clean(cluster, now=NOW)
+        clean(cluster, now=NOW)
 
 
 def test_a_wrong_clock_removes_nothing(cluster: Platform, home: Path) -> None:
     files = [write(home, log_path("d", f"r{number}", "t", -1, 1), NOW) for number in range(50)]
     with pytest.raises(GuardRefused, match="50 of 50 logs would go"):
-        logs.clean(cluster, now=NOW + timedelta(days=3650))
+        clean(cluster, now=NOW + timedelta(days=3650))
     with pytest.raises(GuardRefused, match="in the future"):
-        logs.clean(cluster, now=NOW - timedelta(days=1), max_age_days=0)
+        clean(cluster, now=NOW - timedelta(days=1), max_age_days=0, keep_days=0)
     assert all(file.exists() for file in files)
-    assert logs.clean(cluster, now=NOW + timedelta(days=3650), force=True).removed_logs == 50
+    assert clean(cluster, now=NOW + timedelta(days=3650), force=True).removed_logs == 50
 
 
 def test_two_at_once_are_refused(cluster: Platform) -> None:
     with locked(cluster.config.run_folder, "logs"), pytest.raises(LockHeld):
-        logs.clean(cluster, now=NOW)
+        clean(cluster, now=NOW)
 
 
 def test_what_was_removed_is_in_the_audit_log(cluster: Platform, home: Path) -> None:
     write(home, log_path("d", "old", "t", -1, 1), OLD)
     write(home, log_path("d", "new", "t", -1, 1), YOUNG)
-    logs.clean(cluster, now=NOW)
+    clean(cluster, now=NOW)
     engine = open_engine(cluster.config)
     with reading(engine) as connection:
         (line,) = audit.read(connection, event="logs clean")
@@ -216,16 +223,15 @@ def test_a_log_that_is_written_during_the_clean_up_stays(
 ) -> None:
     file = write(home, log_path("d", "old", "t", -1, 1), OLD)
     write(home, log_path("d", "new", "t", -1, 1), YOUNG)
-    look = logs.reason_to_keep
+    look = Chooser.why
 
-    def look_and_write(path: str, *rest: object) -> str:
-        reason = look(path, *rest)  # type: ignore[arg-type]
-        if "run_id=old" in path:
-            file.write_text("still at it\n")
-        return reason
+    def look_and_write(chooser: Chooser, *rest: Any) -> str:
+        why = look(chooser, *rest)
+        file.write_text("still at it\n")
+        return why
 
-    monkeypatch.setattr(logs, "reason_to_keep", look_and_write)
-    report = logs.clean(cluster, now=NOW)
+    monkeypatch.setattr(Chooser, "why", look_and_write)
+    report = clean(cluster, now=NOW)
     assert file.read_text() == "still at it\n"
     assert report.removed_logs == 0
 
@@ -274,7 +280,7 @@ def test_nothing_outside_goes_while_directories_are_swapped_for_links(
                         write(home, log_path("d", f"run{run}", f"task{task}", -1, 1), OLD)
                     except OSError:
                         continue
-            logs.clean(cluster, now=NOW, force=True)
+            clean(cluster, now=NOW, force=True)
     finally:
         stop.set()
         swapper.join()
@@ -288,10 +294,10 @@ def test_the_command_reports_in_json_and_by_its_exit_code(
     write(home, log_path("d", "new", "t", -1, 1), YOUNG)
     dry = json.loads(opskit("logs", "clean", "--dry-run", "--output", "json").stdout)
     assert (dry["dry_run"], dry["removed_logs"], dry["logs"]) == (True, 1, 2)
-    done = opskit("logs", "clean")
+    done = opskit("logs", "clean", "--yes")
     assert "removed 1 of 2 logs" in done.stdout
     assert "kept 1: young" in done.stdout
-    refused = opskit("logs", "clean", "--max-age-days", "0", check=False)
+    refused = opskit("logs", "clean", "--max-age-days", "0", "--keep-days", "0", check=False)
     assert refused.returncode == 16
     assert "more than 95 %" in refused.stderr
     assert "Traceback" not in refused.stderr

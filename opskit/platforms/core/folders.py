@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from opskit.config import Config
-from opskit.platforms.base import LiveLogs
+from opskit.platforms.folders import LogStates
 from opskit.telemetry import task_logs
 
-if TYPE_CHECKING:
-    from opskit.core.metastore.live_runs import LiveTask
-
-_DIRECTORY = re.compile(r"dag_id=[^/]*(/run_id=[^/]*(/task_id=[^/]*(/map_index=\d+)?)?)?")
+# What opskit and Airflow write beside the logs of tasks. (The watchdog's evidence may be there before any of them.)
+_OTHER_LOGS = frozenset({"scheduler", "dag_processor", "dag_processor_manager", "triggerer", "watchdog"})
 
 
 class CoreFolders:
@@ -29,36 +26,18 @@ class CoreFolders:
     def logs(self) -> Path:
         return self._config.logs_folder
 
-    def is_task_log(self, path: str) -> bool:
-        return task_logs.parse_path(path) is not None
-
-    def is_log_directory(self, path: str) -> bool:
-        return _DIRECTORY.fullmatch(path) is not None
-
     def is_log_folder(self, names: Collection[str]) -> bool:
-        # The watchdog's evidence may lie there before any task has run.
-        return not names or "watchdog" in names or any(map(self.is_log_directory, names))
+        return not names or any(name.startswith("dag_id=") or name in _OTHER_LOGS for name in names)
 
-    def live_logs(self) -> LiveLogs:
-        from opskit.core.metastore import live_runs
-        from opskit.core.metastore.engine import open_engine, reading
+    @contextmanager
+    def log_states(self) -> Iterator[LogStates]:
+        from opskit.core.metastore.log_states import LogStates as Opened
 
-        engine = open_engine(self._config, pool_size=1)
+        states = Opened(self._config.database_url)
         try:
-            with reading(engine) as connection:
-                runs = live_runs.unfinished_runs(connection)
-                tasks = live_runs.live_tasks(connection)
+            yield states
         finally:
-            engine.dispose()
-        return LiveLogs(
-            tasks=frozenset(_directory(task) for task in tasks),
-            runs=frozenset(_parent(task_logs.log_path(dag_id, run_id, "x", -1, 1), 2) for dag_id, run_id in runs),
-        )
+            states.close()
 
-
-def _directory(task: LiveTask) -> str:
-    return _parent(task_logs.log_path(task.dag_id, task.run_id, task.task_id, task.map_index, 1), 1)
-
-
-def _parent(path: str, levels: int) -> str:
-    return path.rsplit("/", levels)[0]
+    def log_directory(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        return task_logs.log_path(dag_id, run_id, task_id, map_index, 1).rpartition("/")[0]
