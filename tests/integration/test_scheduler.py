@@ -60,9 +60,9 @@ class PlayedExecutor:
         events, self.inbox = self.inbox, []
         return events
 
-    def fence(self, dag_id: str, epoch: int) -> None:
+    def fence(self, dag_id: str, epoch: int, ask: int = 0) -> None:
         self.fences.append((dag_id, epoch))
-        self.inbox.append(contract.Held(dag_id, epoch, frozenset(self.holds)))
+        self.inbox.append(contract.Held(dag_id, epoch, frozenset(self.holds), ask))
 
     def dispatch(self, attempts: Sequence[dict[str, Any]]) -> None:
         self.started.extend(attempts)
@@ -291,6 +291,55 @@ def test_results_are_acknowledged_only_when_they_are_durable(cluster: Cluster) -
     assert len(executor.acknowledged) == 1
     assert cluster.states() == {"a": "success"}
     assert [(row.key, row.value) for row in cluster.rows(xcom)] == [("return_value", '{"n": 1}')]
+
+
+def test_a_result_that_is_told_twice_is_not_acknowledged_before_it_is_durable(cluster: Cluster) -> None:
+    cluster.put_dag("d", {"a": []})
+    executor = PlayedExecutor()
+    scheduler = cluster.scheduler(executor)
+    cluster.trigger("d")
+    turn(scheduler, 3)
+    (given,) = executor.started
+    with transaction(cluster.engine) as connection:
+        cluster.touch(connection, "d")  # the decision below is void
+    executor.end(given)
+    executor.end(given)
+    scheduler._look_at = 1e18
+    scheduler.cycle(0, select.poll())
+    assert executor.acknowledged == []
+    executor.holds = {tuple(given["key"])}  # type: ignore[arg-type]
+    turn(scheduler, 2)
+    executor.end(given)
+    turn(scheduler, 2)
+    assert set(executor.acknowledged) == {tuple(given["key"])}
+    assert executor.started == [given]
+
+
+def test_an_answer_that_was_given_before_a_dispatch_does_not_repeat_it(cluster: Cluster) -> None:
+    """Two changes in quick succession: the worker's first answer comes when the second question is asked already."""
+
+    class Slow(PlayedExecutor):
+        late: list[contract.Event]
+
+        def fence(self, dag_id: str, epoch: int, ask: int = 0) -> None:
+            super().fence(dag_id, epoch, ask)
+            self.late.append(self.inbox.pop())
+
+    cluster.put_dag("d", {"a": [], "b": []})
+    executor = Slow()
+    executor.late = []
+    scheduler = cluster.scheduler(executor)
+    cluster.trigger("d")
+    turn(scheduler, 2)
+    with transaction(cluster.engine) as connection:
+        cluster.touch(connection, "d")
+    turn(scheduler, 2)
+    assert len(executor.late) == 2
+    executor.inbox.append(executor.late.pop(0))
+    turn(scheduler, 3)
+    executor.inbox.append(executor.late.pop(0))
+    turn(scheduler, 3)
+    assert sorted(attempt["task_id"] for attempt in executor.started) == ["a", "b"]
 
 
 def test_a_scheduler_that_takes_over_dispatches_only_what_no_worker_received(cluster: Cluster) -> None:

@@ -1,8 +1,8 @@
 """What an executor must guarantee. `tests/contracts/test_executor.py` is its suite.
 
 * An attempt that was accepted ends with one result, repeated until it is acknowledged, or its worker is lost.
-* After `fence(dag_id, epoch)` no attempt of that DAG with a lower epoch starts; a `Held` event follows that names
-  every attempt it has.
+* After `fence(dag_id, epoch, ask)` no attempt of that DAG with a lower epoch starts; a `Held` event with the same `ask`
+  follows that names every attempt it has. What was dispatched after the fence may be missing in it.
 * A key is never started twice.
 * No call blocks.
 """
@@ -42,6 +42,8 @@ class Held:
     dag_id: str
     epoch: int
     keys: frozenset[AttemptKey]
+    ask: int = 0
+    """Of the fence that it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Executor(Protocol):
         """Take what has happened; tries to connect again where needed."""
         ...
 
-    def fence(self, dag_id: str, epoch: int) -> None: ...
+    def fence(self, dag_id: str, epoch: int, ask: int = 0) -> None: ...
 
     def dispatch(self, attempts: Sequence[dict[str, Any]]) -> None:
         """Start these *Attempts* of ARCHITECTURE.md."""

@@ -96,7 +96,7 @@ class LocalExecutor:
                 return contract.Started(wire.as_key(frame["key"]), frame["pid"], datetime.fromisoformat(frame["at"]))
             case "held":
                 keys = frozenset(wire.as_key(key) for key in frame["keys"])
-                return contract.Held(frame["dag_id"], frame["epoch"], keys)
+                return contract.Held(frame["dag_id"], frame["epoch"], keys, frame.get("ask", 0))
             case "welcome":
                 if frame["protocol"] != wire.PROTOCOL:
                     raise wire.ProtocolError(f"the worker speaks protocol {frame['protocol']}, not {wire.PROTOCOL}")
@@ -113,8 +113,8 @@ class LocalExecutor:
         if self._connection is not None and self._worker_id is not None:
             self._connection.put(frame)
 
-    def fence(self, dag_id: str, epoch: int) -> None:
-        self._put({"t": "fence", "dag_id": dag_id, "epoch": epoch})
+    def fence(self, dag_id: str, epoch: int, ask: int = 0) -> None:
+        self._put({"t": "fence", "dag_id": dag_id, "epoch": epoch, "ask": ask})
 
     def dispatch(self, attempts: Sequence[dict[str, Any]]) -> None:
         self._put({"t": "run", "attempts": list(attempts)})

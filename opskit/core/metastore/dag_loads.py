@@ -49,6 +49,8 @@ class LoadedFile:
     import_error: str | None = None
     parse_seconds: float = 0.0
     source: str | None = None
+    release: str | None = None
+    """The release of the DAG folder that it was loaded from; None: a plain folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,12 @@ class Stored:
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     """A new version, another file, or active again."""
+    released: list[str] = field(default_factory=list)
+    """The same version, from another release of the DAG folder: its modules may be others."""
     deactivated: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.deactivated)
+        return bool(self.new or self.changed or self.released or self.deactivated)
 
 
 def read_files(connection: Connection) -> dict[str, StoredFile]:
@@ -136,11 +140,13 @@ def store_loaded_files(
             stored.new.append(dag_id)
         elif (row.version_hash, row.fileloc, row.is_active) != (versions[dag_id][0], file.path, True):
             stored.changed.append(dag_id)
+        elif row.release != file.release:
+            stored.released.append(dag_id)
     paths = {file.path for file in good} | set(gone)
     stored.deactivated = sorted(
         dag_id for dag_id, row in known.items() if row.is_active and row.fileloc in paths and dag_id not in loaded
     )
-    touch(connection, [*stored.changed, *stored.deactivated], now)
+    touch(connection, [*stored.changed, *stored.released, *stored.deactivated], now)
     _write_versions(connection, loaded, versions, now)
     _write_dags(connection, loaded, versions, stored, now)
     _write_files(connection, files, now)
@@ -149,12 +155,29 @@ def store_loaded_files(
     return stored
 
 
+def move_to_release(connection: Connection, release: str | None, now: datetime) -> list[str]:
+    """Say of every active DAG that it is loaded from this release, once all of it was; the dag_ids that were not so.
+
+    A DAG whose file can't be loaded there stays with the release that it could be loaded from.
+    """
+    broken = select(dag_file.c.path).where(dag_file.c.import_error.is_not(None))
+    elsewhere = dag.c.release.is_not(None) if release is None else func.coalesce(dag.c.release, "") != release
+    rows = connection.execute(
+        select(dag.c.dag_id).where(dag.c.is_active.is_(True), elsewhere, dag.c.fileloc.not_in(broken))
+    )
+    dag_ids = sorted(rows.scalars())
+    if dag_ids:
+        touch(connection, dag_ids, now)
+        connection.execute(update(dag).where(dag.c.dag_id.in_(dag_ids)).values(release=release))
+    return dag_ids
+
+
 def _lock(
     connection: Connection, dag_ids: Collection[str], good: Collection[str], gone: Collection[str]
 ) -> dict[str, Any]:
     """Rows of the DAGs that may change. Locked in the schedulers' order, so that no one waits in a circle."""
     query = (
-        select(dag.c.dag_id, dag.c.version_hash, dag.c.fileloc, dag.c.is_active)
+        select(dag.c.dag_id, dag.c.version_hash, dag.c.release, dag.c.fileloc, dag.c.is_active)
         .where(dag.c.dag_id.in_(list(dag_ids)) | dag.c.fileloc.in_([*good, *gone]))
         .order_by(dag.c.dag_id)
         .with_for_update()
@@ -186,7 +209,17 @@ def _write_versions(
     bulk_insert(connection, dag_version, columns, missing, on_conflict="ignore")
 
 
-_SHOWN = ["fileloc", "is_active", "version_hash", "description", "owners", "tags", "schedule", "last_parsed_at"]
+_SHOWN = [
+    "fileloc",
+    "is_active",
+    "version_hash",
+    "release",
+    "description",
+    "owners",
+    "tags",
+    "schedule",
+    "last_parsed_at",
+]
 _NEXT = ["next_logical_date", "next_interval_start", "next_interval_end", "next_run_after"]
 
 
@@ -205,6 +238,7 @@ def _write_dags(
             file.path,
             True,
             versions[dag_id][0],
+            file.release,
             one.data.get("description"),
             owners_text(one.data.get("owners") or ()),
             json.dumps(list(one.data.get("tags") or ()), ensure_ascii=False),
@@ -225,6 +259,8 @@ def _write_dags(
     same = sorted(rows.keys() - set(stored.new) - set(stored.changed))
     if same:
         connection.execute(update(dag).where(dag.c.dag_id.in_(same)).values(last_parsed_at=now))
+    released = [(dag_id, loaded[dag_id][1].release) for dag_id in sorted(stored.released)]
+    bulk_update(connection, dag, ["dag_id"], ["release"], released)
     if stored.deactivated:
         connection.execute(
             update(dag).where(dag.c.dag_id.in_(stored.deactivated)).values(is_active=False, **dict.fromkeys(_NEXT))

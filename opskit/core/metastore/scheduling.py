@@ -115,6 +115,8 @@ class DagRows:
     is_active: bool
     epoch: int
     revision: int
+    release: str | None = None
+    """Of the DAG folder, from which the version was loaded."""
     runs: list[Row[Any]] = field(default_factory=list)
     """Active DagRuns (queued, running), in the order of their logical dates."""
     instances: dict[int, list[Row[Any]]] = field(default_factory=dict)
@@ -129,7 +131,14 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
     """The rows of these DAGs with their active runs, in five statements."""
     found = {
         row.dag_id: DagRows(
-            row.dag_id, row.fileloc, row.version_hash, row.is_paused, row.is_active, row.lease_epoch, row.revision
+            row.dag_id,
+            row.fileloc,
+            row.version_hash,
+            row.is_paused,
+            row.is_active,
+            row.lease_epoch,
+            row.revision,
+            row.release,
         )
         for row in connection.execute(select(dag).where(dag.c.dag_id.in_(dag_ids)))
     }

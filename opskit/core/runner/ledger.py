@@ -29,6 +29,8 @@ class Attempt:
     """The Attempt as JSON."""
     version_hash: str = ""
     """Of the DAG, when it was dispatched."""
+    release: str = ""
+    """Of the DAG folder, from which that version was loaded; empty: a plain folder."""
     order: int = 0
     state: str = WAITING
     number: int = 0
@@ -124,6 +126,7 @@ class Ledger:
                 log_path=message["log_path"],
                 data=_dumps(message).encode("utf-8", "surrogatepass"),
                 version_hash=message.get("version_hash") or "",
+                release=message.get("release") or "",
                 order=next(self._order),
             )
         except (KeyError, TypeError) as error:

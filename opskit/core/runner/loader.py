@@ -27,6 +27,7 @@ from opskit.core.runner.template_process import (
     with_output,
 )
 from opskit.core.runner.zygote_spec import Spec
+from opskit.system import dag_releases
 
 _START_SECONDS = 30.0
 _ABORT_SECONDS = 1.0
@@ -57,11 +58,14 @@ class LoadResult:
     seconds: float = 0.0
     asked: dict[Question, str | None] = field(default_factory=dict)
     """What the file asked the metastore, with the digest of the answer; None: it was not answered before the end."""
+    release: str = ""
+    """The release of the DAG folder that it was loaded from; empty: a plain folder."""
 
 
 @dataclass(slots=True)
 class _Load:
     path: str
+    release: str
     content_hash: str
     output: int
     began: float
@@ -102,17 +106,14 @@ class Loader:
                 if suspects and not waiting and not loading:
                     # One at a time: then the one that takes the template along is known.
                     path = suspects.popleft()
-                    self._begin(
-                        replace(spec, fileloc=path), _hash(f"{spec.dags_folder}/{path}") or "", timeout, loading
-                    )
-                    loading[self._number].again = True
+                    if self._begin(spec, path, timeout, loading):
+                        loading[self._number].again = True
+                    else:
+                        yield LoadResult(path, "", error="the file can't be read")
                 while waiting and len(loading) < parallel:
                     path = waiting.popleft()
-                    content_hash = _hash(f"{spec.dags_folder}/{path}")
-                    if content_hash is None:
+                    if not self._begin(spec, path, timeout, loading):
                         yield LoadResult(path, "", error="the file can't be read")
-                        continue
-                    self._begin(replace(spec, fileloc=path), content_hash, timeout, loading)
                 yield from self._finish(spec, timeout, loading, suspects)
         finally:
             for number, load in loading.items():
@@ -123,19 +124,28 @@ class Loader:
             if self._closed:
                 self._release()
 
-    def _begin(self, spec: Spec, content_hash: str, timeout: float, loading: dict[int, _Load]) -> None:
+    def _begin(self, spec: Spec, path: str, timeout: float, loading: dict[int, _Load]) -> bool:
+        """Whether the file can be read, and so is loaded now."""
+        # A load sees one release, whatever the link to it does meanwhile.
+        release = dag_releases.release_of(spec.dags_folder)
+        folder = dag_releases.folder_of(spec.dags_folder, release) or spec.dags_folder
+        content_hash = _hash(f"{folder}/{path}")
+        if content_hash is None:
+            return False
+        spec = replace(spec, fileloc=path, dags_folder=folder)
         self._number += 1
         now = time.monotonic()
         output = new_output()
-        loading[self._number] = _Load(spec.fileloc, content_hash, output, now, now + timeout)
+        loading[self._number] = _Load(path, release, content_hash, output, now, now + timeout)
         for attempt in (1, 2):
             try:
                 self._ready_template().fork(b"L", self._number, spec, self._theirs, output)
-                return
+                break
             except (BrokenPipeError, ConnectionResetError):
                 self._lose_template()
                 if attempt == 2:
                     raise
+        return True
 
     def _ready_template(self) -> TemplateProcess:
         """Its start is not counted as time of a file."""
@@ -239,8 +249,9 @@ class Loader:
         elif "error" in load.answer:
             error = with_output(load.answer["error"], printed)
         else:
-            return LoadResult(load.path, load.content_hash, load.answer["dags"], None, seconds, load.asked)
-        return LoadResult(load.path, load.content_hash, [], error, seconds, load.asked)
+            dags: list[dict[str, Any]] = load.answer["dags"]
+            return LoadResult(load.path, load.content_hash, dags, None, seconds, load.asked, load.release)
+        return LoadResult(load.path, load.content_hash, [], error, seconds, load.asked, load.release)
 
     def tidy(self) -> None:
         """Now and then, from any thread: no ended gateway stays a zombie."""

@@ -249,7 +249,7 @@ class Worker:
             elif kind == "ack":
                 self._ledger.acknowledge(frame["keys"])
             elif kind == "fence":
-                self._fence(peer, frame["dag_id"], frame["epoch"])
+                self._fence(peer, frame["dag_id"], frame["epoch"], frame.get("ask", 0))
             elif kind == "kill":
                 for key in frame["keys"]:
                     self._kill(wire.as_key(key), str(frame.get("reason") or "killed"))
@@ -298,10 +298,10 @@ class Worker:
             peer.connection.put_payload(payload)
             self._dirty.add(peer)
 
-    def _fence(self, peer: Peer, dag_id: str, epoch: int) -> None:
+    def _fence(self, peer: Peer, dag_id: str, epoch: int, ask: int) -> None:
         in_force, attempts = self._ledger.fence(dag_id, epoch, peer.number)
         keys = [attempt.key for attempt in attempts]
-        self._put(peer, {"t": "held", "dag_id": dag_id, "epoch": in_force, "keys": keys})
+        self._put(peer, {"t": "held", "dag_id": dag_id, "epoch": in_force, "keys": keys, "ask": ask})
         for attempt in attempts:
             if attempt.state == ENDED:
                 peer.connection.put_payload(attempt.result)

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from opskit.config import Config
@@ -31,6 +31,7 @@ from opskit.core.runner.template_process import (
     why_not_loaded,
     with_output,
 )
+from opskit.system import dag_releases
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Warm:
 class Zygote:
     number: int
     fileloc: str
+    folder: str
+    """The DAG folder, or the release of it that was loaded."""
     path: str
     content_hash: str
     channel: socket.socket
@@ -99,6 +102,8 @@ class Zygote:
     retired: bool = False
     load_timer: Timer | None = None
     timed_out: bool = False
+    held: int | None = None
+    """Descriptor that keeps its release from being removed."""
 
     @property
     def busy(self) -> bool:
@@ -236,18 +241,32 @@ class Zygotes:
         return True
 
     def _zygote_for(self, attempt: Attempt) -> Zygote | None:
-        zygote = self._current.get(attempt.fileloc)
+        folder = self._folder_of(attempt)
+        zygote = self._current.get(f"{folder}/{attempt.fileloc}")
         if zygote is not None:
             if zygote.state == LOADING or (self._is_current(zygote) and _knows_version(zygote, attempt)):
                 return zygote
             self._retire(zygote)
         if self._template is None or sum(each.state == LOADING for each in self._all.values()) >= self._slots:
             return None
-        fresh = self._new(attempt.fileloc)
+        fresh = self._new(folder, attempt.fileloc)
         if zygote is not None:
             fresh.versions = zygote.versions
             fresh.versions.setdefault(attempt.dag_id, set()).add(attempt.version_hash)
         return fresh
+
+    def _folder_of(self, attempt: Attempt) -> str:
+        """Where the version that the attempt was scheduled with lies: its release while that is here, else the DAG
+        folder as it is."""
+        now = str(self._config.dags_folder)
+        if not attempt.release:
+            return now
+        folder = dag_releases.folder_of(now, attempt.release)
+        if folder is None:
+            logger.warning(
+                "release %s of the DAG folder is not here: %s runs as it is now", attempt.release, attempt.key
+            )
+        return folder or now
 
     def _is_current(self, zygote: Zygote) -> bool:
         if zygote.checked_turn == self._loop.turn:
@@ -267,25 +286,28 @@ class Zygotes:
         zygote.checked_turn = self._loop.turn
         return True
 
-    def _new(self, fileloc: str) -> Zygote:
-        spec = spec_for(self._config, fileloc)
-        path = f"{spec.dags_folder}/{fileloc}"
+    def _new(self, folder: str, fileloc: str) -> Zygote:
+        spec = replace(spec_for(self._config, fileloc), dags_folder=folder)
+        path = f"{folder}/{fileloc}"
+        # Held before it is read: from here on the release stays.
+        held = dag_releases.hold(folder)
         content_hash = _hash(path)
         if content_hash is None:
+            _release(held)
             raise FileMissing(f"the DAG file {fileloc} is not in {spec.dags_folder}")
         self._make_room()
         number = next(self._numbers) & 0xFFFFFFFF
         ours, theirs = packets.pair()
         ours.setblocking(False)
         output = new_output()
-        zygote = Zygote(number, fileloc, path, content_hash, ours, output)
+        zygote = Zygote(number, fileloc, folder, path, content_hash, ours, output, held=held)
         with theirs:
             assert self._template is not None
             try:
                 self._template.fork(b"Z", number, spec, theirs, output)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the loss of the template is noticed by itself, and this load begins again
-        self._all[number] = self._current[fileloc] = zygote
+        self._all[number] = self._current[path] = zygote
         self._loop.watch(ours.fileno(), lambda bits: self._on_zygote(zygote, bits))
         zygote.load_timer = self._loop.later(self._load_timeout, lambda: self._give_up_loading(zygote))
         return zygote
@@ -296,8 +318,8 @@ class Zygotes:
             self._retire(zygote)
 
     def _retire(self, zygote: Zygote) -> None:
-        if self._current.get(zygote.fileloc) is zygote:
-            del self._current[zygote.fileloc]
+        if self._current.get(zygote.path) is zygote:
+            del self._current[zygote.path]
         zygote.retired = True
         if not zygote.busy:
             self._drop(zygote)
@@ -307,8 +329,8 @@ class Zygotes:
         if zygote.state == GONE:
             return
         zygote.state = GONE
-        if self._current.get(zygote.fileloc) is zygote:
-            del self._current[zygote.fileloc]
+        if self._current.get(zygote.path) is zygote:
+            del self._current[zygote.path]
         del self._all[zygote.number]
         if zygote.load_timer is not None:
             zygote.load_timer.cancel()
@@ -318,6 +340,7 @@ class Zygotes:
         self._loop.forget(zygote.channel.fileno())
         zygote.channel.close()
         os.close(zygote.output)
+        _release(zygote.held)
 
     def sweep(self) -> None:
         """End what has been idle for long."""
@@ -467,7 +490,7 @@ class Zygotes:
             if self._template is None:
                 return  # it died with the template, and its load begins again with the next one
             limit = self._load_timeout if zygote.timed_out else None
-            spec = spec_for(self._config, zygote.fileloc)
+            spec = replace(spec_for(self._config, zygote.fileloc), dags_folder=zygote.folder)
             self._load_failed(zygote, why_not_loaded(status, read_output(zygote.output), limit, spec))
             return
         attempts = [*zygote.running.values(), *(w.attempt for w in zygote.warm.values() if w.attempt is not None)]
@@ -624,6 +647,11 @@ def _knows_version(zygote: Zygote, attempt: Attempt) -> bool:
         return True
     versions = zygote.versions.setdefault(attempt.dag_id, {attempt.version_hash})
     return attempt.version_hash in versions
+
+
+def _release(held: int | None) -> None:
+    if held is not None:
+        os.close(held)
 
 
 def _hash(path: str) -> str | None:

@@ -65,6 +65,7 @@ def _base(owned: OwnedDag, run: RunState) -> dict[str, Any]:
         "run_id": run.run_id,
         "fileloc": owned.fileloc,
         "version_hash": owned.version_hash,
+        **({"release": owned.release} if owned.release else {}),
         "run": {
             "run_type": run.run_type,
             "logical_date": run.logical_date.isoformat(),

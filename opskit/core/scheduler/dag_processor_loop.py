@@ -23,6 +23,7 @@ from opskit.core.scheduler.dag_files import Decision, KnownFile, decide
 from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
 from opskit.core.scheduler.dag_watch import watch
 from opskit.errors import MetastoreUnavailable
+from opskit.system import dag_releases
 from opskit.system.wake import wake
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,10 @@ class DagProcessor:
         self._store_at = 0.0
         self._store_every = _STORE_EVERY_SECONDS[0]
         self._listed = False
+        self._listed_release: str | None = None
+        """The release that the DAG folder was at the last listing."""
+        self._moved_to: tuple[str | None] | None = None
+        """The release that all DAGs were last said to be loaded from; None: not said yet."""
         self._doubts: list[str] = []
         self.loaded_all = False
         """The first look at every file has been stored."""
@@ -135,6 +140,7 @@ class DagProcessor:
         """Someone says that something changed."""
         self._look_at = 0.0
         self._stored = None  # what changed may be the rows
+        self._moved_to = None
         self._compare_at = 0.0
 
     def detail(self) -> dict[str, Any]:
@@ -165,6 +171,7 @@ class DagProcessor:
                 self._take_result(result, clock)
             if self._may_store(clock):
                 self._store(clock)
+            self._follow_release()
             self.progress += 1
             self.progress_at = datetime.now(UTC)
         except MetastoreUnavailable as error:
@@ -185,6 +192,7 @@ class DagProcessor:
     def _look(self, clock: float) -> None:
         self._changed_since = None
         self._look_at = clock + self._refresh
+        self._listed_release = dag_releases.release_of(str(self._root)) or None
         listing = list_dag_folder(self._root, self._syntax)
         if self._watch:
             before = self._watch.problem
@@ -400,6 +408,19 @@ class DagProcessor:
             len(changes.deactivated),
             errors,
         )
+
+    def _follow_release(self) -> None:
+        """Once all of a release is loaded and stored, attempts run from it: also of files that did not change."""
+        if not self._listed or self._stored is None or self._pending or self._gone or self._loader.busy:
+            return
+        if self._moved_to == (self._listed_release,):
+            return
+        with transaction(self._engine) as connection:
+            moved = dag_loads.move_to_release(connection, self._listed_release, datetime.now(UTC))
+        self._moved_to = (self._listed_release,)
+        if moved:
+            log.info("%d DAGs run from release %s now", len(moved), self._listed_release or "(a plain folder)")
+            wake(self._config.run_folder, "scheduler")
 
     def _remember(self, files: list[LoadedFile], now: datetime) -> None:
         assert self._stored is not None

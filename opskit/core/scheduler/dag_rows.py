@@ -68,6 +68,7 @@ def _loaded_file(
         import_error=error,
         parse_seconds=result.seconds,
         source=None if error else _source(config.dags_folder, result),
+        release=result.release or None,
     )
 
 

@@ -68,6 +68,7 @@ class Scheduler:
         self._callbacks: list[dict[str, Any]] = []
         """Callbacks whose reason becomes durable with the next wave."""
         self._callback_numbers = itertools.count(time.time_ns() // 1000)
+        self._asks = itertools.count(1)
         self._hostname = ""
         self._joined: contract.WorkerJoined | None = None
         """A worker that has no instance row yet."""
@@ -187,7 +188,8 @@ class Scheduler:
     def _ask_worker(self, owned: OwnedDag) -> None:
         """Nothing of this DAG is dispatched before the worker has said what it holds."""
         self._doubt(owned)
-        self.executor.fence(owned.dag_id, owned.epoch)
+        owned.asked = next(self._asks)
+        self.executor.fence(owned.dag_id, owned.epoch, owned.asked)
 
     @staticmethod
     def _doubt(owned: OwnedDag) -> None:
@@ -197,7 +199,9 @@ class Scheduler:
 
     def _on_held(self, event: contract.Held) -> None:
         owned = self.owned.get(event.dag_id)
-        if owned is None or owned.epoch != event.epoch:
+        if owned is None or owned.epoch != event.epoch or owned.asked != event.ask:
+            # The answer to an earlier question knows nothing of what was dispatched since: taken for the newest one, it
+            # would let us dispatch that a second time.
             return
         owned.held = True
         again = []
@@ -234,12 +238,14 @@ class Scheduler:
         if dag_id not in self.owned:
             return  # whoever owns the DAG will be told again
         found = self._find(key)
-        if found is None:
-            # An attempt that was cleared, marked or given up meanwhile.
-            self.executor.acknowledge([key])
-            return
+        # Also of an attempt that nobody waits for (cleared, given up, or told twice): why nobody does may be a decision
+        # that is not durable yet. A worker that forgets the attempt before would be given it again.
         self._pending.acknowledge.append((dag_id, key))
-        self._end_attempt(*found, result, now)
+        if found is None:
+            self._pending.touched.add(dag_id)
+            self._wave_within(0)
+        else:
+            self._end_attempt(*found, result, now)
 
     def _end_attempt(
         self, owned: OwnedDag, run: RunState, instance: TaskInstance, result: dict[str, Any], now: datetime

@@ -39,6 +39,8 @@ class OwnedDag:
     catchup: bool
     max_active_runs: int
     max_active_tasks: int
+    release: str | None = None
+    """Of the DAG folder, from which the version was loaded; None: a plain folder."""
     runs: dict[int, RunState] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
     """Rows of queued DagRuns, in the order of their logical dates."""
@@ -52,6 +54,8 @@ class OwnedDag:
     """In flight by task_id, for tasks with max_active_tis_per_dag."""
     held: bool = False
     """The worker has said which attempts of this DAG it has; nothing is dispatched before."""
+    asked: int = 0
+    """The newest fence: its answer is the one that counts."""
     pool_delta: dict[str, int] = field(default_factory=dict)
     """Slots taken (+) and freed (-) since the last durable wave."""
 
@@ -131,6 +135,7 @@ def build(
         dag_id=rows.dag_id,
         fileloc=rows.fileloc,
         version_hash=rows.version_hash,
+        release=rows.release,
         is_paused=rows.is_paused,
         is_active=rows.is_active,
         epoch=rows.epoch,
