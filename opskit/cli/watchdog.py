@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.ops.watchdog import Report
+    from opskit.platforms import Platform
 
 
 @click.command()
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--for-minutes", type=click.FloatRange(min=0.1), help="With --pause: the pause ends by itself.")
 @click.option("--reason", default="", help="With --pause: why.")
 @click.option("--resume", is_flag=True, help="End a pause.")
+@click.option("--cluster", is_flag=True, help="Judge the components of all hosts, and only look.")
+@click.option("--resident", is_flag=True, help="Stay: see the end of a process at once, a hang within 5 seconds.")
+@click.option("--strict", is_flag=True, help="Give each verdict an exit code of its own.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing while the cluster is healthy: for cron.")
 @output_option
 def watchdog(
@@ -33,6 +38,9 @@ def watchdog(
     for_minutes: float | None,
     reason: str,
     resume: bool,
+    cluster: bool,
+    resident: bool,
+    strict: bool,
     quiet: bool,
     output: str,
 ) -> int:
@@ -43,26 +51,51 @@ def watchdog(
     attempts survive.
 
     Exit code 0: healthy, slow, paused, upgrading, or repaired; 4: stuck or dead, and not repaired; 12: blind;
-    11: another watchdog is at it.
+    11: another watchdog is at it. With --strict: 20 slow, 21 stuck, 22 dead, 23 paused, 24 upgrading, 25 repaired.
 
     From cron:  * * * * *  opskit watchdog --quiet
     """
     if (pause and (resume or dry_run)) or ((for_minutes is not None or reason) and not pause):
         raise UsageError("--pause excludes --resume and --dry-run; --for-minutes and --reason need --pause")
+    if resident and (dry_run or cluster or pause or resume):
+        raise UsageError("--resident excludes --dry-run, --cluster, --pause and --resume")
     config = settings.load()
     if pause or resume:
         return _switch(config, pause, for_minutes, reason)
     from opskit import platforms
+
+    if resident:
+        return _stay(platforms.find(config), start_missing=not no_start, output=output)
     from opskit.ops.watchdog import check
 
-    report = check(platforms.find(config), dry_run=dry_run, start_missing=not no_start)
+    report = check(platforms.find(config), dry_run=dry_run, start_missing=not no_start, cluster=cluster)
     if output != "table":
         from opskit.cli.output import show
 
         show(_as_data(report, explain), output)
     elif not quiet or report.verdict != "healthy" or report.alert:
         _print(report, explain)
-    return report.exit_code
+        if cluster:
+            from opskit.cli.output import show
+
+            show(report.components, "table")
+    return report.strict_exit_code if strict else report.exit_code
+
+
+def _stay(platform: Platform, *, start_missing: bool, output: str) -> int:
+    from opskit.ops import watchdog_resident
+
+    def tell(report: Report) -> None:
+        if output == "json":
+            import json
+
+            click.echo(json.dumps(_as_data(report, explain=False)))
+        else:
+            click.echo(f"{report.checked_at:%Y-%m-%dT%H:%M:%SZ}  ", nl=False)
+            _print(report, explain=False)
+        sys.stdout.flush()
+
+    return watchdog_resident.watch(platform, tell, start_missing=start_missing)
 
 
 def _switch(config: settings.Config, pause: bool, for_minutes: float | None, reason: str) -> int:
@@ -103,4 +136,4 @@ def _as_data(report: Report, explain: bool) -> dict[str, object]:
     data: dict[str, object] = plain(report)
     if not explain:
         del data["rules"]
-    return {**data, "exit_code": report.exit_code}
+    return {**data, "exit_code": report.exit_code, "strict_exit_code": report.strict_exit_code}

@@ -102,8 +102,11 @@ def _judge_pulse(
     where = " (in an uninterruptible wait: disk or network file system)" if component.process == "blocked" else ""
     cause = "silent" if silent > policy.stuck_after else "wedged"
     what = "sends no heartbeat" if cause == "silent" else "has a pulse, but its loop does not turn"
-    if quick and late <= policy.stuck_after:
-        what = f"does not get on, and neither the processor nor the database works for it ({cause})"
+    if quick:
+        # Whoever looks that often has woken it long ago.
+        what = "does not get on, and neither the processor nor the database works for it"
+        restart = Step("restart", policy.prove_within, "it was woken, and nothing less has helped")
+        return finding(STUCK, cause, f"{what}: {values}", restart)
     # The first rung is a nudge and a second look: only a counter that does not move then leads on to the restart.
     nudge = Step("nudge", policy.second_look, "it may only have missed a wake-up; and a second look tells")
     restart = Step("restart", policy.prove_within, "nothing less has helped")
