@@ -17,9 +17,12 @@ import pytest
 from sqlalchemy import update
 
 from opskit import config as settings
+from opskit import platforms
 from opskit.core.metastore import tables
 from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.engine import open_engine, transaction
+from opskit.ops import restore_kept
+from opskit.platforms import Platform
 from tests.conftest import Opskit
 from tests.databases import KINDS
 from tests.sample_metastore import drop_kept, everything, fill
@@ -40,6 +43,10 @@ class Cluster:
 
     def data(self, *arguments: object) -> Any:
         return json.loads(self.run(*arguments, "--output", "json").stdout)
+
+    @property
+    def platform(self) -> Platform:
+        return platforms.find(settings.load(self.home, self.environ))
 
     def kill_during(self, delay: float, *arguments: str) -> bool:
         """Start a command and kill it after so many seconds; whether it was still at work then."""
@@ -104,26 +111,34 @@ def test_a_hundred_killed_backups(cluster: Cluster) -> None:
 
 
 def kill_restores(cluster: Cluster, kills: int) -> None:
+    """Restores, and undos of what they did, are killed: after each, the metastore is whole, and one that was live."""
     cluster.set_era("backup")
     identifier = cluster.data("backup")["backup_id"]
-    duration = seconds_of(cluster, "restore", identifier, "--yes")
+    seconds = {"restore": seconds_of(cluster, "restore", identifier, "--yes")}
     restored = states(cluster)
+    seconds["undo"] = seconds_of(cluster, "restore", "undo", "--yes")
     cluster.set_era("live")
-    live = states(cluster)
-    assert live != restored
+    whole = [restored, states(cluster)]
+    assert whole[0] != whole[1]
     killed = 0
-    for _ in range(kills):
-        killed += cluster.kill_during(random.uniform(0.3, 1.0) * duration, "restore", identifier, "--yes")
+    for number in range(kills):
+        undo = number % 2 == 1 and bool(restore_kept.status(cluster.platform).kept)
+        command = ["restore", "undo"] if undo else ["restore", identifier]
+        delay = random.uniform(0.3, 1.0) * seconds["undo" if undo else "restore"]
+        killed += cluster.kill_during(delay, *command, "--yes")
         now = states(cluster)
-        assert now in (live, restored)
-        if now != live:
-            cluster.set_era("live")
-            live = states(cluster)
+        assert now in whole, (number, command)
+        if now == restored:
+            cluster.set_era(f"live {number}")
+            whole.append(states(cluster))
     assert killed, "no run was killed while it worked"
     # The server may need a moment to see that a killed client is gone.
     wait_until(lambda: cluster.run("restore", identifier, "--yes", check=False).returncode == 0, every=0.5)
     assert states(cluster) == restored
-    assert cluster.data("backup")["verified"]
+    cluster.run("restore", "undo", "--yes")
+    assert states(cluster) in whole
+    cluster.run("restore", "commit", "--yes")
+    assert restore_kept.status(cluster.platform).kept == ()
 
 
 def states(cluster: Cluster) -> Any:
@@ -138,7 +153,7 @@ def states(cluster: Cluster) -> Any:
 
 
 def test_a_restore_killed_at_random_points_leaves_the_old_or_the_new_metastore_whole(cluster: Cluster) -> None:
-    kill_restores(cluster, KILLS)
+    kill_restores(cluster, 4)
 
 
 @pytest.mark.soak
