@@ -11,8 +11,11 @@ import click
 from opskit.cli.output import output_option, plain, show
 from opskit.config import load
 from opskit.errors import PartialFailure, UsageError
-from opskit.ops.deploy_dag import DeployFailed, DeployReport, choose_hosts, deploy, roll_back
+from opskit.ops.deploy_dag import deploy
+from opskit.ops.deploy_report import DeployFailed, DeployReport
+from opskit.ops.deploy_run import choose_hosts
 from opskit.ops.deployment import Progress
+from opskit.ops.rollback import roll_back
 
 
 @click.command("deploy-dag")
@@ -68,7 +71,13 @@ def deploy_dag(
         with _Progress() as progress:
             if rollback:
                 report = roll_back(
-                    platform, chosen, now=now, to=to, dry_run=dry_run, best_effort=best_effort, progress=progress
+                    platform,
+                    chosen,
+                    now=now,
+                    to=to,
+                    dry_run=dry_run,
+                    quorum="any" if best_effort else "",
+                    progress=progress,
                 )
             elif from_git is not None:
                 from opskit.ops.dag_distribution import deploy_from_git
@@ -81,7 +90,7 @@ def deploy_dag(
                     ref=ref,
                     subdir=subdir,
                     dry_run=dry_run,
-                    best_effort=best_effort,
+                    quorum="any" if best_effort else "",
                     progress=progress,
                 )
             else:
@@ -92,7 +101,7 @@ def deploy_dag(
                     now=now,
                     into=into,
                     dry_run=dry_run,
-                    best_effort=best_effort,
+                    quorum="any" if best_effort else "",
                     progress=progress,
                 )
     except DeployFailed as failure:

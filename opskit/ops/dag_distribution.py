@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from opskit.errors import UsageError
-from opskit.ops.deploy_dag import DeployReport, deploy
+from opskit.ops.deploy_dag import deploy
+from opskit.ops.deploy_report import DeployReport
 from opskit.ops.deployment import Progress
 from opskit.platforms import Platform
 from opskit.system import git
@@ -25,7 +26,9 @@ def deploy_from_git(
     ref: str | None = None,
     subdir: str | None = None,
     dry_run: bool = False,
-    best_effort: bool = False,
+    quorum: str = "",
+    rolling: str = "",
+    gate: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeployReport:
     """Deploy the files of one commit as the whole DAG folder of all hosts. What is not given comes from [deploy] git_*.
@@ -54,6 +57,8 @@ def deploy_from_git(
             now=now,
             description=place,
             dry_run=dry_run,
-            best_effort=best_effort,
+            quorum=quorum,
+            rolling=rolling,
+            gate=gate,
             progress=progress,
         )

@@ -1,117 +1,26 @@
-"""Deploys DAG files to hosts as one transaction, and takes a deployment back."""
+"""Deploys DAG files to hosts as one transaction."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
-import socket
-import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from opskit.config import Config
-from opskit.errors import (
-    ConfigError,
-    LockHeld,
-    MetastoreUnavailable,
-    NotFound,
-    OpskitError,
-    UsageError,
-    VerificationFailed,
-)
-from opskit.ops import dag_checks, dag_sources
+from opskit.errors import DagInvalid, VerificationFailed
+from opskit.ops import dag_checks, dag_sources, health_gate
 from opskit.ops.dag_sources import Payload, Source
+from opskit.ops.deploy_records import Records
+from opskit.ops.deploy_report import DeployReport
+from opskit.ops.deploy_run import configured_groups, run
 from opskit.ops.deployment import Deployment, Progress, Target
-from opskit.ops.releases import (
-    Policy,
-    check_rollback_is_one,
-    choose_rollback,
-    plan_release,
-    refuse_duplicates,
-)
+from opskit.ops.node_check import environment
+from opskit.ops.node_tree import manifest_hash
+from opskit.ops.releases import Policy, expected_files, plan_release, refuse_duplicates, rolling_groups
 from opskit.platforms import Platform
-from opskit.system.locks import locked
-from opskit.system.ssh import LOCAL
-from opskit.system.wake import wake
 
-
-@dataclass(frozen=True, slots=True)
-class HostReport:
-    host: str
-    state: str
-    """deployed, rolled back, unchanged, planned, not switched, switched back, or unknown (the connection was lost)."""
-    release: str
-    previous: str
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    check: str = ""
-    """How the host checked the files: import (by opskit's loader there) or syntax."""
-    sent_files: int = 0
-    sent_bytes: int = 0
-    failed_in: str = ""
-    error: str = ""
-    hint: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeployReport:
-    action: str
-    """deploy or rollback."""
-    deployment: str
-    dry_run: bool
-    source: str
-    dag_ids: tuple[str, ...]
-    """The DAGs of the files that were given, as loaded here."""
-    hosts: tuple[HostReport, ...]
-    switch_spread_seconds: float = 0.0
-    notes: tuple[str, ...] = field(default_factory=tuple)
-
-    @property
-    def failed(self) -> tuple[HostReport, ...]:
-        return tuple(host for host in self.hosts if host.error)
-
-
-class DeployFailed(OpskitError):
-    """A deployment that did not happen; `report` tells it per host. The exit code is that of its cause."""
-
-    def __init__(self, cause: OpskitError, report: DeployReport) -> None:
-        super().__init__(cause.message, hint=cause.hint)
-        self.exit_code = cause.exit_code
-        self.report = report
-
-
-def choose_hosts(
-    config: Config, hosts: Sequence[str] = (), groups: Sequence[str] = (), everyone: bool = False
-) -> list[str]:
-    """The hosts that are meant, each once: those named, those of the groups, or without either all of [deploy.groups].
-    Where no groups are configured that is this machine, `local`.
-
-    NotFound for a group that is not configured; ConfigError for groups that are no lists of hosts.
-    """
-    configured: dict[str, Any] = config.get("deploy", "groups")
-    for name, members in configured.items():
-        if not isinstance(members, list) or not all(isinstance(member, str) and member for member in members):
-            raise ConfigError(f"[deploy.groups] {name} must be a list of hosts")
-    chosen = list(hosts)
-    for group in groups:
-        if group not in configured:
-            known = ", ".join(sorted(configured)) or "none"
-            raise NotFound(f"there is no host group {group!r}", hint=f"[deploy.groups] has: {known}")
-        chosen += configured[group]
-    if everyone or (not hosts and not groups):
-        chosen += [member for members in configured.values() for member in members]
-        if not chosen:
-            if everyone:
-                raise UsageError("no hosts are configured", hint='add [deploy.groups] workers = ["host1", "host2"]')
-            chosen = [LOCAL]
-    return list(dict.fromkeys(chosen))
+_LITTLE_BYTES = 256 * 1024
 
 
 def deploy(
@@ -123,117 +32,58 @@ def deploy(
     into: str = "",
     description: str = "",
     dry_run: bool = False,
-    best_effort: bool = False,
+    quorum: str = "",
+    rolling: str = "",
+    gate: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeployReport:
     """Deploy FILEs (on top of what each host has) or one FOLDER (instead of it) to all hosts or to none.
 
-    Raises DagInvalid before any host is reached, else DeployFailed with a report per host. With `best_effort` hosts
-    that fail are left out, and the report has their errors.
+    `quorum`: so many hosts are enough (`all`, `any`, a number, a percentage); the report has the errors of the others.
+    `rolling`: they switch in groups (`groups`, a number, a percentage), and the health gate is asked after each.
+    `gate`: `scheduler`, or a command; empty: none. What is not given comes from [deploy].
+
+    Raises DagInvalid before anything is staged, else DeployFailed with a report per host.
     """
-    with tempfile.TemporaryDirectory(prefix="opskit-deploy-") as workspace:
-        snapshot, overlay = Path(workspace, "snapshot"), Path(workspace, "tree")
-        snapshot.mkdir()
-        overlay.mkdir()
-        progress("check", 0, 1)
-        source = dag_sources.take(
-            paths, into=into, dags_folder=platform.config.dags_folder, snapshot=snapshot, description=description
-        )
-        dag_ids = dag_checks.check_source(platform, source, overlay)
-        progress("check", 1, 1)
-        work = _Deploy(platform, source, dag_ids, dry_run, Path(workspace))
-        return _run(platform, hosts, work, now, best_effort, progress)
+
+    def take() -> Source:
+        return dag_sources.take(paths, into=into, dags_folder=platform.config.dags_folder, description=description)
+
+    get = platform.config.get
+    gate = str(get("deploy", "gate")) if gate is None else gate
+    gate_seconds = float(get("deploy", "gate_timeout"))
+    work = DeployWork(platform, take, dry_run=dry_run, rolling=rolling, gate=gate, progress=progress)
+    patience = gate_seconds * len(hosts) if rolling else gate_seconds
+    return run(platform, hosts, work, now=now, quorum=quorum, patience=patience, progress=progress)
 
 
-def roll_back(
-    platform: Platform,
-    hosts: Sequence[str],
-    *,
-    now: datetime,
-    to: str | None = None,
-    dry_run: bool = False,
-    best_effort: bool = False,
-    progress: Progress = lambda *_: None,
-) -> DeployReport:
-    """Switch all hosts back to the release before, or to the one whose hash begins with `to`; all or none.
+class DeployWork:
+    """A deployment of one source to hosts."""
 
-    Raises DeployFailed with a report per host.
-    """
-    return _run(platform, hosts, _Rollback(platform, to, dry_run), now, best_effort, progress)
-
-
-def _run(
-    platform: Platform,
-    hosts: Sequence[str],
-    work: _Deploy | _Rollback,
-    now: datetime,
-    best_effort: bool,
-    progress: Progress,
-) -> DeployReport:
-    config = platform.config
-    if not hosts:
-        raise UsageError("no hosts to deploy to")
-    if work.dry_run:
-        return _run_locked(platform, hosts, work, now, best_effort, progress)
-    with locked(config.run_folder, "deploy-dag"):
-        return _run_locked(platform, hosts, work, now, best_effort, progress)
-
-
-def _run_locked(
-    platform: Platform,
-    hosts: Sequence[str],
-    work: _Deploy | _Rollback,
-    now: datetime,
-    best_effort: bool,
-    progress: Progress,
-) -> DeployReport:
-    config = platform.config
-    who = f"{_user()}@{socket.gethostname()} (pid {os.getpid()})"
-    deployment = Deployment(
-        config,
-        hosts,
-        deployment=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-        who=who,
-        now=now,
-        best_effort=best_effort,
-        progress=progress,
-    )
-    try:
-        policy = _policy(config)
-        deployment.connect(policy, lock=not work.dry_run)
-        work.carry_out(deployment, policy)
-    except LockHeld as error:
-        raise DeployFailed(error, _report(work, deployment)) from error
-    except OpskitError as error:
-        if any(target.prepared for target in deployment.targets):
-            _audit(platform, deployment, work, now, failed=str(error))
-        raise DeployFailed(error, _report(work, deployment)) from error
-    finally:
-        deployment.close()
-    if not work.dry_run and any(target.state == work.done_state for target in deployment.targets):
-        _audit(platform, deployment, work, now)
-        if any(target.name == LOCAL for target in deployment.alive):
-            wake(config.run_folder, "dag_processor")
-    return _report(work, deployment)
-
-
-class _Deploy:
-    action = "deploy"
     done_state = "deployed"
 
     def __init__(
         self,
         platform: Platform,
-        source: Source,
-        dag_ids: dict[str, tuple[str, ...]],
+        take: Callable[[], Source],
+        *,
         dry_run: bool,
-        workspace: Path,
+        rolling: str = "",
+        gate: str = "",
+        action: str = "deploy",
+        progress: Progress = lambda *_: None,
     ) -> None:
-        self.source = source
-        self.workspace = workspace
-        self.dag_ids = dag_ids
+        self.action = action
         self.dry_run = dry_run
+        self.dag_ids: Mapping[str, Sequence[str]] = {}
+        self.source = Source({}, True, "", {})
+        self._platform = platform
+        self._take = take
+        self._rolling = rolling
+        self._gate = gate
+        self._progress = progress
         self._timeout = float(platform.config.get("deploy", "timeout"))
+        self._every = platform.config.get("deploy", "parse") == "every"
         self._payloads: dict[frozenset[str], Payload] = {}
         self._packing = threading.Lock()
 
@@ -241,10 +91,19 @@ class _Deploy:
     def description(self) -> str:
         return self.source.description
 
+    def prepare(self) -> None:
+        self._progress("check", 0, 1)
+        self.source = self._take()
+        records = None if self.dry_run else Records(self._platform.config)
+        self.dag_ids = dag_checks.check_source(self._platform, self.source, records)
+        self._progress("check", 1, 1)
+
     def carry_out(self, deployment: Deployment, policy: Policy) -> None:
         deployment.each("plan", deployment.alive, lambda target: self._plan(deployment, target, policy))
         deployment.settle()
         changing = [target for target in deployment.alive if target.state != "unchanged"]
+        names = [target.name for target in changing]
+        groups = rolling_groups(names, self._rolling, list(configured_groups(deployment.config).values()))
         if self.dry_run:
             for target in changing:
                 target.state = "planned"
@@ -252,11 +111,46 @@ class _Deploy:
         deployment.each("stage", changing, self._stage)
         deployment.settle()
         changing = [target for target in changing if target.error is None]
-        if changing:
-            deployment.commit(changing)
-            for target in changing:
+        self._check_on_hosts(deployment, changing)
+        deployment.settle()
+        by_name = {target.name: target for target in changing if target.error is None}
+        gate = health_gate.make(self._platform, self._gate, self.source.files, self.dag_ids)
+        for group in groups:
+            members = [by_name[name] for name in group if name in by_name]
+            if not members:
+                continue
+            if len(groups) > 1:
+                self._progress(f"switch {', '.join(target.name for target in members)}", 0, 1)
+            deployment.commit(members, gate=gate)
+            for target in members:
                 if target.state == "switched":
                     target.state = self.done_state
+
+    def remember(self, deployment: Deployment, records: Records, *, failed: bool) -> None:
+        recorded = records.released()
+        hosts: dict[str, dict[str, Any]] = {}
+        for target in deployment.targets:
+            if target.state == self.done_state:
+                hosts[target.name] = target.manifest
+            elif target.state == "unchanged":
+                hosts[target.name] = {**target.manifest, "dags": dict(target.seen.dag_ids)}
+        by_hash = {manifest["hash"]: manifest for manifest in hosts.values()}
+        for target in deployment.targets:
+            if failed or not hosts or target.error is None or target.state == self.done_state:
+                continue
+            entry = recorded.get(target.name)
+            before = records.manifest(entry.release) if entry else None
+            files = expected_files(before and before["files"], self.source.files, whole_tree=self.source.whole_tree)
+            if files is None:
+                target.notes.append("nobody knows what it should have: deploy to it again when it is back")
+                continue
+            some = next(iter(by_hash.values()))
+            digest = manifest_hash(files, some["policy"])
+            hosts[target.name] = by_hash.get(digest) or {**some, "hash": digest, "files": files, "dags": {}}
+            target.notes.append("it gets this release by `opskit dags-drift --repair`")
+        records.remember(hosts, self.source, deployment.id)
+
+    # -- per host
 
     def _plan(self, deployment: Deployment, target: Target, policy: Policy) -> None:
         view = target.seen
@@ -274,40 +168,77 @@ class _Deploy:
             "deployment": deployment.id,
         }
         if plan.is_current:
-            differences = target.session.ask("verify", current=True)["differences"]
-            if differences:
-                target.notes.append(f"the release there was changed by hand and is made anew: {'; '.join(differences)}")
-            else:
+            differences: dict[str, list[str]] = {}
+            if not view.sealed:
+                differences = target.session.ask("inspect", files=plan.files, deep=True)["differences"]
+            if not differences:
                 target.state = "unchanged"
                 target.release = view.current or ""
+            else:
+                text = shown_differences(differences)
+                target.notes.append(f"the release there was changed by hand and is made anew: {text}")
 
     def _stage(self, target: Target) -> None:
-        """Everything on one host up to the point where it could switch."""
-        session, plan = target.session, target.plan
+        """The release lies on the host, each byte of it hashed there."""
+        session, view, plan = target.session, target.seen, target.plan
         assert plan is not None
-        missing = session.ask("need", files=plan.files)["missing"]
-        unknown = set(missing) - {entry[0] for entry in self.source.files.values()}
+        missing = {entry[0] for entry in plan.files.values()}
+        reuse: dict[str, str] = {}
+        if view.sealed:
+            reuse = {entry[0]: path for path, entry in view.files.items() if entry[0] in missing}
+            missing -= set(reuse)
+        unread = view.kind != "absent" and not view.sealed
+        elsewhere = view.partial or any(name != view.current for name in view.releases)
+        sizes = {entry[0]: entry[1] for entry in self.source.files.values()}
+        # Little is sent sooner than it is looked for in earlier releases.
+        little = missing <= set(sizes) and sum(sizes[digest] for digest in missing) < _LITTLE_BYTES
+        if missing and (unread or (elsewhere and not little)):
+            answer = session.ask("need", wanted=sorted(missing), current=not view.sealed)
+            missing = set(answer["missing"])
+        unknown = missing - {entry[0] for entry in self.source.files.values()}
         if unknown:
             path = next(path for path, entry in sorted(plan.files.items()) if entry[0] in unknown)
             raise VerificationFailed(
                 f"{target.name}: {path} is not what its release says, and is not among the files to deploy",
-                hint="deploy the whole DAG folder to make it right again",
+                hint="deploy the whole DAG folder, or `opskit dags-drift --repair` first",
             )
-        payload = self._pack(frozenset(missing)) if missing else None
-        target.phase = "stage"
+        payload = self._pack(frozenset(missing))
         session.ask(
             "stage",
-            manifest=target.manifest,
-            size=payload.size if payload else 0,
-            payload=payload.chunks if payload else None,
+            hash=plan.hash,
+            files=plan.files,
+            sending=payload.order,
+            reuse=reuse,
+            size=payload.size,
+            payload=payload.chunks,
         )
-        target.sent_files, target.sent_bytes = len(missing), payload.size if payload else 0
-        target.phase = "verify"
-        differences = session.ask("verify", manifest=target.manifest)["differences"]
-        if differences:
-            raise VerificationFailed(f"{target.name}: the staged files are not what was sent: {'; '.join(differences)}")
-        target.phase = "parse"
-        self._parse(target)
+        target.sent_files, target.sent_bytes = len(missing), payload.size
+
+    def _pack(self, digests: frozenset[str]) -> Payload:
+        # Most hosts lack the same files: they share one archive.
+        with self._packing:
+            if digests not in self._payloads:
+                self._payloads[digests] = dag_sources.pack(self.source, digests)
+            return self._payloads[digests]
+
+    # -- loading on the hosts
+
+    def _check_on_hosts(self, deployment: Deployment, targets: Sequence[Target]) -> None:
+        """Load the files once in each environment: on one host of those with the same interpreter and distributions
+        that get the same release. This machine's own verdict holds for hosts with its environment."""
+        here = environment() if self.source.whole_tree and not self._every else ""
+        groups: dict[tuple[str, ...], list[Target]] = {}
+        for target in targets:
+            if target.seen.environment == here:
+                target.check = "import"
+                python_files = (path for path in self.source.files if path.endswith(".py"))
+                target.manifest["dags"] = {path: list(self.dag_ids.get(path, ())) for path in python_files}
+                continue
+            key = (target.seen.environment, target.release, target.name if self._every else "")
+            groups.setdefault(key, []).append(target)
+        while groups:
+            deployment.each("parse", [members[0] for members in groups.values()], self._parse)
+            groups = {key: rest for key, members in groups.items() if (rest := _share_verdict(members))}
 
     def _parse(self, target: Target) -> None:
         plan = target.plan
@@ -318,7 +249,7 @@ class _Deploy:
         read = [path for path in read if path in concerned or path not in plan.kept_dag_ids]
         limit = self._timeout * 0.9
         answer = target.session.ask(
-            "parse", manifest=target.manifest, load=load, read=read, known=self.dag_ids, timeout=limit
+            "parse", files=plan.files, load=load, read=read, known=dict(self.dag_ids), timeout=limit
         )
         target.check = answer["check"]
         errors: dict[str, str] = answer["errors"]
@@ -336,127 +267,25 @@ class _Deploy:
         refuse_duplicates(dag_ids, concerned, target.name)
         target.manifest["dags"] = dag_ids
 
-    def _pack(self, digests: frozenset[str]) -> Payload:
-        # Most hosts lack the same files: they share one archive.
-        with self._packing:
-            if digests not in self._payloads:
-                path = self.workspace / f"payload{len(self._payloads)}.tar.gz"
-                self._payloads[digests] = dag_sources.pack(self.source, digests, path)
-            return self._payloads[digests]
+
+def _share_verdict(members: Sequence[Target]) -> list[Target]:
+    """Give the verdict of the first host to the others; those that still need one, when it was lost instead."""
+    first, others = members[0], list(members[1:])
+    if first.error is not None and not isinstance(first.error, DagInvalid):
+        return others
+    for target in others:
+        target.phase = "parse"
+        target.check = first.check
+        target.manifest["dags"] = first.manifest["dags"]
+        if first.error is not None:
+            target.error = DagInvalid(str(first.error), hint=first.error.hint)
+    return []
 
 
-class _Rollback:
-    action = "rollback"
-    done_state = "rolled back"
-    dag_ids: dict[str, tuple[str, ...]] = {}
-
-    def __init__(self, platform: Platform, to: str | None, dry_run: bool) -> None:
-        self.to = to
-        self.dry_run = dry_run
-
-    @property
-    def description(self) -> str:
-        return self.to or "the release before"
-
-    def carry_out(self, deployment: Deployment, policy: Policy) -> None:
-        check_rollback_is_one({target.name: target.seen for target in deployment.alive}, self.to)
-        deployment.each("plan", deployment.alive, lambda target: self._choose(target, policy))
-        deployment.settle()
-        changing = [target for target in deployment.alive if target.state != "unchanged"]
-        if self.dry_run:
-            for target in changing:
-                target.state = "planned"
-            return
-        deployment.each("verify", changing, self._verify)
-        deployment.settle()
-        changing = [target for target in changing if target.error is None]
-        if changing:
-            deployment.commit(changing, rollback=True)
-            for target in changing:
-                if target.state == "switched":
-                    target.state = self.done_state
-
-    def _choose(self, target: Target, policy: Policy) -> None:
-        release = choose_rollback(target.seen, self.to)
-        target.release = release["name"]
-        target.manifest = {"hash": release["hash"], "policy": policy.as_dict()}
-        if release["name"] == target.seen.current:
-            target.state = "unchanged"
-
-    def _verify(self, target: Target) -> None:
-        target.session.ask("choose", name=target.release)
-        differences = target.session.ask("verify")["differences"]
-        if differences:
-            raise VerificationFailed(
-                f"{target.name}: the release {target.release} was changed by hand: {'; '.join(differences)}",
-                hint="choose another one (--to), or deploy the files again",
-            )
-
-
-def _report(work: _Deploy | _Rollback, deployment: Deployment) -> DeployReport:
-    return DeployReport(
-        action=work.action,
-        deployment=deployment.id,
-        dry_run=work.dry_run,
-        source=work.description,
-        dag_ids=tuple(sorted({dag_id for ids in work.dag_ids.values() for dag_id in ids})),
-        hosts=tuple(_host_report(target) for target in deployment.targets),
-        switch_spread_seconds=deployment.spread_seconds,
-        notes=tuple(deployment.notes),
-    )
-
-
-def _host_report(target: Target) -> HostReport:
-    plan, error = target.plan, target.error
-    return HostReport(
-        host=target.name,
-        state=target.state,
-        release=target.release,
-        previous=(target.view.current or "") if target.view else "",
-        added=plan.added if plan else (),
-        changed=plan.changed if plan else (),
-        removed=plan.removed if plan else (),
-        check=target.check,
-        sent_files=target.sent_files,
-        sent_bytes=target.sent_bytes,
-        failed_in=target.phase if error else "",
-        error=str(error) if error else "",
-        hint=(error.hint or "") if error else "",
-        notes=tuple(target.notes),
-    )
-
-
-def _audit(
-    platform: Platform, deployment: Deployment, work: _Deploy | _Rollback, now: datetime, failed: str = ""
-) -> None:
-    extra = {
-        "deployment": deployment.id,
-        "action": work.action,
-        "source": work.description,
-        "hosts": {target.name: f"{target.state} {target.release}".strip() for target in deployment.targets},
-        **({"failed": failed} if failed else {}),
-    }
-    try:
-        platform.audit.write("deploy-dag", now, extra)
-    except MetastoreUnavailable as error:
-        # A machine that only deploys has no metastore; each node keeps who deployed what in its manifests.
-        deployment.notes.append(f"no audit line was written: {error}")
-
-
-def _policy(config: Config) -> Policy:
-    modes = {}
-    for key in ("file_mode", "dir_mode"):
-        text = str(config.get("deploy", key))
-        if not text or set(text) - set("01234567") or int(text, 8) > 0o7777:
-            raise ConfigError(f"deploy.{key} is {text!r}, which is no octal mode", hint='for example "0640"')
-        modes[key] = text
-    if not int(modes["file_mode"], 8) & 0o400 or int(modes["dir_mode"], 8) & 0o500 != 0o500:
-        raise ConfigError("deploy.file_mode and dir_mode would keep the owner from reading the DAG files")
-    return Policy(owner=str(config.get("deploy", "owner")), group=str(config.get("deploy", "group")), **modes)
-
-
-def _user() -> str:
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+def shown_differences(differences: Mapping[str, Sequence[str]]) -> str:
+    """`edited: a.py, b.py; missing: c.py`, the first few of each."""
+    parts = []
+    for kind, paths in differences.items():
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        parts.append(f"{kind}: {', '.join(paths[:5])}{more}")
+    return "; ".join(parts)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,17 @@ from opskit.errors import (
     VerificationFailed,
 )
 from opskit.ops.deploy_session import NodeSession, node_program
-from opskit.ops.releases import BACK, FORWARD, NodeView, Policy, ReleasePlan, decide_recovery, read_view
+from opskit.ops.releases import (
+    BACK,
+    FORWARD,
+    NodeView,
+    Policy,
+    ReleasePlan,
+    decide_recovery,
+    read_view,
+    release_hash,
+    required_hosts,
+)
 from opskit.system.ssh import LOCAL, connect
 
 Progress = Callable[[str, int, int], None]
@@ -70,21 +81,25 @@ class Deployment:
         deployment: str,
         who: str,
         now: datetime,
-        best_effort: bool = False,
+        quorum: str = "all",
+        patience: float = 0.0,
         progress: Progress = lambda *_: None,
     ) -> None:
+        """`patience`: seconds that a node may have to wait for its next request, beside the usual."""
         self.config = config
         self.id = deployment
         self.who = who
         self.at = now.isoformat(timespec="seconds")
-        self.best_effort = best_effort
+        self.required = required_hosts(quorum, len(hosts))
         self.progress = progress
         self.notes: list[str] = []
         self.spread_seconds = 0.0
-        self._program = node_program()
         self._timeout = float(config.get("deploy", "timeout"))
+        self._patience = patience
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="deploy")
         self._journal_path = config.run_folder / "deploy-dag.journal.json"
+        self._connecting: list[Future[None]] = []
+        self._locking = False
         self.targets = [self._target(name) for name in hosts]
         self._guests: list[Target] = []
 
@@ -95,12 +110,26 @@ class Deployment:
         """The hosts that nothing has gone wrong with."""
         return [target for target in self.targets if target.error is None]
 
-    def connect(self, policy: Policy, *, lock: bool) -> None:
-        """Reach every host, take its lock (unless it is only to look), learn what is there."""
-        self.each("connect", self.targets, lambda target: self._hello(target, policy, lock))
+    def begin_to_connect(self, policy: Policy, *, lock: bool) -> None:
+        """Start to reach every host, to take its lock (unless it is only to look) and to learn what is there."""
+        self._locking = lock
+
+        def hello(target: Target) -> None:
+            try:
+                self._hello(target, policy, lock)
+            except OpskitError as error:
+                target.error = error
+
+        for target in self.targets:
+            target.phase = "connect"
+        self._connecting = [self._pool.submit(hello, target) for target in self.targets]
+
+    def connect(self, policy: Policy) -> None:
+        """Wait for what `begin_to_connect` has begun; then finish or undo what was interrupted."""
+        self._follow("connect", self._connecting)
         self.settle()
         journals = {t.name: t.seen.journal for t in self.alive if t.seen.journal is not None}
-        if lock:
+        if self._locking:
             self._recover(policy)
         elif journals or self._read_orders():
             self.notes.append("an earlier deployment was interrupted: it would be finished or undone first")
@@ -118,22 +147,25 @@ class Deployment:
 
         if not chosen:
             return
-        self.progress(phase, 0, len(chosen))
-        futures = [self._pool.submit(work, target) for target in chosen]
+        self._follow(phase, [self._pool.submit(work, target) for target in chosen])
+
+    def _follow(self, phase: str, futures: Sequence[Future[None]]) -> None:
+        self.progress(phase, 0, len(futures))
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
-                self.progress(phase, done, len(chosen))
+                self.progress(phase, done, len(futures))
         finally:
             wait(futures)  # interrupted or not: nobody else may talk to these hosts before they have answered
 
     def settle(self) -> None:
-        """Raise the gravest error of a host, unless those without one are to go on alone."""
+        """Raise the gravest error of a host, unless enough are left to go on without those that failed."""
         failed = [target.error for target in self.targets if target.error is not None]
-        if failed and (not self.best_effort or not self.alive):
+        if failed and len(self.alive) < self.required:
             raise next(error for kind in _WORST_FIRST for error in failed if isinstance(error, kind))
 
     def close(self) -> None:
+        wait(self._connecting)
         # Nodes that nobody prepared clear their staging away when the conversation ends.
         for _ in self._pool.map(lambda target: target.session.close(), [*self.targets, *self._guests]):
             pass
@@ -141,8 +173,13 @@ class Deployment:
 
     # -- all or none
 
-    def commit(self, targets: Sequence[Target], *, rollback: bool = False) -> None:
-        """Prepare, order, switch, confirm, finish. Raises after every host has been switched back."""
+    def commit(
+        self, targets: Sequence[Target], *, rollback: bool = False, gate: Callable[[Sequence[str]], None] | None = None
+    ) -> None:
+        """Prepare, order, switch, ask the gate, finish. Raises after every one of these hosts has been switched back.
+
+        `gate` is given the hosts that have switched, and raises when they should switch back.
+        """
         hosts = [target.name for target in targets]
         request: dict[str, Any] = {
             "deployment": self.id,
@@ -154,18 +191,20 @@ class Deployment:
 
         def prepare(target: Target) -> None:
             target.prepared = True  # also when the answer is lost: then it may well be
-            target.session.ask("prepare", manifest=target.manifest, **request)
+            target.session.ask("prepare", manifest=json.dumps(target.manifest), **request)
 
         self.each("prepare", targets, prepare)
         try:
             self.settle()
             ready = [target for target in targets if target.error is None]
             self._order(FORWARD, [target.name for target in ready])
-            switched: list[float] = []
-            self.each("switch", ready, lambda target: switched.append(float(target.session.ask("switch")["at"])))
-            self.spread_seconds = max(switched, default=0.0) - min(switched, default=0.0)
-            self.each("confirm", [target for target in ready if target.error is None], self._confirm)
+            self._switch(ready)
             self.settle()
+            switched = [target for target in ready if target.error is None]
+            if gate is not None and switched:
+                self.progress("gate", 0, 1)
+                gate([target.name for target in switched])
+                self.progress("gate", 1, 1)
         except BaseException:
             self._undo(targets)
             raise
@@ -174,12 +213,29 @@ class Deployment:
             self._undo([target for target in targets if target.error is not None])
         self._finish(good)
 
-    def _confirm(self, target: Target) -> None:
-        answer = target.session.ask("confirm")
-        if answer["hash"] != target.manifest["hash"]:
-            raise VerificationFailed(f"{target.name}: it switched to {answer['hash']}, which is another release")
-        target.release = answer["name"]
-        target.state = "switched"
+    def _switch(self, ready: Sequence[Target]) -> None:
+        """A few bytes to each host, one right after the other, then all their answers."""
+        moments: list[float] = []
+        began = time.monotonic()
+        for target in ready:
+            target.phase = "switch"
+            try:
+                target.session.post("switch")
+            except OpskitError as error:
+                target.error = error
+
+        def answer(target: Target) -> None:
+            answer = target.session.answer()
+            moments.append(float(answer["at"]))
+            if release_hash(answer["name"]) != target.manifest["hash"]:
+                raise VerificationFailed(f"{target.name}: it switched to {answer['name']}, which is another release")
+            target.release = answer["name"]
+            target.state = "switched"
+
+        self.each("switch", [target for target in ready if target.error is None], answer)
+        # The clocks of the hosts may differ; what was seen from here is an upper bound.
+        spread = max(moments, default=0.0) - min(moments, default=0.0)
+        self.spread_seconds = max(self.spread_seconds, min(spread, time.monotonic() - began))
 
     def _finish(self, targets: Sequence[Target]) -> None:
         """Every host has switched: what goes wrong from here is only tidying, and the next deployment does it."""
@@ -187,10 +243,12 @@ class Deployment:
 
         def finish(target: Target) -> None:
             try:
-                target.session.ask("finish", keep=keep)
+                in_use = target.session.ask("finish", keep=keep)["in_use"]
             except OpskitError as error:
                 target.notes.append(f"old releases are not removed yet: {error}")
                 return
+            if in_use:
+                target.notes.append(f"kept because it is still in use: {', '.join(in_use)}")
             done.append(target.name)
 
         done: list[str] = []
@@ -208,7 +266,7 @@ class Deployment:
 
         def back(target: Target) -> None:
             failure = target.error
-            was_switched = phases[target.name] in ("switch", "confirm")
+            was_switched = phases[target.name] == "switch"
             target.phase = phases[target.name]
             try:
                 target.session.ask("back")
@@ -307,7 +365,7 @@ class Deployment:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         with temporary.open("w") as file:
-            json.dump(orders, file)
+            file.write(json.dumps(orders))
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
@@ -327,8 +385,9 @@ class Deployment:
             transport=get("deploy", "transport"),
             connect_timeout=float(get("deploy", "connect_timeout")),
             ssh_config=get("deploy", "ssh_config"),
+            shared=False,
         )
-        return NodeSession(host, self.python(name), self._timeout)
+        return NodeSession(host, self.python(name), self._timeout, self._patience)
 
     def python(self, name: str) -> str:
         import sys
@@ -339,7 +398,7 @@ class Deployment:
         folder = str(self.config.get("deploy", "dags_folder") or self.config.dags_folder)
         if target.name == LOCAL:
             folder = str(self.config.dags_folder)
-        target.session.open(self._program)
+        target.session.open(node_program())
         answer = target.session.ask("hello", dags=folder, policy=policy.as_dict(), lock=lock, who=self.who)
         target.view = read_view(answer)
 

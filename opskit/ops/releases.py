@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from opskit.errors import DagInvalid, GuardRefused, NotFound, UsageError
+from opskit.errors import DagInvalid, GuardRefused, NotFound, UsageError, VerificationFailed
 from opskit.ops.node_tree import Files, manifest_hash
 
 FORWARD = "forward"
@@ -56,14 +58,22 @@ class NodeView:
     dag_ids: Mapping[str, Sequence[str]]
     problems: Mapping[str, str]
     """Entries of a plain folder that no release can hold."""
-    releases: tuple[Mapping[str, Any], ...]
-    """{name, hash, at, by, source}, oldest first."""
+    releases: tuple[str, ...]
+    """Their names, oldest first."""
     journal: Journal | None
+    environment: str = ""
+    """Hosts with the same one load DAG files alike: interpreter and installed distributions."""
+    sealed: bool = False
+    """Nobody has touched the current release since it was verified."""
+    partial: bool = False
+    """Contents of a broken transfer lie there."""
 
 
 def read_view(answer: Mapping[str, Any]) -> NodeView:
-    """The answer of a node's `hello` or `look`."""
-    manifest = answer["manifest"] or {"files": {}, "hash": None, "dags": {}}
+    """The answer of a node's `hello` or `look`. VerificationFailed for a manifest that is no JSON."""
+    manifest: dict[str, Any] = {"files": answer["files"] or {}, "hash": None, "dags": {}}
+    if answer["manifest"] is not None:
+        manifest = _read_manifest(answer["manifest"])
     found = answer["journal"]
     journal = found and Journal(
         found["deployment"], found["who"], found["at"], tuple(found["hosts"]), bool(found["switched"])
@@ -80,7 +90,68 @@ def read_view(answer: Mapping[str, Any]) -> NodeView:
         problems=answer["problems"],
         releases=tuple(answer["releases"]),
         journal=journal,
+        environment=answer["environment"],
+        sealed=answer["sealed"],
+        partial=answer["partial"],
     )
+
+
+@lru_cache(maxsize=8)
+def _read_manifest(text: str) -> dict[str, Any]:
+    # Most hosts have the same one.
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise VerificationFailed(
+            f"the manifest of a release is damaged: {error}", hint="deploy the whole DAG folder again"
+        ) from error
+    return found
+
+
+def required_hosts(quorum: str, count: int) -> int:
+    """How many of so many hosts must take a release: `all`, `any`, a number or a percentage (rounded up).
+
+    UsageError for anything else, and for more hosts than there are.
+    """
+    number, percent = quorum.rstrip("%"), quorum.endswith("%")
+    if quorum == "all":
+        return count
+    if quorum == "any":
+        return 1
+    if not number.isascii() or not number.isdigit() or (percent and int(number) > 100) or int(number) == 0:
+        raise UsageError(f"{quorum!r} is no quorum", hint="all, any, a number of hosts, or a percentage such as 75%")
+    required = -(-count * int(number) // 100) if percent else int(number)
+    if required > count:
+        raise UsageError(f"a quorum of {required} hosts can't be reached by {count}")
+    return required
+
+
+def rolling_groups(hosts: Sequence[str], rolling: str, groups: Sequence[Sequence[str]] = ()) -> list[list[str]]:
+    """The hosts in the order in which they switch. Empty: all at once; `groups`: group by group; else so many, or such
+    a percentage, at a time. UsageError for anything else."""
+    if not rolling:
+        return [list(hosts)]
+    if rolling == "groups":
+        rest = dict.fromkeys(hosts)
+        found = []
+        for group in groups:
+            found.append([host for host in dict.fromkeys(group) if host in rest])
+            for host in found[-1]:
+                del rest[host]
+        return [group for group in [*found, list(rest)] if group]
+    number, percent = rolling.rstrip("%"), rolling.endswith("%")
+    if not number.isascii() or not number.isdigit() or int(number) == 0 or (percent and int(number) > 100):
+        raise UsageError(f"--rolling {rolling!r}", hint="groups, a number of hosts, or a percentage such as 25%")
+    step = max(1, len(hosts) * int(number) // 100) if percent else int(number)
+    return [list(hosts[start : start + step]) for start in range(0, len(hosts), step)]
+
+
+def expected_files(recorded: Files | None, files: Files, *, whole_tree: bool) -> Files | None:
+    """What a host that could not be reached should have after this deployment; None when nobody can know, because these
+    files go on top of a tree that was never recorded."""
+    if whole_tree:
+        return dict(files)
+    return None if recorded is None else {**recorded, **files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +204,27 @@ def plan_release(view: NodeView, files: Files, policy: Policy, *, whole_tree: bo
     )
 
 
-def choose_rollback(view: NodeView, to: str | None) -> Mapping[str, Any]:
-    """The release to go back to: the one before the current one, or the one whose hash begins with `to`."""
+def choose_rollback(view: NodeView, to: str | None) -> str:
+    """The name of the release to go back to: the one before the current one, or the one whose hash begins with `to`."""
     if view.kind != "link":
         raise UsageError(f"{view.dags} has no releases yet", hint="the first `opskit deploy-dag` makes one")
-    names = [release["name"] for release in view.releases]
+    names = view.releases
     if to is not None:
-        matching = [release for release in view.releases if release["name"].startswith(to)]
-        if len({release["hash"] for release in matching}) > 1:
-            raise UsageError(f"{to!r} fits several releases: {', '.join(r['name'] for r in matching)}")
+        matching = [name for name in names if name.startswith(to)]
+        if len({release_hash(name) for name in matching}) > 1:
+            raise UsageError(f"{to!r} fits several releases: {', '.join(matching)}")
         if not matching:
             raise NotFound(f"no release {to!r} is kept", hint=f"there are: {', '.join(names) or 'none'}")
         return matching[-1]
     at = names.index(view.current) if view.current in names else 0
     if at == 0:
         raise NotFound(f"no release before {view.current} is kept", hint="[deploy] keep_releases says how many are")
-    return view.releases[at - 1]
+    return names[at - 1]
+
+
+def release_hash(name: str) -> str:
+    """The hash in the name of a release: the same on all hosts, also where a damaged one was made again."""
+    return name.partition(".")[0]
 
 
 def check_rollback_is_one(views: Mapping[str, NodeView], to: str | None) -> None:

@@ -111,8 +111,16 @@ def parse_address(text: str) -> HostAddress:
     return HostAddress(host, user, int(port or 0))
 
 
-def connect(name: str, *, transport: str = "auto", connect_timeout: float = 10.0, ssh_config: str = "") -> RemoteHost:
+def connect(
+    name: str,
+    *,
+    transport: str = "auto",
+    connect_timeout: float = 10.0,
+    ssh_config: str = "",
+    shared: bool = True,
+) -> RemoteHost:
     """The host of this name; `local` is this machine. `ssh_config` is the client configuration, empty: the user's own.
+    `shared` False is for a single program: it saves the work of letting others use the connection.
 
     ConfigError when the transport is not installed.
     """
@@ -129,7 +137,7 @@ def connect(name: str, *, transport: str = "auto", connect_timeout: float = 10.0
     if transport == "openssh":
         if shutil.which("ssh") is None:
             raise ConfigError("the program ssh is not installed", hint="install openssh-client, or use paramiko")
-        return OpenSshHost(name, address, connect_timeout=connect_timeout, config_path=config_path)
+        return OpenSshHost(name, address, connect_timeout=connect_timeout, config_path=config_path, shared=shared)
     try:
         from opskit.system.ssh_paramiko import ParamikoHost
     except ImportError as error:

@@ -152,12 +152,19 @@ class OpenSshHost:
     """A host reached by the `ssh` program, with the user's own configuration, agent, bastions and certificates."""
 
     def __init__(
-        self, name: str, address: HostAddress, *, connect_timeout: float = 10.0, config_path: Path | None = None
+        self,
+        name: str,
+        address: HostAddress,
+        *,
+        connect_timeout: float = 10.0,
+        config_path: Path | None = None,
+        shared: bool = True,
     ) -> None:
         self.name = name
         self._address = address
         self._connect_timeout = connect_timeout
         self._config_path = config_path
+        self._shared = shared
         self._folder: str | None = None
         self._persists = False
 
@@ -203,8 +210,8 @@ class OpenSshHost:
             "PermitLocalCommand": "no",
             "EscapeChar": "none",
             # The first program opens the connection, others share it. It outlives us by seconds at most.
-            "ControlMaster": "auto",
-            "ControlPath": self._control_path(),
+            "ControlMaster": "auto" if self._shared else "no",
+            "ControlPath": self._control_path() if self._shared else "none",
             "ControlPersist": persist,
         }
         command = ["ssh"]

@@ -74,8 +74,9 @@ def leftovers(node_root: Path) -> list[str]:
     """What a finished deployment must not leave: staging, journals, links in the making, folders without manifest."""
     releases = node_root / ".opskit-releases"
     names = {path.name for path in releases.iterdir()} if releases.exists() else set()
-    known = set(json.loads((releases / "history.json").read_text())["releases"]) if "history.json" in names else set()
-    expected = {"lock", "history.json"} | known | {f"{name}.json" for name in known}
+    known = set((releases / "history").read_text().split("\n")[1:-1]) if "history" in names else set()
+    beside = {f"{name}{ending}" for name in known for ending in ("", ".json", ".in-use", ".seal")}
+    expected = {"lock", "history"} | beside
     return sorted(names - expected)
 
 
@@ -159,7 +160,7 @@ def test_a_file_that_only_a_host_can_not_load_reaches_no_host(three: Nodes, opsk
         f"import os\nif os.environ['HOME'] == {home_of_second!r}:\n    raise RuntimeError('not on this host')\n"
         + DAG.format(dag_id="picky", version="x")
     )
-    environment = {**three.environment(), "OPSKIT__DEPLOY__PYTHON": sys.executable}
+    environment = {**three.environment(), "OPSKIT__DEPLOY__PYTHON": sys.executable, "OPSKIT__DEPLOY__PARSE": "every"}
     done = opskit("deploy-dag", picky, "--output", "json", env=environment, check=False)
     assert done.returncode == 15
     hosts = {host["host"]: host for host in report_of(done)["hosts"]}
@@ -424,21 +425,25 @@ KILL_AT = """
 import os, signal, sys, threading
 from opskit.ops.deploy_session import NodeSession
 op, count, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-original, lock, seen = NodeSession.ask, threading.Lock(), []
+post, answer, lock, seen, doomed = NodeSession.post, NodeSession.answer, threading.Lock(), [], []
 
-def ask(self, name, **fields):
+def posting(self, name, **fields):
     with lock:
         if name == op:
             seen.append(name)
-        now = len(seen) == count and name == op
-        if now and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        answer = original(self, name, **fields)
-        if now:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
+            if len(seen) == count:
+                doomed.append(self)
+                if when == "before":
+                    os.kill(os.getpid(), signal.SIGKILL)
+    post(self, name, **fields)
 
-NodeSession.ask = ask
+def answering(self):
+    found = answer(self)
+    if self in doomed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+NodeSession.post, NodeSession.answer = posting, answering
 sys.argv = ["opskit", *sys.argv[4:]]
 from opskit.cli import main
 main()
@@ -450,7 +455,7 @@ main()
     [
         ("release", "hello", 2, "after", "undone"),
         ("release", "stage", 2, "after", "undone"),
-        ("folder", "parse", 3, "after", "undone"),
+        ("folder", "parse", 1, "after", "undone"),
         ("release", "prepare", 1, "after", "undone"),
         ("folder", "prepare", 3, "after", "undone"),
         ("nothing", "prepare", 2, "after", "undone"),
@@ -458,7 +463,6 @@ main()
         ("release", "switch", 1, "after", "finished"),
         ("folder", "switch", 1, "after", "finished"),
         ("nothing", "switch", 2, "after", "finished"),
-        ("release", "confirm", 2, "after", "finished"),
         ("release", "finish", 1, "after", "finished"),
         ("folder", "finish", 2, "after", "finished"),
     ],
@@ -505,15 +509,15 @@ def test_a_host_that_fails_in_the_switch_takes_all_back(three: Nodes, opskit: Op
 import sys
 from opskit.errors import RemoteError
 from opskit.ops.deploy_session import NodeSession
-original = NodeSession.ask
+answer = NodeSession.answer
 
-def ask(self, name, **fields):
-    answer = original(self, name, **fields)
-    if name == "confirm" and self.name == "node2":
+def answering(self):
+    found = answer(self)
+    if "at" in found and self.name == "node2":
         raise RemoteError("node2: the connection was lost")
-    return answer
+    return found
 
-NodeSession.ask = ask
+NodeSession.answer = answering
 sys.argv = ["opskit", *sys.argv[1:]]
 from opskit.cli import main
 main()

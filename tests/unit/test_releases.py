@@ -22,7 +22,7 @@ from opskit.ops.releases import (
 
 POLICY = Policy(owner="", group="", file_mode="0640", dir_mode="0750")
 A, B = ["a" * 64, 1, False], ["b" * 64, 1, False]
-RELEASES = tuple({"name": name * 32, "hash": name * 32} for name in "123")
+RELEASES = tuple(name * 32 for name in "123")
 VIEW = NodeView(
     user="u",
     dags="/srv/dags",
@@ -86,9 +86,9 @@ def test_files_do_not_go_on_top_of_a_folder_with_links() -> None:
 
 
 def test_a_rollback_goes_one_back_or_to_the_named_release() -> None:
-    assert choose_rollback(VIEW, None)["name"] == "2" * 32
-    assert choose_rollback(VIEW, "1")["name"] == "1" * 32
-    assert choose_rollback(VIEW, "3")["name"] == "3" * 32
+    assert choose_rollback(VIEW, None) == "2" * 32
+    assert choose_rollback(VIEW, "1") == "1" * 32
+    assert choose_rollback(VIEW, "3") == "3" * 32
     with pytest.raises(NotFound):
         choose_rollback(replace(VIEW, current="1" * 32), None)
     with pytest.raises(NotFound, match="no release '9'"):
