@@ -617,6 +617,25 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("env", "identity_file", "str", "", "File with the identity that decrypts such exports."),
     ),
     *_settings(
+        "agent",
+        Setting(
+            "agent",
+            "jobs",
+            "table",
+            {},
+            'When a job of `opskit agent` runs, or off: [agent.jobs] backup = "daily 01:00", drill = "off".',
+        ),
+        Setting(
+            "agent",
+            "stop_grace",
+            "float",
+            30.0,
+            "Time that running jobs have to end when the agent is stopped.",
+            unit="s",
+            minimum=0,
+        ),
+    ),
+    *_settings(
         "cleanup",
         Setting(
             "cleanup",

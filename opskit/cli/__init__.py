@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("opskit.cli.keys:keys", "Make and replace the keys of encrypted backups."),
     "restore": ("opskit.cli.restore:restore", "Restore a backup, or parts of it; undo a restore."),
     "drill": ("opskit.cli.drill:drill", "Prove a backup by restoring it, and show what was proven."),
+    "history": ("opskit.cli.history:history", "Read the archive of history that db clean writes."),
     "watchdog": ("opskit.cli.watchdog:watchdog", "Check the scheduler, and restart it when that helps."),
     "deploy-dag": (
         "opskit.cli.deploy_dag:deploy_dag",
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "logs": ("opskit.cli.logs:logs", "Clean task logs."),
     "permissions": ("opskit.cli.permissions:permissions", "Check and repair owners and modes."),
+    "agent": ("opskit.cli.agent:agent", "Run the maintenance verbs where there is neither systemd nor cron."),
     "units": ("opskit.cli.units:units", "Print or install systemd units."),
     "alert": ("opskit.cli.alert:alert", "Send an alert: a test, or that a systemd unit has failed."),
 }

@@ -99,6 +99,13 @@ def parse_when(text: str) -> When:
     )
 
 
+def period(when: When) -> int:
+    """Seconds from one start to the next."""
+    if isinstance(when, Every):
+        return when.seconds
+    return 7 * 86400 if when.day else 86400
+
+
 def on_calendar(when: At | Every) -> str:
     """The same for systemd's OnCalendar. An `Every` must be a part of an hour or of a day."""
     if isinstance(when, At):
