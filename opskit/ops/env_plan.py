@@ -168,14 +168,14 @@ class _Decision:
         policy = recipe.policy or self._policy.policy
         what = f"{kind}/{recipe.name}"
         if policy == "ignore":
-            self.left[what] = "a rule says so"
+            self.left[f"{kind}/{name}"] = "a rule says so"
             return
         if kind == "dags" and there is None:
             self.left[what] = "there is no such DAG"
             return
         said = substitute(fields, recipe, name, what)
         env_document.check_fields(kind, recipe.name, said, "the mapping")
-        settling = _Settling(self, kind, recipe, recipe.secrets or self._secrets, keeps_more=policy == "update")
+        settling = _Settling(self, kind, name, recipe, recipe.secrets or self._secrets, keeps_more=policy == "update")
         wanted = settling.settle(said, there)
         blocked = settling.blocked
         for key in [key for key, value in wanted.items() if isinstance(value, Unreadable) and key in said]:
@@ -239,9 +239,12 @@ class _Decision:
 class _Settling:
     """Finds the secrets of one object, and where each is to come from."""
 
-    def __init__(self, decision: _Decision, kind: str, recipe: Recipe, mode: str, *, keeps_more: bool) -> None:
+    def __init__(
+        self, decision: _Decision, kind: str, source_name: str, recipe: Recipe, mode: str, *, keeps_more: bool
+    ) -> None:
         """`keeps_more`: secrets that only the target has stay, where secrets are its own."""
         self._decision, self._kind, self._recipe, self._mode = decision, kind, recipe, mode
+        self._source_name = source_name
         self._keeps_more = keeps_more
         self._visited: set[str] = set()
         self.notes: list[str] = []
@@ -270,6 +273,8 @@ class _Settling:
 
     def _value(self, value: Any, there: Any, path: tuple[str, ...], nothing: Any = _MISSING) -> Any:
         dotted = ".".join(path)
+        if isinstance(value, Unreadable) and self._mode == "source" and dotted not in self._recipe.secret:
+            return value
         if dotted in self._recipe.secret or self._is_secret(path, value):
             return self._secret(value, there, dotted, nothing)
         if self._mode != "source" and value in (None, "") and self._is_secret(path, there):
@@ -301,7 +306,7 @@ class _Settling:
             if origin == "prompt" and has:
                 return there
             text = self._decision.resolve(
-                origin.replace("{name}", self._recipe.name), f"{self._kind}/{self._recipe.name}: {path}"
+                origin.replace("{name}", self._source_name), f"{self._kind}/{self._recipe.name}: {path}"
             )
             return _like(text, there if isinstance(there, (dict, list)) else value)
         if has and not isinstance(there, Unreadable) and self._decision.same(value, there):

@@ -232,11 +232,11 @@ def _write_rows(
     new = [name for name in rows if name not in there]
     if new:
         columns = list(rows[new[0]])
-        bulk_insert(database, table, [key, *columns], [[name, *rows[name].values()] for name in new])
+        bulk_insert(database, table, [key, *columns], [[name, *(rows[name][c] for c in columns)] for name in new])
     changed: dict[tuple[str, ...], list[list[Any]]] = {}
     for name, values in rows.items():
         if name in there:
-            columns_left = tuple(column for column in values if column not in skipped.get(name, ()))
+            columns_left = tuple(sorted(values.keys() - set(skipped.get(name, ()))))
             changed.setdefault(columns_left, []).append([name, *(values[column] for column in columns_left)])
     for columns_left, some_rows in changed.items():
         bulk_update(database, table, [key], columns_left, some_rows)
