@@ -174,8 +174,10 @@ class _Agent:
         self._catch_up()
         logger.info("%d jobs: %s", len(self._planned), ", ".join(item.job.name for item in self._planned))
         daemon.notify("READY=1")
-        while not self._stopping or self._running:
+        while True:
             self._look_after_children()
+            if self._stopping and not self._running:
+                break
             if not self._stopping:
                 self._mend_after_a_clock_jump()
                 self._schedule.run_pending()
@@ -183,6 +185,7 @@ class _Agent:
             self._write()
             daemon.notify("WATCHDOG=1")
             self._sleep()
+        self._write()
         logger.info("stopped")
         return 0
 
