@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def logs() -> None:
-    """Clean task logs."""
+    """Clean task logs, and read them, archived ones too."""
 
 
 @logs.command()
@@ -120,3 +121,23 @@ def _amount(target: Target) -> str:
     form = str if "inodes" in target.limit else size
     verdict = "met" if target.reached else "NOT met"
     return f"{form(target.after)} (before: {form(target.before)}), wanted {form(target.wanted)}: {verdict}"
+
+
+@logs.command("show")
+@click.argument("dag_id")
+@click.argument("task_id")
+@click.argument("run_id")
+@click.option("--try", "attempt", type=click.IntRange(min=1), help="Number of the attempt; default: the newest.")
+@click.option("--map-index", type=int, default=-1, help="Which one of a mapped task.")
+def show_log(dag_id: str, task_id: str, run_id: str, attempt: int | None, map_index: int) -> None:
+    """Print the log of an attempt, from the log folder or from the archive. The metastore is not asked.
+
+    Exit code 0: printed; 2: there is no such log; 13: the archive can't be reached; 14: what it holds is damaged;
+    16: it is encrypted, and logs.identity has no key for it.
+    """
+    from opskit import platforms
+    from opskit.ops.logs_show import read
+
+    for piece in read(platforms.find(settings.load()), dag_id, task_id, run_id, attempt, map_index):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.flush()

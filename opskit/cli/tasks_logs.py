@@ -35,6 +35,14 @@ def logs(dag_id: str, run: str, task_id: str, attempt: int | None, map_index: in
         instance = task_instances.get_task_instance(connection, dag_id, run_id, task_id, map_index)
     there = task_logs.list_attempts(folder, dag_id, run_id, task_id, map_index)
     number = attempt or max(there, default=max(1, instance.try_number))
+    if number not in there and not follow and cluster.config.get("logs", "archive_to"):
+        from opskit import platforms
+        from opskit.ops.logs_show import read
+
+        for piece in read(platforms.find(cluster.config), dag_id, task_id, run_id, attempt, map_index):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
+        return
     if number not in there and not follow:
         known = f"it has {', '.join(map(str, there))}" if there else f"its state is {instance.state}"
         raise NotFound(

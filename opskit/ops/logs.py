@@ -13,6 +13,7 @@ from pathlib import Path
 from opskit.config import Config
 from opskit.errors import GuardRefused
 from opskit.ops import logs_decide
+from opskit.ops.logs_archive import Packer, archive_store
 from opskit.ops.logs_decide import MAX_SIZE, MIN_FREE, MIN_FREE_INODES, Chooser, Room
 from opskit.ops.logs_policy import Policy, Wishes, read_policy
 from opskit.ops.logs_remove import Census, Removed, Remover, room_of
@@ -103,17 +104,16 @@ def clean(
         stack.enter_context(io_priority(config.get("logs", "io_priority")))
         states = stack.enter_context(folders.log_states())
         job = _Job(root, folders.logs, states, policy, now, is_dry, force, config, on_progress)
-        report = job.run(first_use)
+        try:
+            report = job.run(first_use)
+        finally:
+            # Also of a clean-up that broke off: what has gone has gone.
+            gone = job.removed
+            if not is_dry and (gone.logs or gone.directories or gone.truncated):
+                extra = {"logs": gone.logs, "bytes": gone.size_bytes, "archived": gone.archived, "why": dict(gone.why)}
+                platform.audit.write("logs clean", now, extra)
         _remember(config, root, folders.logs)
     _measure(report)
-    if not is_dry and (report.removed_logs or report.removed_directories or report.truncated_logs):
-        extra = {
-            "logs": report.removed_logs,
-            "bytes": report.removed_bytes,
-            "directories": report.removed_directories,
-            "why": dict(report.removed),
-        }
-        platform.audit.write("logs clean", now, extra)
     return report
 
 
@@ -133,9 +133,13 @@ class _Job:
         self._root, self._folder, self._states, self._policy, self._now = root, folder, states, policy, now
         self._dry_run, self._force, self._progress = dry_run, force, on_progress
         self._pace = Pace(float(config.get("logs", "rate_limit")))
+        self.removed = Removed()
+        store = archive_store(config)
+        recipients = config.get("logs", "recipients")
+        self._packer = Packer(store, recipients, root, now, self.removed, self._pace) if store else None
 
     def run(self, first_use: bool) -> LogsReport:
-        removed = Removed()
+        removed = self.removed
         first: Tally
         before: Room
         for turn in range(_ROUNDS):
@@ -149,7 +153,14 @@ class _Job:
                 self._guard(seen, logs_decide.going(census.histogram, cuts))
             gone_before = (removed.logs, removed.truncated, removed.directories)
             remover = Remover(
-                self._root, Chooser(cuts), self._policy, room, removed, dry_run=self._dry_run, pace=self._pace
+                self._root,
+                Chooser(cuts),
+                self._policy,
+                room,
+                removed,
+                dry_run=self._dry_run,
+                pace=self._pace,
+                archiver=self._packer,
             )
             last = self._walk(remover, "removing logs" if not self._dry_run else "choosing logs")
             targets = self._targets(before, removed)
@@ -194,7 +205,11 @@ class _Job:
             sampling=sampling,
         )
         hands.tally = walk.tally
+        if self._packer:
+            self._packer.tally = walk.tally
         walk.run(self._root)
+        if self._packer and isinstance(hands, Remover):
+            self._packer.flush()
         return walk.tally
 
     def _guard(self, seen: Tally, going: int) -> None:
