@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from opskit.errors import ConfigError, GuardRefused, MetastoreUnavailable, Opski
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import FULL, MANIFEST, SMALL_SET, BackupObject, Manifest
 from opskit.ops.backup_keys import put_key, refuse_beside
-from opskit.ops.backup_objects import names_of, put_object
+from opskit.ops.backup_objects import put_object
 from opskit.ops.backup_prune import prune_store
 from opskit.ops.drill import DrillReport, drill
 from opskit.ops.progress import OnProgress, Progress, silent
@@ -180,24 +180,19 @@ def _take(
     metastore = platform.metastore
     identifier, key_id = catalog.new_id(now), identity[1]
     started = time.monotonic()
-    written: list[str] = []
     try:
         if key_id:
-            written += [catalog.KEY, catalog.KEY_RECORD]
             put_key(store, identifier, key_id, identity[0], recipients, now)
         with metastore.snapshot() as snapshot:
             small = metastore.small_set(snapshot)
             if tier == FULL:
-                dump, tables, seconds = _copy(
-                    store, identifier, key_id, snapshot, metastore, source, written, on_progress
-                )
+                dump, tables, seconds = _copy(store, identifier, key_id, snapshot, metastore, source, on_progress)
             else:
                 dump, tables, seconds = [], {}, {}
             revision, algorithm = snapshot.revision, snapshot.algorithm
         on_progress(Progress("write manifest"))
         text = json.dumps(small, indent=1, ensure_ascii=False, default=str).encode()
-        written += names_of(SMALL_SET)
-        objects = [*dump, put_object(store, identifier, SMALL_SET, [text], key_id)]
+        objects = [*dump, *put_object(store, identifier, SMALL_SET, [text], key_id)]
         secrets = metastore.secrets(small)
         manifest = Manifest(
             id=identifier,
@@ -218,7 +213,7 @@ def _take(
         )
         store.put(catalog.key(identifier, MANIFEST), [manifest.sealed()], new=True)
     except BaseException:
-        _clear_away(store, identifier, written)
+        _clear_away(store, identifier)
         raise
     warnings = [f"{what} can't be decrypted with the present key" for what in secrets.unreadable[:20]]
     return manifest, warnings
@@ -231,7 +226,6 @@ def _copy(
     snapshot: Snapshot,
     metastore: Metastore,
     source: DatabaseInfo,
-    written: list[str],
     on_progress: OnProgress,
 ) -> tuple[list[BackupObject], dict[str, TableContent], dict[str, float]]:
     """Dump and count at the same time: both see the same state."""
@@ -248,23 +242,21 @@ def _copy(
             try:
                 with _timed(seconds, "dump"):
                     moving = counted(chunks, lambda size: on_progress(Progress("dump", size, 0, "bytes")))
-                    written += names_of(metastore.dump_name)
                     expected = source.size_bytes // _TYPICAL_RATIO
                     dump = put_object(store, identifier, metastore.dump_name, moving, key_id, expected)
             except BaseException:
                 snapshot.cancel()
                 raise
         on_progress(Progress("count rows"))
-        return [dump], counting.result(), seconds
+        return dump, counting.result(), seconds
 
 
-def _clear_away(store: ObjectStore, identifier: str, written: Iterable[str]) -> None:
+def _clear_away(store: ObjectStore, identifier: str) -> None:
     """Take the parts of a backup that failed away again. What can't be removed now, a later prune removes."""
-    for name in (MANIFEST, *written):
-        try:
-            store.delete(catalog.key(identifier, name))
-        except OpskitError:
-            continue
+    with suppress(OpskitError):
+        store.delete(catalog.key(identifier, MANIFEST))
+        for info in list(store.objects(f"{identifier}/")):
+            store.delete(info.key)
 
 
 def _plan(

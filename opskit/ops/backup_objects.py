@@ -38,22 +38,58 @@ def read_object(store: ObjectStore, manifest: Manifest, name: str, identities: S
         return b"".join(chunks)
 
 
-def names_of(name: str) -> tuple[str, ...]:
-    """The keys that an object of this name may have in a backup."""
-    return (name, name + ENDING)
-
-
 def put_object(
     store: ObjectStore, identifier: str, name: str, chunks: Iterable[bytes], key_id: str, expected_bytes: int = 0
+) -> list[BackupObject]:
+    """Store a stream in a backup, encrypted for `key_id` (a recipient; empty: not encrypted).
+
+    In several objects when it is longer than one that the store takes in constant memory.
+    """
+    source = _Source(chunks)
+    stored: list[BackupObject] = []
+    while not stored or not source.ended:
+        key = name if not stored else f"{name}.{len(stored) + 1:04}"
+        piece, size = source.next(store.object_bytes), min(expected_bytes, store.object_bytes)
+        stored.append(_put_piece(store, identifier, key, name, piece, key_id, size))
+        expected_bytes = max(0, expected_bytes - size)
+    return stored
+
+
+def _put_piece(
+    store: ObjectStore, identifier: str, key: str, name: str, chunks: Iterable[bytes], key_id: str, expected_bytes: int
 ) -> BackupObject:
-    """Store a stream as an object of a backup, encrypted for `key_id` (a recipient; empty: not encrypted)."""
     if not key_id:
-        stored = store.put(catalog.key(identifier, name), chunks, expected_bytes=expected_bytes)
-        return BackupObject(name, name, stored.size_bytes, stored.sha256, stored.size_bytes, stored.sha256)
+        one = store.put(catalog.key(identifier, key), chunks, expected_bytes=expected_bytes)
+        return BackupObject(key, name, one.size_bytes, one.sha256, one.size_bytes, one.sha256)
     plain = Measured()
     with encryption.encrypted(plain.through(chunks), [key_id]) as hidden:
-        stored = store.put(catalog.key(identifier, name + ENDING), hidden, expected_bytes=expected_bytes)
-    return BackupObject(name + ENDING, name, stored.size_bytes, stored.sha256, plain.size_bytes, plain.sha256)
+        one = store.put(catalog.key(identifier, key + ENDING), hidden, expected_bytes=expected_bytes)
+    return BackupObject(key + ENDING, name, one.size_bytes, one.sha256, plain.size_bytes, plain.sha256)
+
+
+class _Source:
+    """A stream that is read in several pieces."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._waiting: bytes | None = b""
+        self._fetch()
+
+    @property
+    def ended(self) -> bool:
+        return self._waiting is None
+
+    def next(self, size: int) -> Iterator[bytes]:
+        """About so many bytes of it: a piece ends between two chunks."""
+        given = 0
+        while self._waiting is not None and (given == 0 or given + len(self._waiting) <= size):
+            chunk = self._waiting
+            given += len(chunk)
+            self._fetch()
+            yield chunk
+
+    def _fetch(self) -> None:
+        self._waiting = next(self._chunks, None)
 
 
 def data_identity(store: ObjectStore, manifest: Manifest, identities: Sequence[str]) -> str:

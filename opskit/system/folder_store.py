@@ -14,6 +14,7 @@ from pathlib import Path
 
 from opskit.system.object_store import (
     CHUNK_BYTES,
+    LARGEST_OBJECT_BYTES,
     ObjectExists,
     ObjectInfo,
     ObjectMissing,
@@ -35,6 +36,10 @@ class FolderStore:
     @property
     def url(self) -> str:
         return str(self._root)
+
+    @property
+    def object_bytes(self) -> int:
+        return LARGEST_OBJECT_BYTES
 
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int = 0, new: bool = False) -> StoredObject:
         path = self._path(key)

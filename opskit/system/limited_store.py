@@ -19,6 +19,10 @@ class LimitedStore:
     def url(self) -> str:
         return self._store.url
 
+    @property
+    def object_bytes(self) -> int:
+        return self._store.object_bytes
+
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int = 0, new: bool = False) -> StoredObject:
         return self._store.put(key, limited(chunks, self._rate), expected_bytes=expected_bytes, new=new)
 

@@ -74,6 +74,11 @@ class ObjectStore(Protocol):
         """Where it is, without secrets."""
         ...
 
+    @property
+    def object_bytes(self) -> int:
+        """Up to this size the memory that `put` needs does not grow; longer streams should become several objects."""
+        ...
+
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int = 0, new: bool = False) -> StoredObject:
         """Store a stream in constant memory.
 

@@ -75,6 +75,11 @@ class S3Store:
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
+    @property
+    def object_bytes(self) -> int:
+        # The parts of the first half are small (see part_size); one stays for what encryption adds.
+        return self._part_size * max(1, self._max_parts // 2 - 1)
+
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int = 0, new: bool = False) -> StoredObject:
         smallest = first_part_size(self._part_size, self._max_parts, expected_bytes)
         parts = _Parts(chunks, smallest, self._max_parts)

@@ -280,6 +280,28 @@ def test_credentials_that_may_only_add_take_proven_backups(
     assert [backup.state for backup in list_backups(site.store)] == ["verified"] * 2
 
 
+def test_a_dump_longer_than_a_store_takes_in_constant_memory_becomes_several_objects(
+    home: Path, databases: Any, s3: Any
+) -> None:
+    """A store that allows four parts of 5 MiB an object, and a dump of 13 MB."""
+    small = {"OPSKIT__BACKUP__MAX_PARTS": "4", "OPSKIT__BACKUP__COMPRESSION": "0"}
+    bucket, (identity, recipient) = s3.make_bucket(), encryption.new_identity()
+    site = make_site(home, databases.migrated("sqlite"), f"s3://{bucket}/x", s3.endpoint_url, **small)
+    site.write(insert(tables.log).values([{"at": now(), "owner": "x", "event": "y", "extra": "z" * 13_000}] * 1_000))
+    before = everything(site.url)
+    report = site.backup(recipients=[recipient])
+    assert report.verified
+    dump = find(site.store, report.backup_id).usable().objects_of("metastore.sqlite.gz")
+    assert [item.key for item in dump[:2]] == ["metastore.sqlite.gz.age", "metastore.sqlite.gz.0002.age"]
+    assert len(dump) >= 3 and max(item.size_bytes for item in dump) < 6 << 20
+    site.write(tables.log.delete())
+    site.restore(identities=[identity])
+    assert len(everything(site.url)["log"]) >= len(before["log"])
+    site.store.put(f"{report.backup_id}/{dump[1].key}", site.store.get(f"{report.backup_id}/{dump[2].key}"))
+    with pytest.raises(Damaged):
+        verify(site.store, list_backups(site.store))
+
+
 def test_a_limited_store_passes_everything_on(small_site: Site) -> None:
     site = Site(small_site.home, small_site.url, {**small_site.environ, "OPSKIT__BACKUP__BANDWIDTH_LIMIT": "500"})
     assert site.backup().verified
