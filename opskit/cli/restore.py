@@ -24,13 +24,17 @@ _DEFAULT = "from"
 class _WithDefault(click.Group):
     """A group whose first argument may be that of its default command: `restore latest` is `restore from latest`."""
 
+    @property
+    def default_command(self) -> click.Command:
+        return self.commands[_DEFAULT]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        default = self.commands[_DEFAULT]
+        default = self.default_command
         with formatter.section("Options"):
             formatter.write_dl(
                 [record for option in default.get_params(ctx) if (record := option.get_help_record(ctx))]

@@ -41,10 +41,12 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
         while words and isinstance(command, click.Group) and not words[0].startswith("-"):
             if command.get_command(context, words[0]) is None:
                 # Where a group does something by itself, what follows is an argument.
-                if not command.invoke_without_command:
+                if not command.invoke_without_command and not hasattr(command, "default_command"):
                     wrong.append(line)
                 break
             command = command.get_command(context, words.pop(0))
+        # Where a group has a default command, its arguments follow the group's name.
+        command = getattr(command, "default_command", command)
         options = {
             name
             for parameter in getattr(command, "params", [])
