@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from opskit.errors import LockHeld
+from opskit.errors import GuardRefused, LockHeld, OpskitError
 from opskit.system.daemon import is_alive, process_started
 
 
@@ -40,8 +40,14 @@ def locked(run_folder: Path, name: str) -> Iterator[LockOwner]:
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     path = run_folder / f"{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise OpskitError(
+            f"{path} can't be opened by this user: {error.strerror}", hint=f"chown --reference={run_folder} {path}"
+        ) from error
+    try:
+        _give_to_owner(descriptor, path, run_folder)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,6 +65,17 @@ def locked(run_folder: Path, name: str) -> Iterator[LockOwner]:
             _write(descriptor, b"")
     finally:
         os.close(descriptor)
+
+
+def _give_to_owner(descriptor: int, path: Path, run_folder: Path) -> None:
+    """What root has locked once must not be locked for ever for the user of this OPSKIT_HOME."""
+    if os.geteuid() != 0:
+        return
+    status, folder = os.fstat(descriptor), run_folder.stat()
+    if status.st_nlink != 1:
+        raise GuardRefused(f"{path} has {status.st_nlink} links: it may be somebody else's file", hint="remove it")
+    if status.st_uid == 0 and folder.st_uid != 0:
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
 
 
 def read_owner(path: Path) -> LockOwner | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from opskit.errors import LockHeld
+from opskit.errors import GuardRefused, LockHeld
+from opskit.system import daemon
 from opskit.system.locks import holds, locked, read_owner
 
 HOLD = """
@@ -76,3 +78,31 @@ def test_a_lock_is_free_after_an_error_inside(tmp_path: Path) -> None:
         raise RuntimeError
     with locked(tmp_path, "backup"):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lock somebody else's folder")
+def test_root_does_not_lock_the_owner_out_and_takes_no_foreign_file(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.chown(folder, 1, 1)
+    with locked(folder, "backup"):
+        pass
+    assert (folder / "backup.lock").stat().st_uid == 1
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    os.link(secret, folder / "drill.lock")
+    with pytest.raises(GuardRefused, match="2 links"), locked(folder, "drill"):
+        pass
+    assert (secret.read_text(), secret.stat().st_uid) == ("secret", 0)
+
+
+def test_a_systemd_that_does_not_listen_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+            filler.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    filler.sendto(b"x", str(tmp_path / "notify"))
+        daemon.notify("WATCHDOG=1")

@@ -439,7 +439,9 @@ class Worker:
     def _stop(self) -> None:
         self._stop_signals += 1
         if self._stop_signals == 1:
-            daemon.notify("STOPPING=1")
+            # The unit can't know how long the settings let attempts run on.
+            patience = self._stop_grace + self._kill_grace + 30
+            daemon.notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(patience * 1e6)}")
             logger.info("stopping: %d attempts run, they have %g s to end", self._occupied, self._stop_grace)
             self._stop_began = time.monotonic()
             for attempt in self._ledger.waiting():

@@ -102,7 +102,8 @@ def _turn(config: Config, engine: Engine, me: str, scheduler: Scheduler, signals
             if failures == 1:
                 logger.warning("%s; waiting for it, attempts go on", error)
             # Still at it: systemd must not take a database that is down for a scheduler that hangs.
-            daemon.notify("STATUS=waiting for the metastore\nWATCHDOG=1")
+            # Before the first loop it is not ready, and systemd would give its start up.
+            daemon.notify("STATUS=waiting for the metastore\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000")
             delay = min(_LONGEST_BACKOFF_SECONDS, 0.2 * 2 ** min(failures, 6))
             _rest(signals, delay * random.uniform(0.5, 1.0))
             next_beat = 0.0
