@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,16 @@ class Glances(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Attempts that were in flight at one moment. `keys` mean something to the platform alone."""
+
+    keys: Sequence[Any] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 class Health(Protocol):
     """What is alive, and what should be moving."""
 
@@ -128,6 +139,14 @@ class Health(Protocol):
 
     def glances(self) -> Glances:
         """A session of many looks. Close it."""
+        ...
+
+    def in_flight(self) -> Attempts:
+        """The attempts that are claimed or run now. MetastoreUnavailable when nobody can say."""
+        ...
+
+    def lost(self, attempts: Attempts) -> list[str]:
+        """Which of them were lost: they ended because the process that held them was gone. MetastoreUnavailable."""
         ...
 
     def lock_waits(self) -> list[str]:
@@ -178,6 +197,17 @@ class Services(Protocol):
         """Start one, as `like` was started. Waits for its supervisor instead, where one is at it.
 
         Refuses to start a second one where one lives.
+        """
+        ...
+
+    def send(self, component: Component, number: int) -> None:
+        """Send a signal to a process of this host, for an experiment. GuardRefused for another host's."""
+        ...
+
+    def block_metastore(self, seconds: float) -> AbstractContextManager[str]:
+        """Hold a lock for the block that keeps everybody from writing, at most so many seconds; which one, in words.
+
+        MetastoreUnavailable when it can't be had at once.
         """
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opskit.config import Config
 from opskit.core.metastore import probe, probe_sessions
-from opskit.platforms.health import KINDS, Backlog, Component, DatabaseView, Observation
+from opskit.platforms.health import KINDS, Attempts, Backlog, Component, DatabaseView, Observation
 from opskit.system.daemon import PidFile, read_pid_files
 from opskit.system.processes import cpu_seconds, process_state, tcp_sockets
 
@@ -69,6 +69,28 @@ class CoreHealth:
         except probe.ProbeFailed as another:
             holders = [f"who holds the lock could not be read: {another}"]
         return DatabaseView("locked", "; ".join([str(failure).splitlines()[0], *holders[:3]]))
+
+    def in_flight(self) -> Attempts:
+        from opskit.core.metastore import attempt_fates
+        from opskit.core.metastore.engine import open_engine, reading
+
+        engine = open_engine(self._config)
+        try:
+            with reading(engine) as connection:
+                return Attempts(attempt_fates.in_flight(connection))
+        finally:
+            engine.dispose()
+
+    def lost(self, attempts: Attempts) -> list[str]:
+        from opskit.core.metastore import attempt_fates
+        from opskit.core.metastore.engine import open_engine, reading
+
+        engine = open_engine(self._config)
+        try:
+            with reading(engine) as connection:
+                return attempt_fates.lost(connection, attempts.keys)
+        finally:
+            engine.dispose()
 
     def lock_waits(self) -> list[str]:
         try:

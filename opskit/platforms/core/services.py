@@ -165,6 +165,16 @@ class CoreServices:
             return self._start_unit(kind, like, unit or str(self._config.get("watchdog", "unit")), deadline)
         return self._start_directly(kind, like)
 
+    def send(self, component: Component, number: int) -> None:
+        _send(self._mine(component), signal.Signals(number))
+
+    @contextmanager
+    def block_metastore(self, seconds: float) -> Iterator[str]:
+        from opskit.core.metastore.blockade import blocked
+
+        with blocked(self._config, seconds) as what:
+            yield what
+
     def forget(self, component: Component) -> None:
         if component.local and component.pid_file and not is_alive(component.pid, component.pid_started):
             component.pid_file.unlink(missing_ok=True)
