@@ -409,3 +409,35 @@ def test_what_no_environment_can_be_is_said_with_its_name(platform: Platform, tm
             open_environment(str(tmp_path / name), access)
     with pytest.raises(UsageError, match="OPSKIT_NONE is not set"):
         open_environment("env:OPSKIT_NONE", access)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("variables.yaml", "region: eu\nsettings:\n  a: 1\n", {"region", "settings"}),
+        ("pools.json", '[{"name": "etl", "slots": 3, "description": "", "include_deferred": false}]', {"etl"}),
+        ("pools2.json", '{"etl": {"slots": 3, "description": "", "include_deferred": false}}', {"etl"}),
+        ("my.env", "pg=postgres://u:p@h/db\n", {"pg"}),
+        ("conn.yaml", "pg: postgres://u:p@h/db\nsome: [http://h]\n", {"pg", "some"}),
+        (
+            "connections.json",
+            '[{"id": "1", "conn_id": "pg", "conn_type": "ftp", "port": "", "extra_dejson": {"a": 1}, "get_uri": "x"}]',
+            {"pg"},
+        ),
+        (
+            "connections2.json",
+            '{"connections": [{"connection_id": "pg", "conn_type": "x"}], "total_entries": 1}',
+            {"pg"},
+        ),
+        ("variables.json", '[{"id": "1", "key": "k", "val": "v", "is_encrypted": "True"}]', {"k"}),
+    ],
+)
+def test_airflow_s_files_are_environments(
+    platform: Platform, tmp_path: Path, name: str, text: str, found: set[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    report = _apply(platform, str(tmp_path / name))
+    assert report.created == len(found) and report.blocked == ()
+    kind = {"v": "variables", "p": "pools"}.get(name[0], "connections")
+    assert found <= set(platform.configuration.read()[kind])
+    assert _apply(platform, str(tmp_path / name)).snapshot == ""
