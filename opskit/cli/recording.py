@@ -25,6 +25,7 @@ VERBS: dict[tuple[str, ...], str] = {
     ("watchdog",): "watchdog",
     ("chaos",): "chaos",
     ("deploy-dag",): "deploy_dag",
+    ("rollback",): "rollback",
     ("dags-drift",): "dags_drift",
     ("permissions", "check"): "permissions_check",
     ("permissions", "fix"): "permissions_fix",

@@ -1,4 +1,4 @@
-"""Pulls DAG files from a git repository and deploys them. The dag_distribution maintenance DAG calls it."""
+"""Pulls DAG files from a git repository or a bucket and deploys them. The dag_distribution maintenance DAG calls it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opskit.ops.deploy_dag import deploy
 from opskit.ops.deploy_report import DeployReport
 from opskit.ops.deployment import Progress
 from opskit.platforms import Platform
-from opskit.system import git
+from opskit.system import git, s3_mirror
 from opskit.system.locks import locked
 
 
@@ -56,6 +56,40 @@ def deploy_from_git(
             hosts,
             now=now,
             description=place,
+            dry_run=dry_run,
+            quorum=quorum,
+            rolling=rolling,
+            gate=gate,
+            progress=progress,
+        )
+
+
+def deploy_from_bucket(
+    platform: Platform,
+    hosts: Sequence[str],
+    *,
+    now: datetime,
+    url: str,
+    dry_run: bool = False,
+    quorum: str = "",
+    rolling: str = "",
+    gate: str | None = None,
+    progress: Progress = lambda *_: None,
+) -> DeployReport:
+    """Deploy the objects below `s3://bucket/prefix` as the whole DAG folder of all hosts; only those that have changed
+    since the last time are fetched. Raises as `deploy` does, and RemoteError for the bucket."""
+    config = platform.config
+    cache = config.run_folder / "s3" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    with locked(config.run_folder, "dag-distribution"):
+        progress("fetch", 0, 1)
+        found = s3_mirror.mirror(url, cache, endpoint_url=str(config.get("deploy", "endpoint_url")))
+        progress("fetch", 1, 1)
+        return deploy(
+            platform,
+            [found.folder],
+            hosts,
+            now=now,
+            description=f"{url} {found.version}",
             dry_run=dry_run,
             quorum=quorum,
             rolling=rolling,

@@ -109,6 +109,7 @@ class _NoStore:
 def main(output: int) -> None:
     """The process of a batch: `[path, [dag_id, …] or null]` per file, on the descriptor `output`."""
     import gc
+
     from opskit.core.dag import runtime, serialization
     from opskit.core.dag.loading import load_file
     from opskit.core.runner import processes
