@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "opskit.cli.deploy_dag:deploy_dag",
         "Deploy DAG files to worker nodes as one transaction.",
     ),
+    "rollback": ("opskit.cli.rollback:rollback", "Switch DAG folders back to the release before."),
+    "dags-drift": ("opskit.cli.dags_drift:dags_drift", "Compare DAG folders with what was deployed, and repair them."),
     "logs": ("opskit.cli.logs:logs", "Clean task logs."),
     "permissions": ("opskit.cli.permissions:permissions", "Check and repair owners and modes."),
     "agent": ("opskit.cli.agent:agent", "Run the maintenance verbs where there is neither systemd nor cron."),
