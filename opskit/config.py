@@ -336,6 +336,15 @@ SETTINGS: tuple[Setting, ...] = (
         Setting(
             "backup", "capture_keep_daily_days", "int", 366, "Then the last one of each day.", unit="days", minimum=0
         ),
+        Setting(
+            "backup",
+            "patience",
+            "float",
+            600.0,
+            "How long an upload or a download to or from S3 waits, in the middle, for a store out of reach.",
+            unit="s",
+            minimum=0,
+        ),
         Setting("backup", "nice", "int", 0, "CPU niceness of a backup and its programs, 0 to 19.", minimum=0),
         Setting("backup", "part_size", "int", 8, "Size of a multipart part.", unit="MiB", minimum=5),
         Setting("backup", "max_parts", "int", 10000, "Parts that the store allows per object.", minimum=2),

@@ -78,6 +78,7 @@ def store_of(config: Config, url: str = "") -> ObjectStore:
         part_size_bytes=int(config.get("backup", "part_size")) << 20,
         max_parts=int(config.get("backup", "max_parts")),
         lock=ObjectLock(mode, days) if mode else None,
+        patience_seconds=float(config.get("backup", "patience")),
     )
     limit = float(config.get("backup", "bandwidth_limit")) * (1 << 20)
     return LimitedStore(store, limit) if limit else store

@@ -126,11 +126,13 @@ def open_store(
     part_size_bytes: int = 8 << 20,
     max_parts: int = 10_000,
     lock: ObjectLock | None = None,
+    patience_seconds: float = 0.0,
 ) -> ObjectStore:
     """The store that a URL names: `s3://bucket/prefix`, `file:///folder` or a folder. UsageError for anything else.
 
-    `endpoint_url`, `part_size_bytes` (the smallest part of a multipart upload), `max_parts` and `lock` concern S3 only;
-    UsageError for a `lock` elsewhere: nothing would be locked.
+    The others concern S3 only: `endpoint_url`, `part_size_bytes` (the smallest part of a multipart upload),
+    `max_parts`, `lock`, and for how long a stream waits in its middle for a store out of reach. UsageError for a `lock`
+    elsewhere: nothing would be locked.
     """
     if url.startswith("s3://"):
         parts = urlsplit(url)
@@ -145,6 +147,7 @@ def open_store(
             part_size_bytes=part_size_bytes,
             max_parts=max_parts,
             lock=lock,
+            patience_seconds=patience_seconds,
         )
     if lock is not None:
         raise UsageError(f"{url!r} can't lock objects", hint="only S3 can; set [backup] object_lock_mode to nothing")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from opskit.errors import ConfigError
@@ -28,6 +31,7 @@ from opskit.system.object_store import (
 
 _IN_FLIGHT = 2
 """Parts that are sent while the next one is filled: memory is (2 + 1) parts."""
+_LONGEST_WAIT_SECONDS = 30.0
 
 
 class S3Store:
@@ -42,6 +46,7 @@ class S3Store:
         part_size_bytes: int,
         max_parts: int,
         lock: ObjectLock | None = None,
+        patience_seconds: float = 0.0,
     ) -> None:
         try:
             import boto3
@@ -54,6 +59,7 @@ class S3Store:
             ) from error
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self._part_size, self._max_parts, self._lock = part_size_bytes, max_parts, lock
+        self._patience_seconds = patience_seconds
         try:
             self._client: Any = boto3.client(
                 "s3",
@@ -120,28 +126,46 @@ class S3Store:
         where = {"Bucket": self._bucket, "Key": self._full(key)}
         upload = {**where, "UploadId": self._client.create_multipart_upload(**where, **self._lock_now())["UploadId"]}
         sent: list[Future[dict[str, Any]]] = []
+        given_up = threading.Event()
 
         def send(number: int, body: bytearray) -> dict[str, Any]:
-            answer = self._client.upload_part(**upload, PartNumber=number, Body=body, **self._md5_of(body))
+            more = {"PartNumber": number, "Body": body, **self._md5_of(body)}
+            answer = self._patiently(lambda: self._client.upload_part(**upload, **more), given_up)
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
             with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="upload") as senders:
-                body = first
-                while body:
-                    sent.append(senders.submit(send, len(sent) + 1, body))
-                    if len(sent) >= _IN_FLIGHT:
-                        sent[-_IN_FLIGHT].result()  # no more than these are in memory
-                    if len(sent) == self._max_parts and not parts.ended:
-                        raise StoreError(f"{key} is larger than {self._max_parts} parts hold")
-                    body = bytearray() if parts.ended else parts.next()
-                done = [future.result() for future in sent]
+                try:
+                    body = first
+                    while body:
+                        sent.append(senders.submit(send, len(sent) + 1, body))
+                        if len(sent) >= _IN_FLIGHT:
+                            sent[-_IN_FLIGHT].result()  # no more than these are in memory
+                        if len(sent) == self._max_parts and not parts.ended:
+                            raise StoreError(f"{key} is larger than {self._max_parts} parts hold")
+                        body = bytearray() if parts.ended else parts.next()
+                    done = [future.result() for future in sent]
+                except BaseException:
+                    given_up.set()
+                    raise
             complete = self._client.complete_multipart_upload
             self._finish(complete, key, new, **upload, MultipartUpload={"Parts": done})
         except BaseException:
-            # Unfinished parts are invisible and cost money for ever.
-            self._client.abort_multipart_upload(**upload)
+            # Unfinished parts are invisible and cost money for ever. What can't be reached now, a later prune removes.
+            with contextlib.suppress(*_passing_errors(), self._client.exceptions.ClientError):
+                self._client.abort_multipart_upload(**upload)
             raise
+
+    def _patiently(self, call: Callable[[], Any], given_up: threading.Event) -> Any:
+        """Repeat a request that may be repeated, while the store is out of reach, for `patience_seconds`."""
+        deadline, wait = time.monotonic() + self._patience_seconds, 0.25
+        while True:
+            try:
+                return call()
+            except _passing_errors():
+                if time.monotonic() + wait > deadline or given_up.wait(wait):
+                    raise
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _finish(self, call: Callable[..., Any], key: str, new: bool, **request: Any) -> None:
         """The request that makes the object visible; with `new`, on the condition that there is none."""
@@ -163,15 +187,26 @@ class S3Store:
             call(**request)
 
     def get(self, key: str) -> Iterator[bytes]:
+        where = {"Bucket": self._bucket, "Key": self._full(key)}
         with self._explained(f"read {key}"):
-            body = self._client.get_object(Bucket=self._bucket, Key=self._full(key))["Body"]
+            answer = self._client.get_object(**where)
 
         def pieces() -> Iterator[bytes]:
+            body, given = answer["Body"], 0
             with self._explained(f"read {key}"):
-                try:
-                    yield from body.iter_chunks(CHUNK_BYTES)
-                finally:
-                    body.close()
+                while True:
+                    try:
+                        for chunk in body.iter_chunks(CHUNK_BYTES):
+                            given += len(chunk)
+                            yield chunk
+                        return
+                    except _passing_errors():
+                        rest = {"Range": f"bytes={given}-", "IfMatch": answer["ETag"]}
+                    finally:
+                        body.close()
+                    # From where it broke off, of the very same object.
+                    again = partial(self._client.get_object, **where, **rest)
+                    body = self._patiently(again, threading.Event())["Body"]
 
         return pieces()
 
@@ -267,6 +302,18 @@ _HINTS = {
     "SignatureDoesNotMatch": "the credentials are wrong",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
+
+
+def _passing_errors() -> tuple[type[Exception], ...]:
+    """What a network does, and a store that has too much to do; not what a wrong request gets."""
+    from botocore import exceptions
+
+    return (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        exceptions.ResponseStreamingError,
+    )
 
 
 def _code(error: Any) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from opskit.core.metastore.engine import open_engine, transaction
 from opskit.core.metastore.schema import migrate
+from opskit.system import encryption
 
 RUNS_PER_DAG = 1_000
 TASKS = 10
@@ -46,6 +47,7 @@ def measure(server: str, count: int) -> None:
             fill(url, count)
             dump, restore = plain(url, home)
             seconds, peak, report = ours(url, home)
+            hidden, hidden_peak, _ = ours(url, home, "--recipient", encryption.new_identity()[1])
         finally:
             drop()
     total = dump + restore
@@ -54,7 +56,8 @@ def measure(server: str, count: int) -> None:
         f"backup {kind}: {report['rows']:,} rows, {report['source']['size_bytes'] >> 20} MiB: "
         f"plain dump {dump:.2f} s + plain restore {restore:.2f} s = {total:.2f} s; "
         f"opskit backup with drill {seconds:.2f} s (taken in {report['seconds']['backup']:.2f}, "
-        f"proven in {report['seconds']['drill']:.2f}), ratio {seconds / total:.2f}, peak {peak} MiB"
+        f"proven in {report['seconds']['drill']:.2f}), ratio {seconds / total:.2f}, peak {peak} MiB; "
+        f"encrypted {hidden:.2f} s, ratio {hidden / total:.2f}, peak {hidden_peak} MiB"
     )
 
 
@@ -164,17 +167,21 @@ def sqlite3_cli(target: Path, dump: Path) -> None:
     shell(["sh", "-c", f"gzip -dc {dump} | sqlite3 {target}"])
 
 
-def ours(url: str, home: Path) -> tuple[float, int, dict[str, Any]]:
+def ours(url: str, home: Path, *options: str) -> tuple[float, int, dict[str, Any]]:
     """Seconds and peak memory (MiB) of `opskit backup` as a process, and its report."""
     program = (
-        "import resource, sys, opskit.cli as cli\n"
-        "code = cli.run(['backup', '-q', '-o', 'json'])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        "import sys, opskit.cli as cli\n"
+        "code = cli.run(['backup', '-q', '-o', 'json', *sys.argv[1:]])\n"
+        # Of this program alone: ru_maxrss also counts the process that it was forked from.
+        "peak = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0]\n"
+        "print(peak, file=sys.stderr)\n"
         "sys.exit(code)\n"
     )
     environ = {**os.environ, "OPSKIT_HOME": str(home), "OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url}
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options], env=environ, capture_output=True, text=True, check=False
+    )
     seconds = time.monotonic() - started
     if done.returncode:
         raise SystemExit(f"opskit backup ended with {done.returncode}: {done.stderr}")

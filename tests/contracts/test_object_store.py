@@ -25,6 +25,7 @@ from opskit.system.object_store import (
     open_store,
     part_size,
 )
+from tests.proxy import Proxy
 
 MIB = 1 << 20
 
@@ -103,6 +104,14 @@ def test_a_missing_object_is_said_at_once(store: ObjectStore) -> None:
         store.get("nothing")
 
 
+def test_a_range_of_an_object_is_read_alone(store: ObjectStore) -> None:
+    store.put("a", [b"0123456789"])
+    assert store.get_range("a", 3, 4) == b"3456"
+    assert store.get_range("a", 8, 100) == b"89"
+    with pytest.raises(ObjectMissing):
+        store.get_range("b", 0, 1)
+
+
 def test_objects_are_listed_by_prefix_in_order(store: ObjectStore) -> None:
     for key in ("b/2", "a/1", "b/1", "b-x", "c"):
         store.put(key, [key.encode()])
@@ -117,7 +126,11 @@ def test_an_empty_store_lists_nothing(store: ObjectStore) -> None:
 
 
 def test_more_objects_than_one_page_of_a_listing_are_all_listed(store: ObjectStore) -> None:
-    wanted = [f"many/{number:04}" for number in range(1_050)]
+    client = getattr(store, "_client", None)
+    if client:  # pages of 20 instead of 1,000
+        small = {"MaxKeys": 20}
+        client.meta.events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, **small})
+    wanted = [f"many/{number:04}" for number in range(50)]
     for key in wanted:
         store.put(key, [b""])
     assert keys(store, "many/") == wanted
@@ -229,6 +242,49 @@ def test_a_missing_bucket_is_an_error_with_advice(s3: Any) -> None:
         open_store("s3://no-such-bucket/x", endpoint_url=s3.endpoint_url).put("a", [b"1"])
     assert failed.value.exit_code == 13
     assert failed.value.hint == "make the bucket first; opskit never makes one"
+
+
+def test_an_outage_in_the_middle_of_a_stream_costs_only_the_part_on_its_way(s3: Any) -> None:
+    bucket, proxy = s3.make_bucket(), Proxy(s3.endpoint_url)
+    store = open_store(f"s3://{bucket}/x", endpoint_url=proxy.url, part_size_bytes=5 * MIB, patience_seconds=60)
+    content = noise(26 * MIB)
+
+    def stream() -> Iterator[bytes]:
+        for start in range(0, len(content), MIB):
+            if start == 13 * MIB:
+                proxy.refuse()
+                threading.Timer(1.0, proxy.accept).start()
+            yield content[start : start + MIB]
+
+    try:
+        stored = store.put("a", stream())
+        assert stored.sha256 == hashlib.sha256(content).hexdigest()
+        assert read(store, "a") == content
+        seen = bytearray()
+        for chunk in store.get("a"):
+            if not seen:
+                proxy.refuse()
+                proxy.accept()
+            seen += chunk
+        assert seen == content
+    finally:
+        proxy.close()
+    assert store.url and s3.client().list_multipart_uploads(Bucket=bucket).get("Uploads") is None
+
+
+def test_an_upload_whose_patience_ends_is_an_error_with_advice(s3: Any) -> None:
+    bucket, proxy = s3.make_bucket(), Proxy(s3.endpoint_url)
+    store = open_store(f"s3://{bucket}/x", endpoint_url=proxy.url, part_size_bytes=5 * MIB)
+
+    def stream() -> Iterator[bytes]:
+        yield noise(6 * MIB)
+        proxy.refuse()
+        yield noise(6 * MIB)
+
+    with pytest.raises(StoreError, match="can't write a") as failed:
+        store.put("a", stream())
+    assert failed.value.hint == "check the network and [backup] endpoint_url"
+    proxy.close()
 
 
 def test_an_endpoint_that_is_no_url_is_a_configuration_error(s3: Any) -> None:
