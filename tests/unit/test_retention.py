@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.ops.backup_catalog import Backup, Manifest, Receipt, new_id
-from opskit.ops.retention import Keep, decide
+from opskit.ops.retention import Keep, decide, too_many
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 NONE = Keep(0, 0, 0)
@@ -106,6 +106,22 @@ def test_the_small_set_and_the_whole_metastore_do_not_push_each_other_out() -> N
     assert kept([*small, *whole], Keep(2, 0, 0)) == [small[0], *whole]
 
 
+def test_hours_and_years_count_where_there_are_backups() -> None:
+    hours = [backup(timedelta(days=2, minutes=20 * number)) for number in range(9)]
+    assert len(kept(hours, Keep(0, 0, 0, hourly=3))) == 3
+    years = days(*range(30, 1_500, 30))
+    assert {b.taken_at.year for b in kept(years, Keep(0, 0, 0, yearly=3))} == {2026, 2025, 2024}
+
+
+def test_many_at_once_are_too_many_and_a_few_never_are() -> None:
+    many = decide(days(*range(2, 42)), NONE, NOW)
+    assert too_many(many, 50) == "39 of 40 backups would go at once, more than 50 %"
+    assert too_many(many, 100) == ""
+    assert too_many(decide(days(*range(2, 12)), NONE, NOW), 0) == ""
+    half = decide(days(*range(2, 42)), Keep(30, 0, 0), NOW)
+    assert too_many(half, 50) == ""
+
+
 @given(
     st.lists(
         st.tuples(
@@ -115,7 +131,7 @@ def test_the_small_set_and_the_whole_metastore_do_not_push_each_other_out() -> N
         ),
         max_size=40,
     ),
-    st.builds(Keep, *[st.integers(min_value=0, max_value=10)] * 3),
+    st.builds(Keep, *[st.integers(min_value=0, max_value=10)] * 5),
 )
 def test_a_newest_verified_backup_is_never_removed_and_a_second_pass_removes_nothing(
     rows: list[tuple[int, str, str]], policy: Keep
