@@ -18,6 +18,7 @@ from opskit.errors import ConfigError, GuardRefused, OpskitError, PartialFailure
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import FORMAT, KEY, KEY_RECORD, Backup, seal, unseal
 from opskit.ops.backup_objects import data_identity
+from opskit.ops.captures import Capture, list_captures, replace_recipients
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.platforms import Platform
 from opskit.system import encryption
@@ -220,13 +221,15 @@ def rotate(
     encryption.check_recipients(recipients)
     if dry_run:
         reports = [_replace(store, b, now, recipients, identities, dry_run) for b in catalog.list_backups(store)]
+        reports += [_rewrite(store, one, now, recipients, identities, dry_run) for one in list_captures(store)]
     else:
-        with locked(platform.config.run_folder, "backup"):
+        with locked(platform.config.run_folder, "backup"), locked(platform.config.run_folder, "capture"):
             backups = catalog.list_backups(store)
             reports = []
             for number, backup in enumerate(backups):
                 on_progress(Progress("replace keys", number, len(backups), "backups"))
                 reports.append(_replace(store, backup, now, recipients, identities, dry_run))
+            reports += [_rewrite(store, one, now, recipients, identities, dry_run) for one in list_captures(store)]
         replaced = [report.backup_id for report in reports if report.state == "replaced"]
         if replaced:
             extra: dict[str, Any] = {"store": store.url, "backups": replaced, "recipients": list(recipients)}
@@ -278,6 +281,18 @@ def _replace(
     except OpskitError as error:
         return KeyState(backup.id, "failed", problem=error.message)
     return KeyState(backup.id, "replaced", record.key_id, wanted, now, proved)
+
+
+def _rewrite(
+    store: ObjectStore, one: Capture, now: datetime, recipients: Sequence[str], identities: Sequence[str], dry_run: bool
+) -> KeyState:
+    """A captured configuration is small: it is encrypted again as a whole."""
+    try:
+        state = replace_recipients(store, one, recipients, identities, dry_run=dry_run)
+    except OpskitError as error:
+        return KeyState(one.id, "failed", problem=error.message)
+    done = state in ("replaced", "as wanted")
+    return KeyState(one.id, state, recipients=tuple(recipients) if done else (), wrapped_at=now if done else None)
 
 
 def _wrapped(backup_id: str, identity: str, recipients: Sequence[str]) -> bytes:

@@ -95,10 +95,11 @@ def _capture(
             __version__,
             metastore.redacted(),
             small,
+            recipients,
         )
         sha256 = ""
         if not dry_run:
-            stored = _store(store, key, state, recipients)
+            stored = _store(store, key, state)
             sha256, size = stored.sha256, stored.size_bytes
             removed = _prune(platform, store, now, warnings)
         beat = Heartbeat(now, key, sha256, digest, key_fingerprint, recipients)
@@ -135,16 +136,13 @@ def _is_whole(store: ObjectStore, last: Heartbeat, warnings: list[str]) -> bool:
     return whole
 
 
-def _store(store: ObjectStore, key: str, state: State, recipients: tuple[str, ...]) -> StoredObject:
+def _store(store: ObjectStore, key: str, state: State) -> StoredObject:
     """Write a state and prove what was stored."""
-    identities: tuple[str, ...] = ()
-    if recipients:
-        # This host may know public keys only: a key that lives as long as this function lets it read what it wrote.
-        identity, own = encryption.new_identity()
-        identities, recipients = (identity,), (own, *recipients)
-    stored = store.put(key, [captures.encode(state, recipients)], new=True)
+    # This host may know public keys only: a key that lives as long as this function lets it read what it wrote.
+    identity, own = encryption.new_identity() if state.recipients else ("", "")
+    stored = store.put(key, [captures.encode(state, own)], new=True)
     try:
-        back = captures.decode(read_object(store, key), key, identities)
+        back = captures.decode(read_object(store, key), key, [identity] if identity else [])
         if back != state:
             raise VerificationFailed(f"{key} came back different", hint="look into the store; nothing refers to it")
     except VerificationFailed:

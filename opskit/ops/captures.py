@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,6 +54,8 @@ class State:
     source: str
     """URL of the metastore, without its password."""
     small_set: dict[str, Any]
+    recipients: tuple[str, ...] = ()
+    """Who can decrypt it; empty: it is not encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class Heartbeat:
     recipients: tuple[str, ...] = ()
 
 
-def encode(state: State, recipients: Sequence[str]) -> bytes:
-    """The bytes of an object, sealed, compressed, and encrypted when there are recipients."""
+def encode(state: State, own: str = "") -> bytes:
+    """The bytes of an object, sealed, compressed, and encrypted for its recipients (and `own`) where it has some."""
     document = {
         "format": FORMAT,
         "tier": "config",
@@ -83,11 +85,13 @@ def encode(state: State, recipients: Sequence[str]) -> bytes:
         "fernet_key_fingerprints": list(state.fernet_key_fingerprints),
         "opskit_version": state.opskit_version,
         "source": state.source,
+        "recipients": list(state.recipients),
         "small_set": state.small_set,
     }
     packer = zlib.compressobj(6, zlib.DEFLATED, _WINDOW_BITS)
     packed = packer.compress(seal(document)) + packer.flush()
-    return encryption.encrypt_bytes(packed, recipients) if recipients else packed
+    recipients = [*([own] if own else []), *state.recipients]
+    return encryption.encrypt_bytes(packed, recipients) if state.recipients else packed
 
 
 def decode(content: bytes, key: str, identities: Sequence[str]) -> State:
@@ -118,6 +122,7 @@ def decode(content: bytes, key: str, identities: Sequence[str]) -> State:
             document["opskit_version"],
             document["source"],
             document["small_set"],
+            tuple(document["recipients"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise VerificationFailed(f"{key} is no capture: {error}") from error
@@ -141,7 +146,12 @@ def list_captures(store: ObjectStore) -> list[Capture]:
         if at is not None:
             identifier = name.removesuffix(ending)
             found.append(Capture(identifier, info.key, at, info.modified_at, info.size_bytes, ending == ENCRYPTED))
-    return sorted(found, key=lambda capture: capture.id, reverse=True)
+    return sorted(found, key=_age, reverse=True)
+
+
+def _age(one: Capture) -> tuple[datetime, datetime, str]:
+    """Two of one second are told apart by when they were written."""
+    return one.captured_at, one.written_at, one.id
 
 
 def find_at(captures: Sequence[Capture], at: datetime | None, where: str) -> Capture:
@@ -153,7 +163,8 @@ def find_at(captures: Sequence[Capture], at: datetime | None, where: str) -> Cap
         raise NotFound(f"there is no capture in {where}", hint="take one with: opskit backup --tier config")
     raise NotFound(
         f"there is no capture of {at:%Y-%m-%d %H:%M:%S} UTC in {where}",
-        hint=f"the oldest is of {captures[-1].captured_at:%Y-%m-%d %H:%M:%S} UTC",
+        hint=f"the oldest is of {captures[-1].captured_at:%Y-%m-%d %H:%M:%S} UTC; before that a backup tells: "
+        "opskit restore BACKUP --tier config",
     )
 
 
@@ -197,6 +208,28 @@ def write_heartbeat(store: ObjectStore, beat: Heartbeat) -> None:
     store.put(HEARTBEAT, [seal(document)])
 
 
+def replace_recipients(
+    store: ObjectStore, one: Capture, recipients: Sequence[str], identities: Sequence[str], *, dry_run: bool
+) -> str:
+    """Encrypt a state for these recipients and nobody else: "replaced", "would be replaced", "as wanted" or
+    "not encrypted". It is written again as a whole; killed before that, it is as it was."""
+    if not one.encrypted:
+        return "not encrypted"
+    state = read(store, one.key, identities)
+    if set(state.recipients) == set(recipients):
+        return "as wanted"
+    if dry_run:
+        return "would be replaced"
+    content = encode(replace(state, recipients=tuple(recipients)))
+    beat = read_heartbeat(store)
+    stored = store.put(one.key, [content])
+    if read_object(store, one.key) != content:
+        raise VerificationFailed(f"{one.key} does not come back as it was written")
+    if beat is not None and beat.key == one.key:
+        write_heartbeat(store, replace(beat, sha256=stored.sha256, recipients=tuple(recipients)))
+    return "replaced"
+
+
 def id_of(key: str) -> str:
     return key.removeprefix(FOLDER).removesuffix(".age").removesuffix(PLAIN)
 
@@ -229,7 +262,7 @@ def to_remove(captures: Sequence[Capture], keep: KeepCaptures, now: datetime) ->
         return []
     if any(max(one.captured_at, one.written_at) > now + CLOCK_TOLERANCE for one in captures):
         return []
-    newest_first = sorted(captures, key=lambda one: one.id, reverse=True)
+    newest_first = sorted(captures, key=_age, reverse=True)
     latest = min(now, max(one.written_at for one in captures))
     seen: set[tuple[str, str]] = set()
     going = []

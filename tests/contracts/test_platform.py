@@ -10,6 +10,7 @@ import pytest
 from opskit import config as configuration
 from opskit import platforms
 from opskit.core.metastore import audit
+from opskit.core.metastore.crypto import create_key_file
 from opskit.core.metastore.engine import open_engine, reading
 from opskit.errors import MetastoreUnavailable
 from opskit.platforms import Platform
@@ -43,6 +44,36 @@ def test_a_snapshot_describes_tables_with_rows_and_hashes(platform: Platform) ->
         tables = snapshot.contents()
     assert tables["slot_pool"].rows == 1
     assert tables["slot_pool"].hash
+
+
+def test_the_small_set_is_read_planned_and_written_where_it_differs(platform: Platform) -> None:
+    metastore = platform.metastore
+    wanted = metastore.live_small_set()
+    assert [row["pool"] for row in wanted["pools"]] == ["default_pool"]
+    assert metastore.plan_small_set(wanted) == []
+    wanted["pools"].append({"pool": "other", "slots": 3, "description": None})
+    [change] = metastore.plan_small_set(wanted)
+    assert (change.kind, change.name, change.action) == ("pool", "other", "create")
+    assert metastore.apply_small_set(wanted, NOW) == [change]
+    assert metastore.live_small_set() == wanted
+    assert metastore.prove_small_set(wanted) == wanted
+
+
+def test_only_the_holder_of_the_key_can_sign(platform: Platform, home: Path) -> None:
+    metastore = platform.metastore
+    assert metastore.sign("test", b"text") == ("", "")  # there is no key, and asking makes none
+    assert not (home / "fernet.key").exists()
+    create_key_file(home / "fernet.key")
+    key, signature = metastore.sign("test", b"text")
+    assert metastore.is_signed("test", b"text", key, signature) is True
+    assert metastore.is_signed("test", b"other", key, signature) is False
+    assert metastore.is_signed("another purpose", b"text", key, signature) is False
+    assert metastore.is_signed("test", b"text", "0" * 16, signature) is None
+
+
+def test_nothing_is_kept_where_nothing_was_restored(platform: Platform) -> None:
+    assert platform.metastore.kept() == []
+    assert platform.metastore.row_counts()["slot_pool"] == 1
 
 
 def test_retention_keeps_what_is_young(platform: Platform) -> None:

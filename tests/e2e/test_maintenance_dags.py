@@ -57,11 +57,10 @@ def test_log_cleanup_removes_old_logs(cluster: Opskit, home: Path) -> None:
 def test_metastore_backup_leaves_a_proven_backup(cluster: Opskit) -> None:
     cluster("dags", "test", "metastore_backup")
     cluster("dags", "test", "variable_connection_backup")
-    found = json.loads(cluster("backup", "list", "--output", "json").stdout)
-    assert sorted((backup["tier"], backup["state"]) for backup in found) == [
-        ("config", "verified"),
-        ("full", "verified"),
-    ]
+    [taken] = json.loads(cluster("backup", "list", "--output", "json").stdout)
+    assert (taken["tier"], taken["state"]) == ("full", "verified")
+    [captured] = json.loads(cluster("restore", "--tier", "config", "--list", "--output", "json").stdout)
+    assert captured["last_seen"]
 
 
 def test_permission_repair_closes_the_key(cluster: Opskit, home: Path) -> None:

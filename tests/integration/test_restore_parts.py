@@ -18,6 +18,7 @@ from opskit.errors import GuardRefused, LockHeld, NotFound, UsageError
 from opskit.ops import captures
 from opskit.ops import restore_items as items_ops
 from opskit.ops.backup_catalog import find
+from opskit.ops.backup_keys import rotate
 from opskit.ops.capture import CaptureReport, capture
 from opskit.ops.restore_history import HistoryReport, restore_history
 from opskit.system import encryption
@@ -83,6 +84,22 @@ def test_nothing_readable_of_a_secret_is_in_a_capture(small_site: Site) -> None:
         captures.read(small_site.store, hidden.key, [encryption.new_identity()[0]])
     beat = b"".join(small_site.store.get(captures.HEARTBEAT))
     assert b"conn" not in beat and key not in beat
+
+
+def test_a_rotation_of_recipients_takes_captures_along(small_site: Site) -> None:
+    (identity, recipient), (new_identity, new_recipient) = encryption.new_identity(), encryption.new_identity()
+    take(small_site)
+    first = take(small_site, recipients=(recipient,))
+    store, options = small_site.store, {"recipients": [new_recipient], "identities": [identity, new_identity]}
+    planned = rotate(small_site.platform, store, now(), **options, dry_run=True)
+    assert sorted(one.state for one in planned) == ["not encrypted", "would be replaced"]
+    for expected in ("replaced", "as wanted"):
+        assert expected in [one.state for one in rotate(small_site.platform, store, now(), **options)]
+    [hidden] = [one for one in captures.list_captures(store) if one.encrypted]
+    assert captures.read(store, hidden.key, [new_identity]).id == first.id
+    with pytest.raises(GuardRefused, match="none of the given identities"):
+        captures.read(store, hidden.key, [identity])
+    assert not take(small_site, recipients=(new_recipient,)).changed  # the heartbeat knows
 
 
 def test_a_damaged_or_lost_state_is_noticed_by_the_next_capture_and_stored_anew(small_site: Site) -> None:
