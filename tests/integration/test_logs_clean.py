@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -234,57 +232,6 @@ def test_a_log_that_is_written_during_the_clean_up_stays(
     report = clean(cluster, now=NOW)
     assert file.read_text() == "still at it\n"
     assert report.removed_logs == 0
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_nothing_outside_goes_while_directories_are_swapped_for_links(
-    cluster: Platform, home: Path, tmp_path: Path, seed: int
-) -> None:
-    """Whoever may write below the log folder swaps directories for links to precious logs, as fast as they can."""
-    precious = tmp_path / "precious"
-    outside = [
-        write(precious, log_path("d", f"run{run}", f"task{task}", -1, 1), OLD) for run in range(8) for task in range(4)
-    ]
-    # Names of the same files elsewhere: a file that was removed and written again would be another one.
-    witnesses = [tmp_path / f"witness{number}" for number in range(len(outside))]
-    for witness, file in zip(witnesses, outside, strict=True):
-        os.link(file, witness)
-    target = precious / "logs" / "dag_id=d"
-    stop = threading.Event()
-
-    def swap() -> None:
-        chance = random.Random(seed)
-        while not stop.is_set():
-            run = chance.randrange(8)
-            depth = chance.randrange(2)
-            inside = home / "logs" / "dag_id=d" / f"run_id=run{run}"
-            goal = target / f"run_id=run{run}"
-            if depth:
-                inside, goal = inside / "task_id=task1", goal / "task_id=task1"
-            aside = home / "logs" / f"aside{chance.random()}"
-            try:
-                inside.rename(aside)
-                inside.symlink_to(goal)
-                inside.unlink()
-                aside.rename(inside)
-            except OSError:
-                continue
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    try:
-        for _ in range(25):
-            for run in range(8):
-                for task in range(4):
-                    try:
-                        write(home, log_path("d", f"run{run}", f"task{task}", -1, 1), OLD)
-                    except OSError:
-                        continue
-            clean(cluster, now=NOW, force=True)
-    finally:
-        stop.set()
-        swapper.join()
-    assert [witness for witness in witnesses if witness.stat().st_nlink != 2] == []
 
 
 def test_the_command_reports_in_json_and_by_its_exit_code(
