@@ -94,7 +94,6 @@ def take_backup(
     now: datetime,
     *,
     keep: Keep,
-    tier: str = FULL,
     recipients: Sequence[str] = (),
     max_percent: int = 100,
     with_drill: bool = True,
@@ -110,13 +109,13 @@ def take_backup(
     refuse_beside(store, platform.config.home / "fernet.key")
     source = metastore.describe()
     if dry_run:
-        return _plan(store, source, tier, with_drill, keep, now, recipients)
-    with locked(platform.config.run_folder, "backup" if tier == FULL else "backup-config"):
+        return _plan(store, source, with_drill, keep, now, recipients)
+    with locked(platform.config.run_folder, "backup"):
         identity = encryption.new_identity() if recipients else ("", "")
-        manifest, warnings = _take(platform, store, now, source, tier, recipients, identity, on_progress)
+        manifest, warnings = _take(platform, store, now, source, recipients, identity, on_progress)
         report = BackupReport(
             backup_id=manifest.id,
-            tier=tier,
+            tier=FULL,
             store=store.url,
             verified=False,
             source=manifest.source,
@@ -173,7 +172,6 @@ def _take(
     store: ObjectStore,
     now: datetime,
     source: DatabaseInfo,
-    tier: str,
     recipients: Sequence[str],
     identity: tuple[str, str],
     on_progress: OnProgress,
@@ -186,10 +184,7 @@ def _take(
             put_key(store, identifier, key_id, identity[0], recipients, now)
         with metastore.snapshot() as snapshot:
             small = metastore.small_set(snapshot)
-            if tier == FULL:
-                dump, tables, seconds = _copy(store, identifier, key_id, snapshot, metastore, source, on_progress)
-            else:
-                dump, tables, seconds = [], {}, {}
+            dump, tables, seconds = _copy(store, identifier, key_id, snapshot, metastore, source, on_progress)
             revision, algorithm = snapshot.revision, snapshot.algorithm
         on_progress(Progress("write manifest"))
         text = json.dumps(small, indent=1, ensure_ascii=False, default=str).encode()
@@ -197,13 +192,13 @@ def _take(
         secrets = metastore.secrets(small)
         manifest = Manifest(
             id=identifier,
-            tier=tier,
+            tier=FULL,
             taken_at=now,
             source={**asdict(source), "revision": revision},
             objects=tuple(objects),
             tables=tables,
-            hash_algorithm=algorithm if tables else "",
-            hash_text=metastore.algorithm_text(algorithm) if tables else "",
+            hash_algorithm=algorithm,
+            hash_text=metastore.algorithm_text(algorithm),
             fernet_key_fingerprints=tuple(metastore.key_fingerprints()),
             secrets=secrets.total,
             key_id=key_id,
@@ -263,20 +258,18 @@ def _clear_away(store: ObjectStore, identifier: str) -> None:
 def _plan(
     store: ObjectStore,
     source: DatabaseInfo,
-    tier: str,
     with_drill: bool,
     keep: Keep,
     now: datetime,
     recipients: Sequence[str],
 ) -> BackupReport:
-    what = "the whole metastore" if tier == FULL else "connections, variables, pools and pause states"
-    steps = [f"write {what} of {source.url} to {store.url}/{catalog.new_id(now)[:16]}-…"]
+    steps = [f"write the whole metastore of {source.url} to {store.url}/{catalog.new_id(now)[:16]}-…"]
     if recipients:
         steps.append(f"encrypt it for {len(recipients)} recipients: {', '.join(recipients)}")
     if with_drill:
         steps.append("restore it into a throw-away database and compare every table")
         steps += [f"remove {name}" for name in prune_store(store, keep, now, 100, dry_run=True).removed]
-    return BackupReport("", tier, store.url, False, asdict(source), 0, 0, source.size_bytes, {}, planned=tuple(steps))
+    return BackupReport("", FULL, store.url, False, asdict(source), 0, 0, source.size_bytes, {}, planned=tuple(steps))
 
 
 def _measure(report: BackupReport) -> None:
@@ -290,7 +283,7 @@ def _measure(report: BackupReport) -> None:
         ("taking_seconds", report.seconds.get("backup", 0.0)),
         ("drill_seconds", report.seconds.get("drill", 0.0)),
     ):
-        metrics.gauge(f"opskit_backup_{name}", value, tier=report.tier)
+        metrics.gauge(f"opskit_backup_{name}", value)
 
 
 def _audit(platform: Platform, now: datetime, report: BackupReport, error: str = "") -> BackupReport:
