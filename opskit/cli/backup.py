@@ -290,6 +290,8 @@ def prune_(
         show(report, output)
         return 0
     show(report.decisions, output)
+    if report.refusal:
+        click.echo(f"would be refused: {report.refusal}", err=True)
     for name in report.locked:
         click.echo(f"{name} is locked by the store, and stays", err=True)
     for name in report.debris:

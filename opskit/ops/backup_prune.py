@@ -25,6 +25,8 @@ class PruneReport:
     removed: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
     """Backups that should go, and that the store holds by Object Lock for now."""
+    refusal: str = ""
+    """Why the same without --dry-run would remove nothing."""
     debris: tuple[str, ...] = field(default=())
     """Objects of unfinished backups, and unfinished uploads, that are older than a day."""
 
@@ -82,6 +84,7 @@ def prune_store(store: ObjectStore, keep: Keep, now: datetime, max_percent: int,
         tuple(decisions),
         tuple(sorted(going)),
         tuple(sorted(held)),
+        refusal,
         (*debris, *(f"{upload.key} (unfinished upload)" for upload in uploads)),
     )
     if dry_run:

@@ -6,6 +6,7 @@ import gzip
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,25 @@ def test_the_files_of_a_backup_are_for_their_owner_alone(small_site: Site) -> No
     small_site.backup(recipients=[encryption.new_identity()[1]])
     modes = {os.stat(path).st_mode & 0o777 for path in (small_site.home / "backups").rglob("*") if path.is_file()}
     assert modes == {0o600}
+
+
+def test_too_many_removals_at_once_are_refused_and_nothing_goes(small_site: Site) -> None:
+    from opskit.ops.backup_prune import prune
+    from opskit.ops.retention import Keep
+
+    first = small_site.backup(with_drill=False).backup_id
+    store, identifiers = small_site.store, [f"202001{day:02}T000000Z-{day:08x}" for day in range(1, 16)]
+    manifest = find(store, first).usable()
+    for identifier in identifiers:
+        at = datetime(2020, 1, int(identifier[6:8]), tzinfo=UTC)
+        store.put(f"{identifier}/manifest.json", [replace(manifest, id=identifier, taken_at=at, objects=()).sealed()])
+        path = small_site.home / "backups" / identifier / "manifest.json"
+        os.utime(path, (at.timestamp(), at.timestamp()))
+    options: dict[str, Any] = {"keep": Keep(0, 0, 0), "max_percent": 50}
+    planned = prune(small_site.platform, store, now(), dry_run=True, **options)
+    assert len(planned.removed) == 15 and planned.refusal == "15 of 16 backups would go at once, more than 50 %"
+    with pytest.raises(GuardRefused, match="15 of 16"):
+        prune(small_site.platform, store, now(), **options)
+    assert len(list_backups(store)) == 16
+    assert len(prune(small_site.platform, store, now(), keep=Keep(0, 0, 0)).removed) == 15
+    assert [backup.id for backup in list_backups(store)] == [first]
