@@ -27,14 +27,17 @@ VERBS: dict[tuple[str, ...], str] = {
     ("deploy-dag",): "deploy_dag",
     ("rollback",): "rollback",
     ("dags-drift",): "dags_drift",
+    ("rollback",): "rollback",
     ("permissions", "check"): "permissions_check",
     ("permissions", "fix"): "permissions_fix",
     ("doctor",): "doctor",
 }
 """Command → the verb's name in metrics (`opskit_<verb>_…`) and in `alerts.ping_urls`."""
 
-_NOT_A_RUN = ("dry_run", "plan", "list_", "pause", "resume", "resident", "history")
+_NOT_A_RUN = ("dry_run", "plan", "plan_only", "list_", "listing", "pause", "resume", "resident", "history")
 """Options with which a command does not do what the verb is for."""
+CAPTURE = "capture"
+"""`opskit backup --tier config`: each minute, and no proof that the metastore is backed up."""
 _DRIFT = 5
 """The verb did its work, and found something to do. Prometheus shows the code; the switch must not ring."""
 _TOO_SHORT_FOR_A_START = ("watchdog",)
@@ -62,7 +65,7 @@ def _recording(group: click.Group, path: tuple[str, ...]) -> Callable[[click.Con
     return get_command
 
 
-def _recorded(verb: str, callback: Callable[..., Any]) -> Callable[..., Any]:
+def _recorded(path_verb: str, callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def run(*arguments: Any, **options: Any) -> Any:
         context = click.get_current_context(silent=True)
@@ -71,6 +74,7 @@ def _recorded(verb: str, callback: Callable[..., Any]) -> Callable[..., Any]:
         config = _config()
         if config is None:
             return callback(*arguments, **options)
+        verb = CAPTURE if path_verb == "backup" and options.get("tier") == "config" else path_verb
         url = _switch(config, verb)
         if url and verb not in _TOO_SHORT_FOR_A_START:
             _ping(url, verb, "start")
@@ -98,7 +102,7 @@ def _recorded(verb: str, callback: Callable[..., Any]) -> Callable[..., Any]:
             if url:
                 _ping(url, verb, "success" if good else "fail", text or f"exit code {code}")
 
-    run.records = verb  # type: ignore[attr-defined]
+    run.records = path_verb  # type: ignore[attr-defined]
     return run
 
 

@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from opskit.cli import cli
+from opskit.cli.recording import VERBS
 from opskit.telemetry import metrics
 
 
@@ -53,3 +56,13 @@ def test_a_file_with_something_else_in_it_is_no_error(tmp_path: Path) -> None:
 def test_a_name_that_prometheus_refuses_is_a_bug() -> None:
     with pytest.raises(ValueError, match="logs-clean"):
         metrics.gauge("opskit_logs-clean", 1)
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_verb_that_is_recorded_is_a_command(path: tuple[str, ...]) -> None:
+    command: click.Command | None = cli
+    for word in path:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)
+    assert command is not None
+    assert hasattr(command.callback, "records")
