@@ -25,7 +25,6 @@ VERBS: dict[tuple[str, ...], str] = {
     ("watchdog",): "watchdog",
     ("chaos",): "chaos",
     ("deploy-dag",): "deploy_dag",
-    ("rollback",): "rollback",
     ("dags-drift",): "dags_drift",
     ("rollback",): "rollback",
     ("permissions", "check"): "permissions_check",
