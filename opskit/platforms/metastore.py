@@ -61,10 +61,6 @@ class Metastore(Protocol):
         """Connections, variables, pools and pause states as JSON values; encrypted values stay encrypted."""
         ...
 
-    def prove_small_set(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The small set, written into a throw-away database and read again."""
-        ...
-
     def live_small_set(self) -> dict[str, Any]:
         """The small set of the live metastore: one state of it. Quick, and holds nobody up."""
         ...

@@ -6,10 +6,10 @@ What users may be told apart by comes here too when the metastore has it: one ro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, create_engine, delete, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from opskit.core.metastore.contents import Secrets
@@ -17,7 +17,7 @@ from opskit.core.metastore.engine import reading
 from opskit.core.metastore.partial import Change
 from opskit.core.metastore.pools import delete_pool
 from opskit.core.metastore.schema import DEFAULT_POOL
-from opskit.core.metastore.tables import connection, dag, metadata, pool, variable
+from opskit.core.metastore.tables import connection, dag, pool, variable
 from opskit.errors import OpskitError, VerificationFailed
 
 FORMAT = 1
@@ -68,11 +68,6 @@ def read_live(engine: Engine) -> dict[str, Any]:
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with reading(engine) as source:
         return read_small_set(source)
-
-
-def names(data: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """(kind, name) of every item."""
-    return {(kind, row[_TABLES[section][1]]) for kind, section in KINDS.items() for row in data[section]}
 
 
 def select_items(data: Mapping[str, Any], items: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -182,19 +177,3 @@ def apply(target: Connection, data: Mapping[str, Any], changes: Sequence[Change]
             # Its scheduler reads it again.
             values |= {"revision": dag.c.revision + 1, "wake_at": now}
         target.execute(update(table).where(table.c[key] == change.name).values(**values))
-
-
-def rehearse_small_set(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a small set into an empty database in memory, and read it again."""
-    engine = create_engine("sqlite://")
-    try:
-        with engine.begin() as target:
-            metadata.create_all(target, tables=[table for table, _, _ in _TABLES.values()])
-            for row in data["pauses"]:
-                placeholder = {"fileloc": "", "is_active": False, "version_hash": ""}
-                target.execute(insert(dag).values(**placeholder, **row))
-            changes = decide(read_small_set(target), data)
-            apply(target, data, changes, datetime.now(UTC))
-            return read_small_set(target)
-    finally:
-        engine.dispose()

@@ -58,11 +58,6 @@ class CoreMetastore:
         with self._engine(self._config.database_url) as engine:
             return read_live(engine)
 
-    def prove_small_set(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        from opskit.core.metastore.small_set import rehearse_small_set
-
-        return rehearse_small_set(data)
-
     def plan_small_set(
         self,
         data: Mapping[str, Any],
