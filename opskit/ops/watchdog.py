@@ -193,6 +193,9 @@ class Run:
                 if _moves(finding, before, now, began):
                     report.deeds.append(Deed("none", _target(finding), "it came back by itself", helped=True))
                     return True
+                if held := self._now_held(finding, now):
+                    report.deeds.append(Deed("none", _target(finding), f"not done: {held}", helped=False))
+                    return False
             try:
                 outcome = self._do(step, finding, report)
             except (LockHeld, MetastoreUnavailable) as error:
@@ -209,6 +212,16 @@ class Run:
                     self._platform.services.forget(finding.component)
                 return True
         return False
+
+    def _now_held(self, finding: Finding, now: Observation) -> str:
+        """Why what was planned a moment ago must not be done: what a process waits for may show only now and then."""
+        for other in self.decide(now).findings:
+            same = (
+                other.component and finding.component and other.component.instance_id == finding.component.instance_id
+            )
+            if same and other.cause != finding.cause and other.held:
+                return other.held
+        return ""
 
     def _do(self, step: Step, finding: Finding, report: Report) -> str:
         services = self._platform.services

@@ -15,13 +15,14 @@ from opskit.system.daemon import PidFile, read_pid_files
 from opskit.system.processes import cpu_seconds, process_state, tcp_sockets
 
 _LATE_SECONDS = 3.0
-"""With an older sign of progress, the database is asked what holds a component back."""
+"""With a sign of progress as old as this (or as `watchdog.slow_after`), the database is asked what holds it back."""
 
 
 class CoreHealth:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._timeout = float(config.get("watchdog", "probe_timeout"))
+        self._late = min(_LATE_SECONDS, config.get("watchdog", "slow_after"))
 
     def observe(self, now: datetime) -> Observation:
         config = self._config
@@ -124,7 +125,7 @@ class CoreHealth:
         )
         if process not in ("running", "blocked") or not KINDS[kind].beats or row.ended_at is not None:
             return component
-        late = (now - min(row.heartbeat_at, row.progress_at)).total_seconds() > _LATE_SECONDS
+        late = (now - min(row.heartbeat_at, row.progress_at)).total_seconds() > self._late
         return replace(component, cpu_seconds=cpu_seconds(row.pid), held_back=self._held_back(row.pid) if late else "")
 
     def _held_back(self, pid: int) -> str:

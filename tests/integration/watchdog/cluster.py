@@ -66,7 +66,7 @@ class Cluster:
         wait_until(lambda: self.progress(found.instance_id) > 1, what=lambda: f"loops: {self.log('scheduler')}")
         return found
 
-    def watchdog(self, *arguments: str, check: bool = False, **settings: str) -> dict[str, Any]:
+    def watchdog(self, *arguments: str, check: bool = False, **settings: Any) -> dict[str, Any]:
         done = self.opskit(
             "watchdog", "--output", "json", *arguments, env={**self.environment, **settings}, check=check
         )

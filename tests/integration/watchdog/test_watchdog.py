@@ -53,16 +53,6 @@ def test_a_killed_scheduler_is_started_and_proven(cluster: Cluster) -> None:
     assert cluster.watchdog(check=True)["verdict"] == "healthy"
 
 
-def test_a_frozen_scheduler_needs_no_restart(cluster: Cluster) -> None:
-    scheduler = cluster.start_scheduler()
-    os.kill(scheduler.pid, signal.SIGSTOP)
-    report = cluster.watchdog()
-    assert (report["verdict"], report["exit_code"]) == ("stuck", 0)
-    assert deeds(report) == [("resume", True)]
-    assert "state T" in report["evidence"][0]
-    assert [record.pid for record in cluster.living("scheduler")] == [scheduler.pid]
-
-
 def test_a_scheduler_that_is_frozen_again_and_again_is_replaced(cluster: Cluster) -> None:
     scheduler = cluster.start_scheduler()
     stop = threading.Event()
@@ -121,21 +111,6 @@ def test_a_wedged_scheduler_with_a_fresh_pulse_is_replaced(postgres: tuple[Clust
     assert "socket:" in evidence, "its descriptors are listed"
     assert not is_alive(scheduler.pid, scheduler.pid_started)
     assert len(cluster.living("scheduler")) == 1
-
-
-def test_a_database_that_goes_away_restarts_nothing(postgres: tuple[Cluster, Proxy]) -> None:
-    cluster, proxy = postgres
-    scheduler = cluster.start_scheduler()
-    proxy.refuse()
-    for _ in range(4):
-        report = cluster.watchdog()
-        assert (report["verdict"], report["exit_code"], report["deeds"]) == ("blind", 12, [])
-    assert "unreachable" in report["evidence"][0]
-    proxy.accept()
-    # Its heartbeat is old now, and the watchdog knows why.
-    wait_until(lambda: cluster.watchdog()["verdict"] == "healthy", what="healthy again")
-    assert [record.pid for record in cluster.living("scheduler")] == [scheduler.pid]
-    assert json.loads((cluster.home / "run" / "watchdog.json").read_text())["restarts"] == []
 
 
 def test_a_dead_scheduler_is_not_started_while_the_database_is_away(postgres: tuple[Cluster, Proxy]) -> None:

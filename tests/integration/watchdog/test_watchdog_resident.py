@@ -97,9 +97,12 @@ def test_a_stopped_frozen_killed_and_wedged_scheduler_is_found_by_the_one_that_s
     assert (cluster.home / "metrics" / "opskit_watchdog.prom").exists()
 
 
-def test_a_scheduler_that_was_stopped_by_hand_is_not_raced(cluster: Cluster) -> None:
+def test_one_stays_and_does_not_race_with_a_stop_by_hand(cluster: Cluster) -> None:
     scheduler = cluster.start_scheduler()
     with resident(cluster) as watchdog:
+        second = cluster.opskit("watchdog", "--resident", env=cluster.environment, check=False)
+        assert second.returncode == 11
+        assert str(watchdog.process.pid) in second.stderr
         os.kill(scheduler.pid, signal.SIGTERM)
         wait_until(lambda: process_started(scheduler.pid) is None)
         report = watchdog.wait_for("dead", deeds_done=True)
@@ -108,11 +111,3 @@ def test_a_scheduler_that_was_stopped_by_hand_is_not_raced(cluster: Cluster) -> 
         (row,) = cluster.query(f"SELECT ended_at FROM instance WHERE id = '{scheduler.instance_id}'")
         assert row is not None
         assert deeds(report) == [("start", True)]
-
-
-def test_a_second_one_that_stays_is_refused(cluster: Cluster) -> None:
-    cluster.start_scheduler()
-    with resident(cluster) as watchdog:
-        done = cluster.opskit("watchdog", "--resident", env=cluster.environment, check=False)
-        assert done.returncode == 11
-        assert str(watchdog.process.pid) in done.stderr
