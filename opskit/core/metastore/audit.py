@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +11,8 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
-from opskit.core.dag.secret_names import is_secret_name
+from opskit.core.metastore.audit_line import OWNER_LENGTH, encoded, whoami
 from opskit.core.metastore.tables import log
-
-_OWNER_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +47,12 @@ def write(
     connection.execute(
         insert(log).values(
             at=now,
-            owner=(owner or whoami())[:_OWNER_LENGTH],
+            owner=(owner or whoami())[:OWNER_LENGTH],
             event=event,
             dag_id=dag_id,
             run_id=run_id,
             task_id=task_id,
-            extra=json.dumps(_masked(dict(extra or {})), default=str, ensure_ascii=False),
+            extra=encoded(extra or {}),
         )
     )
 
@@ -71,22 +67,3 @@ def read(
     if dag_id is not None:
         query = query.where(log.c.dag_id == dag_id)
     return [AuditLine(**{**row._mapping, "extra": json.loads(row.extra)}) for row in connection.execute(query)]
-
-
-def whoami() -> str:
-    """The person behind this process: who called sudo, else the user it runs as."""
-    user = os.environ.get("SUDO_USER")
-    if user:
-        return user
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"  # a container's user without a name
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): "***" if is_secret_name(str(key)) else _masked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item) for item in value]
-    return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from opskit.core.dag import states
+from opskit.core.metastore.audit_line import text_literal
 from opskit.core.metastore.probe import Database, ProbeFailed, expected_revision, open_database
 from opskit.errors import MetastoreUnavailable, SchemaNotCurrent
 from opskit.telemetry.task_logs import log_path
@@ -161,14 +162,7 @@ class LogStates:
             ) from failure
 
     def _text(self, value: str) -> str:
-        if self._is_mysql:  # where a backslash may or may not escape
-            return (
-                f"CONVERT(0x{value.encode(errors='replace').hex()} USING utf8mb4) COLLATE utf8mb4_bin"
-                if value
-                else "''"
-            )
-        value = value.encode(errors="replace").decode()  # a directory's name need not be UTF-8: then it is no run's
-        return "'" + value.replace("'", "''").replace("\0", "") + "'"
+        return text_literal(self._url, value)  # (a directory's name need not be UTF-8: then it is no run's)
 
     def _length(self, column: str) -> str:
         return f"CHAR_LENGTH({column})" if self._is_mysql else f"LENGTH({column})"

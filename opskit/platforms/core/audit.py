@@ -14,12 +14,6 @@ class CoreAudit:
         self._config = config
 
     def write(self, event: str, now: datetime, extra: Mapping[str, Any]) -> None:
-        from opskit.core.metastore import audit
-        from opskit.core.metastore.engine import open_engine, transaction
+        from opskit.core.metastore.audit_line import append
 
-        engine = open_engine(self._config)
-        try:
-            with transaction(engine) as connection:
-                audit.write(connection, event, now, extra=extra)
-        finally:
-            engine.dispose()
+        append(self._config.database_url, event, now, extra)
