@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.errors import GuardRefused, VerificationFailed
+from opskit.errors import GuardRefused, OpskitError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import RECEIPT, SMALL_SET, Backup, Manifest, Receipt
 from opskit.ops.backup_objects import open_object, read_object
@@ -287,10 +287,18 @@ def _leave_receipt(
     key_fingerprint, signature = platform.metastore.sign(_PURPOSE, receipt.signed_text())
     sealed = replace(receipt, key_fingerprint=key_fingerprint, signature=signature).sealed()
     store.put(catalog.key(backup.id, RECEIPT), [sealed])
-    folder = _receipt_folder(platform)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    fresh = folder / f".{backup.id}.{os.getpid()}"
-    fresh.write_bytes(sealed)
-    fresh.replace(folder / f"{backup.id}.json")
-    for path in sorted(folder.glob("*.json"))[:-_RECEIPTS]:
-        path.unlink(missing_ok=True)
+    _keep_here(_receipt_folder(platform), backup.id, sealed)
+
+
+def _keep_here(folder: Path, backup_id: str, sealed: bytes) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = folder / f".{backup_id}.{os.getpid()}"
+        fresh.write_bytes(sealed)
+        fresh.replace(folder / f"{backup_id}.json")
+        for path in sorted(folder.glob("*.json"))[:-_RECEIPTS]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OpskitError(
+            f"the receipt is in the store, and can't be kept in {folder}: {error.strerror}", hint="make it writable"
+        ) from error
