@@ -14,6 +14,7 @@ from opskit.core.metastore.crypto import create_key_file
 from opskit.core.metastore.engine import open_engine, reading
 from opskit.errors import MetastoreUnavailable
 from opskit.platforms import Platform
+from opskit.platforms.retention import RetentionPolicy
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 

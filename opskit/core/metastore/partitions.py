@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,13 +30,15 @@ SMALLEST = 10_000
 """DagRuns of the first partition, and of each where few runs are made."""
 REST = "rest"
 LOCK_MS = 50
+PATIENCE_SECONDS = 5.0
+"""How long a table that is in use is tried again."""
 _DAYS = 15
 """What a new partition is to last: a sixth of the default retention."""
 _LARGEST = 10_000_000
 _LOCK_NUMBER = 0x6F70736B7001
 _RETIRED = "retired"
 _BOUNDS = re.compile(r"FROM \((MINVALUE|'?-?\d+'?)\) TO \('?(\d+)'?\)")
-_BUSY = frozenset({"55P03", "40P01", 1205, 1213})
+_BUSY = frozenset({"55P03", "40P01", 1205, 1213, 3572})
 """Codes for a lock that was not given, or a deadlock."""
 
 
@@ -132,7 +134,7 @@ def next_upper(last_upper: int, newest_id: int, per_day: float, *, now_rest: int
     return lower, max(lower, newest_id) + width
 
 
-def make_ahead(engine: Engine, now: datetime, *, attempts: int = 1) -> list[str]:
+def make_ahead(engine: Engine, now: datetime, *, patience_seconds: float = 0.0) -> list[str]:
     """Make the partitions for runs to come, where it is time; names of what was made.
 
     Never waits long: what can't be done at once is left to the next call, until then rows go to REST.
@@ -150,9 +152,14 @@ def make_ahead(engine: Engine, now: datetime, *, attempts: int = 1) -> list[str]
     for table in due:
         bounds = next_upper(last[table], newest, per_day, now_rest=rest[table])
         assert bounds is not None
-        if patiently(engine, partial(_add, table=table, bounds=bounds), attempts):
+        if add(engine, table, *bounds, patience_seconds=patience_seconds):
             made.append(f"{table}_to_{bounds[1]}")
     return made
+
+
+def add(engine: Engine, table: str, lower: int, upper: int, *, patience_seconds: float = 0.0) -> bool:
+    """Make a partition, see `patiently`. Elsewhere than on PostgreSQL it begins where the last one ends."""
+    return patiently(engine, partial(_add, table=table, bounds=(lower, upper)), patience_seconds=patience_seconds)
 
 
 def _per_day(connection: Connection, newest: int, now: datetime) -> float:
@@ -188,18 +195,11 @@ def _add(connection: Connection, table: str, bounds: tuple[int, int]) -> None:
         )
 
 
-def patiently(
-    engine: Engine,
-    change: Callable[[Connection], None],
-    attempts: int,
-    *,
-    wait: Callable[[float], None] = time.sleep,
-) -> bool:
+def patiently(engine: Engine, change: Callable[[Connection], None], *, patience_seconds: float) -> bool:
     """Run a change of the schema in a session that waits LOCK_MS at most for a lock (on MariaDB: not at all), again
     when the table was in use; whether it was done. Nothing has changed when not. Raises as `transaction` does."""
-    for attempt in range(attempts):
-        if attempt:
-            wait(min(0.5, 0.02 * 1.5**attempt))
+    deadline, pause = time.monotonic() + patience_seconds, 0.01
+    while True:
         try:
             with _hasty(engine) as connection:
                 change(connection)
@@ -207,7 +207,10 @@ def patiently(
         except DBAPIError as error:
             if _code(error) not in _BUSY:
                 raise translate(error, redacted(engine.url)) from error
-    return False
+        if time.monotonic() + pause > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(0.25, pause * 1.5)
 
 
 @contextmanager
@@ -235,12 +238,40 @@ def _is_mariadb(connection: Connection) -> bool:
     return "mariadb" in str(connection.exec_driver_sql("SELECT VERSION()").scalar_one()).lower()
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether an error of `transaction` comes from a lock that another session held."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and _code(cause) in _BUSY
+
+
+def has_gaps(engine: Engine) -> bool:
+    """Whether partitions are tables of their own, which need not lie side by side."""
+    return engine.dialect.name == "postgresql"
+
+
+def users(connection: Connection, table: str) -> str:
+    """Who holds a table, in words; empty where the database does not tell."""
+    if connection.dialect.name != "postgresql":
+        return ""
+    rows = connection.exec_driver_sql(
+        "SELECT DISTINCT a.application_name, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+        f"WHERE l.relation = to_regclass('{table}') AND l.granted AND a.pid <> pg_backend_pid()"
+    )
+    names = [f"{name or 'a program'} (pid {pid})" for name, pid in rows]
+    return f", by {', '.join(names[:3])}" if names else ""
+
+
 def _code(error: DBAPIError) -> Any:
+    # PyMySQL has an SQLSTATE too, which says less than its number.
     arguments = getattr(error.orig, "args", ())
-    return getattr(error.orig, "sqlstate", None) or (arguments[0] if arguments else None)
+    if arguments and isinstance(arguments[0], int):
+        return arguments[0]
+    return getattr(error.orig, "sqlstate", None)
 
 
-def replace(engine: Engine, parts: Sequence[Partition], kept: Sequence[int], *, attempts: int = 50) -> bool:
+def replace(
+    engine: Engine, parts: Sequence[Partition], kept: Sequence[int], *, patience_seconds: float = PATIENCE_SECONDS
+) -> bool:
     """Put in the place of neighbouring partitions of one table their rows of the DagRuns `kept`, and drop all others.
 
     Neighbours become one partition on PostgreSQL; elsewhere each is replaced by itself, and `merge` joins them. The
@@ -248,9 +279,10 @@ def replace(engine: Engine, parts: Sequence[Partition], kept: Sequence[int], *, 
     time; then nothing has changed, or (elsewhere than on PostgreSQL) some of the partitions are done.
     """
     if engine.dialect.name == "postgresql":
-        done = patiently(engine, partial(_replace_postgresql, parts=parts, kept=kept), attempts)
+        changes = [partial(_replace_postgresql, parts=parts, kept=kept)]
     else:
-        done = all(patiently(engine, partial(_replace_mysql, part=part, kept=kept), attempts) for part in parts)
+        changes = [partial(_replace_mysql, part=part, kept=kept) for part in parts]
+    done = all(patiently(engine, change, patience_seconds=patience_seconds) for change in changes)
     drop_retired(engine)
     return done
 
@@ -287,7 +319,7 @@ def _replace_mysql(connection: Connection, part: Partition, kept: Sequence[int])
     run(f"ALTER TABLE {table} EXCHANGE PARTITION {part.name} WITH TABLE {fresh}")
 
 
-def merge(engine: Engine, parts: Sequence[Partition], *, attempts: int = 50) -> bool:
+def merge(engine: Engine, parts: Sequence[Partition], *, patience_seconds: float = PATIENCE_SECONDS) -> bool:
     """Make one of neighbouring partitions with few rows. PostgreSQL has no need of it: `replace` does."""
     if engine.dialect.name == "postgresql" or len(parts) < 2:
         return True
@@ -299,7 +331,7 @@ def merge(engine: Engine, parts: Sequence[Partition], *, attempts: int = 50) -> 
             f"(PARTITION {parts[-1].name} VALUES LESS THAN ({parts[-1].upper}))"
         )
 
-    return patiently(engine, join, attempts)
+    return patiently(engine, join, patience_seconds=patience_seconds)
 
 
 def drop_retired(engine: Engine) -> None:
@@ -322,12 +354,12 @@ def retired(connection: Connection) -> list[str]:
     return sorted(str(name) for name in names if re.fullmatch(rf"({'|'.join(TABLES)})_{_RETIRED}_\d+", str(name)))
 
 
-def neighbours(parts: Sequence[Partition], chosen: Mapping[str, bool]) -> list[list[Partition]]:
+def neighbours(parts: Sequence[Partition], chosen: Collection[str]) -> list[list[Partition]]:
     """The chosen ones (by name), in groups that lie side by side."""
     groups: list[list[Partition]] = []
     before: Partition | None = None
     for part in parts:
-        if chosen.get(part.name):
+        if part.name in chosen:
             if groups and before is not None and groups[-1][-1] is before and before.upper == part.lower:
                 groups[-1].append(part)
             else:

@@ -1,17 +1,18 @@
-"""Removes what is old and ended: plan with counts first, then in small transactions that hold no lock for long."""
+"""Decides which DagRuns are old enough to go, and which stay whatever their age; counts what would go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, or_, select
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import ColumnElement, Table, and_, case, exists, false, func, literal_column, or_, select, tuple_
+from sqlalchemy.engine import Connection
 
 from opskit.core.dag import states
-from opskit.core.metastore.engine import transaction
+from opskit.core.metastore.history import CHILDREN
 from opskit.core.metastore.tables import (
     attempt_result,
     dag,
@@ -19,13 +20,12 @@ from opskit.core.metastore.tables import (
     dag_version,
     instance,
     log,
-    task_attempt,
-    task_instance,
-    xcom,
 )
 
-_ENDED = (states.SUCCESS, states.FAILED)
-_CHILDREN = (xcom, task_attempt, task_instance)
+ENDED = (states.SUCCESS, states.FAILED)
+Cutoffs = Callable[[str, bool], Mapping[str, datetime]]
+"""`(dag_id, is_paused)` → state of a run → runs that ended before this are old. A state that is missing never is."""
+_AUTOMATED = ("scheduled", "backfill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,183 +37,204 @@ class Removal:
     why: str
 
 
-@dataclass(slots=True)
-class Pruned:
-    """What has gone so far: table → rows."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which runs go, as a condition on `dag_run`, and what that was decided from."""
 
-    rows: dict[str, int] = field(default_factory=dict)
-    transactions: int = 0
+    old: ColumnElement[bool]
+    """Ended, and older than their DAG and state may be."""
+    kept: frozenset[int]
+    """Ids of runs that stay though they are old."""
+    kept_of: Mapping[str, frozenset[int]]
+    """All ids that must stay, by DAG, old or not."""
+    newest: Mapping[str, datetime]
+    """The newest logical date of each DAG."""
+    unfinished: frozenset[int]
+    paused: Mapping[str, bool]
+    backfilling: frozenset[str]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why old runs stay → how many."""
 
-    def add(self, table: str, rows: int) -> None:
-        if rows:
-            self.rows[table] = self.rows.get(table, 0) + rows
+    def going(self, after: int = 0, upto: int | None = None) -> ColumnElement[bool]:
+        """The condition, for runs with `after` < id <= `upto`."""
+        parts = [self.old, dag_run.c.id > after]
+        if upto is not None:
+            parts.append(dag_run.c.id <= upto)
+        some = [number for number in self.kept if number > after and (upto is None or number <= upto)]
+        if some:
+            parts.append(~among(dag_run.c.id, some))
+        return and_(*parts)
 
 
-def plan(connection: Connection, before: datetime) -> list[Removal]:
-    """What `prune` would remove, with reasons; tables without such rows are left out.
+def among(column: ColumnElement[int], numbers: Collection[int]) -> ColumnElement[bool]:
+    """`column IN (…)` for any number of integers: written out, because databases limit the number of parameters."""
+    if not numbers:
+        return false()
+    return column.bool_op("IN")(literal_column(f"({', '.join(str(int(number)) for number in sorted(numbers))})"))
 
-    Runs that ended before `before` go, but never, of any DAG: the newest run, the newest successful one, the newest
-    scheduled or backfill one (the timetable goes on from it), and the run just before an unfinished one (it may depend
-    on it).
+
+def select_runs(connection: Connection, cutoffs: Cutoffs) -> Selection:
+    """Runs that are old by `cutoffs`, but never, of any DAG: the newest run, the newest successful one, the newest
+    scheduled or backfill one (the timetable goes on from it), an unfinished one, and the runs just before that (it may
+    depend on them); and none of a DAG with an unfinished backfill.
     """
-    old = _old_runs(connection, before)
-    kept = _protected(connection, {dag_id for _, dag_id in old})
-    numbers = [number for number, _ in old if number not in kept]
-    found = [Removal("dag_run", len(numbers), f"ended before {before.isoformat()}")]
-    for table in _CHILDREN:
-        rows = sum(_count(connection, table, table.c.dag_run_id.in_(part)) for part in _parts(numbers, 10_000))
-        found.append(Removal(table.name, rows, "of these DagRuns"))
-        found.append(Removal(table.name, _count(connection, table, _orphan(table)), "their DagRun is gone"))
-    for table, condition, why in _single_tables(before):
-        found.append(Removal(table.name, _count(connection, table, condition), why))
-    # Versions that only those runs hold go with them.
-    held = _count_versions(connection, before, set(numbers))
-    found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
-    return [removal for removal in found if removal.rows]
-
-
-def prune(
-    engine: Engine,
-    before: datetime,
-    *,
-    batch_size: int = 500,
-    after_batch: Callable[[Pruned], bool | None] | None = None,
-) -> Pruned:
-    """Remove it, `batch_size` DagRuns (or rows of other tables, times ten) per transaction, the oldest ids first.
-
-    `after_batch` is told what has gone so far, and ends the work early by returning False. What was removed stays
-    removed when it fails in the middle; the next call goes on from there.
-    """
-    done = Pruned()
-
-    def go_on() -> bool:
-        done.transactions += 1
-        return after_batch is None or after_batch(done) is not False
-
-    last = 0
-    while True:
-        with transaction(engine) as connection:
-            last_of_batch = _prune_runs(connection, before, last, batch_size, done)
-        if last_of_batch is None:
-            break
-        last = last_of_batch
-        if not go_on():
-            return done
-    for table, condition, _ in [*((child, _orphan(child), "") for child in _CHILDREN), *_single_tables(before)]:
-        while True:
-            with transaction(engine) as connection:
-                removed = _prune_rows(connection, table, condition, batch_size * 10)
-            done.add(table.name, removed)
-            if not removed:
-                break
-            if not go_on():
-                return done
-    with transaction(engine) as connection:
-        done.add(dag_version.name, _prune_rows(connection, dag_version, _unused_version(before), None))
-    return done
-
-
-def _prune_runs(connection: Connection, before: datetime, after: int, limit: int, done: Pruned) -> int | None:
-    """One batch; the largest id that was looked at, None when there is nothing after `after`."""
-    rows = connection.execute(
-        select(dag_run.c.id, dag_run.c.dag_id)
-        .where(dag_run.c.id > after, *_old(before))
-        .order_by(dag_run.c.id)
-        .limit(limit)
+    paused = {row.dag_id: bool(row.is_paused) for row in connection.execute(select(dag.c.dag_id, dag.c.is_paused))}
+    newest = _newest(connection)
+    paused = {dag_id: paused.get(dag_id, False) for dag_id in newest}
+    unfinished = connection.execute(
+        select(dag_run.c.id, dag_run.c.dag_id, dag_run.c.run_type).where(dag_run.c.state.not_in(ENDED))
     ).all()
-    if not rows:
-        return None
-    dag_ids = sorted({row.dag_id for row in rows})
-    # Whoever clears, marks or schedules runs of a DAG holds its row: nobody revives a run while it is removed.
-    connection.execute(select(dag.c.dag_id).where(dag.c.dag_id.in_(dag_ids)).order_by(dag.c.dag_id).with_for_update())
-    kept = _protected(connection, dag_ids)
-    numbers = [row.id for row in rows if row.id not in kept]
-    still = connection.execute(select(dag_run.c.id).where(dag_run.c.id.in_(numbers), *_old(before))).scalars().all()
-    # Children first and by key: a cascade would look for them run by run.
-    for table in _CHILDREN:
-        done.add(table.name, connection.execute(delete(table).where(table.c.dag_run_id.in_(still))).rowcount)
-    done.add("dag_run", connection.execute(delete(dag_run).where(dag_run.c.id.in_(still))).rowcount)
-    return int(rows[-1].id)
+    backfilling = frozenset(row.dag_id for row in unfinished if row.run_type == "backfill")
+    groups: dict[tuple[tuple[str, datetime], ...], list[str]] = {}
+    for dag_id, is_paused in paused.items():
+        limits = {} if dag_id in backfilling else cutoffs(dag_id, is_paused)
+        groups.setdefault(tuple(sorted(limits.items())), []).append(dag_id)
+    old = _old(groups)
+    stays = _ids_at(connection, {(dag_id, date) for dag_id, dates in newest.items() for date in dates if date})
+    stays += _before_unfinished(connection)
+    kept_of: dict[str, set[int]] = {}
+    for number, dag_id in stays:
+        kept_of.setdefault(dag_id, set()).add(number)
+    everything = {number for numbers in kept_of.values() for number in numbers}
+    kept = frozenset(connection.execute(select(dag_run.c.id).where(among(dag_run.c.id, everything), old)).scalars())
+    reasons = Counter({"the newest of their DAG, or before an unfinished one": len(kept)})
+    for dag_ids, why in (
+        (backfilling, "of a DAG with an unfinished backfill"),
+        (
+            [dag_id for dag_id, is_paused in paused.items() if is_paused and not cutoffs(dag_id, True)],
+            "of a paused DAG",
+        ),
+    ):
+        reasons[why] = _count_old(connection, dag_ids, cutoffs)
+    return Selection(
+        old,
+        kept,
+        {dag_id: frozenset(numbers) for dag_id, numbers in kept_of.items()},
+        {dag_id: dates[0] for dag_id, dates in newest.items() if dates[0]},
+        frozenset(row.id for row in unfinished),
+        paused,
+        backfilling,
+        {why: count for why, count in reasons.items() if count},
+    )
 
 
-def _prune_rows(connection: Connection, table: Table, condition: ColumnElement[bool], limit: int | None) -> int:
-    keys = list(table.primary_key)
-    # Locked first, then judged again by the DELETE: a row that gets into use meanwhile stays.
-    found = connection.execute(select(*keys).where(condition).order_by(*keys).limit(limit).with_for_update()).all()
-    removed = 0
-    for part in _parts(found, 500):
-        chosen: ColumnElement[bool]
-        if len(keys) == 1:
-            chosen = keys[0].in_([row[0] for row in part])
-        else:
-            chosen = or_(*[and_(*[key == value for key, value in zip(keys, row, strict=True)]) for row in part])
-        removed += connection.execute(delete(table).where(chosen, condition)).rowcount
-    return removed
+def _newest(connection: Connection) -> dict[str, tuple[datetime | None, ...]]:
+    """dag_id → logical dates of its newest run, its newest successful one, its newest automated one."""
+    date = dag_run.c.logical_date
+    rows = connection.execute(
+        select(
+            dag_run.c.dag_id,
+            func.max(date),
+            func.max(case((dag_run.c.state == states.SUCCESS, date))),
+            func.max(case((dag_run.c.run_type.in_(_AUTOMATED), date))),
+        ).group_by(dag_run.c.dag_id)
+    )
+    return {row[0]: tuple(row[1:]) for row in rows}
 
 
-def _old(before: datetime) -> tuple[ColumnElement[bool], ...]:
-    return dag_run.c.state.in_(_ENDED), func.coalesce(dag_run.c.end_date, dag_run.c.queued_at) < before
+def _before_unfinished(connection: Connection) -> list[tuple[int, str]]:
+    later, before = dag_run.alias("later"), dag_run.alias("before")
 
+    def newest(*conditions: ColumnElement[bool]) -> Any:
+        same = and_(before.c.dag_id == later.c.dag_id, before.c.logical_date < later.c.logical_date, *conditions)
+        return select(func.max(before.c.logical_date)).where(same).correlate(later).scalar_subquery()
 
-def _old_runs(connection: Connection, before: datetime) -> list[tuple[int, str]]:
-    rows = connection.execute(select(dag_run.c.id, dag_run.c.dag_id).where(*_old(before)).order_by(dag_run.c.id))
-    return [(row.id, row.dag_id) for row in rows]
-
-
-def _protected(connection: Connection, dag_ids: Collection[str]) -> set[int]:
-    """Ids of the runs that stay whatever their age."""
-    kept: set[int] = set()
-    conditions: list[list[ColumnElement[bool]]] = [
-        [],
-        [dag_run.c.state == states.SUCCESS],
-        [dag_run.c.run_type.in_(["scheduled", "backfill"])],
-    ]
-    for part in _parts(sorted(dag_ids), 1000):
-        for condition in conditions:
-            newest = (
-                select(dag_run.c.dag_id, func.max(dag_run.c.logical_date).label("at"))
-                .where(dag_run.c.dag_id.in_(part), *condition)
-                .group_by(dag_run.c.dag_id)
-                .subquery()
-            )
-            kept.update(_ids_at(connection, newest))
-        unfinished = dag_run.alias("unfinished")
-        before = dag_run.alias("before")
-        previous = (
-            select(before.c.dag_id, func.max(before.c.logical_date).label("at"))
-            .join_from(
-                unfinished,
-                before,
-                and_(before.c.dag_id == unfinished.c.dag_id, before.c.logical_date < unfinished.c.logical_date),
-            )
-            .where(unfinished.c.dag_id.in_(part), unfinished.c.state.not_in(_ENDED))
-            .group_by(unfinished.c.id, before.c.dag_id)
-            .subquery()
+    rows = connection.execute(
+        select(later.c.id, later.c.dag_id, newest(), newest(before.c.run_type == "scheduled")).where(
+            later.c.state.not_in(ENDED)
         )
-        kept.update(_ids_at(connection, previous))
-    return kept
+    ).all()
+    dates = {(row.dag_id, date) for row in rows for date in row[2:] if date}
+    return [(row.id, row.dag_id) for row in rows] + _ids_at(connection, dates)
 
 
-def _ids_at(connection: Connection, dates: Any) -> Iterable[int]:
-    return connection.execute(
-        select(dag_run.c.id).join(dates, and_(dag_run.c.dag_id == dates.c.dag_id, dag_run.c.logical_date == dates.c.at))
-    ).scalars()
+def _ids_at(connection: Connection, dates: Collection[tuple[str, datetime]]) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    for part in parts_of(sorted(dates), 500):
+        query = select(dag_run.c.id, dag_run.c.dag_id).where(tuple_(dag_run.c.dag_id, dag_run.c.logical_date).in_(part))
+        found += [(row.id, row.dag_id) for row in connection.execute(query)]
+    return found
 
 
-def _orphan(table: Table) -> ColumnElement[bool]:
+def _old(groups: Mapping[tuple[tuple[str, datetime], ...], Sequence[str]]) -> ColumnElement[bool]:
+    """One condition; the largest group of DAGs is all that are in no other one, so that the text stays short."""
+    if not groups:
+        return false()
+    largest = max(groups, key=lambda limits: len(groups[limits]))
+    parts: list[ColumnElement[bool]] = []
+    for limits, dag_ids in groups.items():
+        aged = [and_(dag_run.c.state == state, _ended() < before) for state, before in limits if state in ENDED]
+        if not aged:
+            continue
+        if limits == largest:
+            others = [dag_id for other, names in groups.items() if other != largest for dag_id in names]
+            where = dag_run.c.dag_id.not_in(others) if others else None
+        else:
+            where = dag_run.c.dag_id.in_(dag_ids)
+        parts.append(or_(*aged) if where is None else and_(where, or_(*aged)))
+    return or_(*parts) if parts else false()
+
+
+def _ended() -> ColumnElement[datetime]:
+    return func.coalesce(dag_run.c.end_date, dag_run.c.queued_at)
+
+
+def _count_old(connection: Connection, dag_ids: Collection[str], cutoffs: Cutoffs) -> int:
+    """Runs of these DAGs that would be old, were it not for the DAG."""
+    total = 0
+    for dag_id in dag_ids:
+        limits = tuple(sorted(cutoffs(dag_id, False).items()))
+        if limits:
+            condition = and_(dag_run.c.dag_id == dag_id, _old({limits: [dag_id]}))
+            total += count(connection, dag_run, condition)
+    return total
+
+
+def still_holds(
+    connection: Connection, selection: Selection, dag_ids: Collection[str], *, nowait: bool = False
+) -> bool:
+    """Whether what the selection was made from is still so for these DAGs, whose rows it locks: until the transaction
+    ends nobody clears, marks or schedules runs of them. (Scheduled runs that are newer than all others change nothing.)
+    """
+    query = select(dag.c.dag_id, dag.c.is_paused).where(dag.c.dag_id.in_(sorted(dag_ids))).order_by(dag.c.dag_id)
+    # PostgreSQL has a time limit for locks; the others wait for a second at least, or not at all.
+    for row in connection.execute(query.with_for_update(nowait=nowait and connection.dialect.name != "postgresql")):
+        if bool(row.is_paused) != selection.paused.get(row.dag_id):
+            return False
+    must_stay = {number for dag_id in dag_ids for number in selection.kept_of.get(dag_id, ())}
+    if must_stay and count(connection, dag_run, among(dag_run.c.id, must_stay)) != len(must_stay):
+        return False
+    rows = connection.execute(
+        select(dag_run.c.id, dag_run.c.dag_id, dag_run.c.run_type, dag_run.c.logical_date).where(
+            dag_run.c.dag_id.in_(sorted(dag_ids)), dag_run.c.state.not_in(ENDED)
+        )
+    )
+    return all(
+        row.id in selection.unfinished
+        or (row.run_type != "backfill" and row.logical_date > selection.newest[row.dag_id])
+        for row in rows
+    )
+
+
+def single_tables(before: Mapping[str, datetime]) -> list[tuple[Table, ColumnElement[bool], str]]:
+    """Tables whose rows go by their own age: table, condition, why. `before`: table → older rows go."""
+    found: list[tuple[Table, ColumnElement[bool], str]] = []
+    for table, condition, why in (
+        (attempt_result, lambda at: attempt_result.c.created_at < at, "left before {}, and nobody took them"),
+        (instance, lambda at: and_(instance.c.ended_at.is_not(None), instance.c.ended_at < at), "ended before {}"),
+        (log, lambda at: log.c.at < at, "written before {}"),
+    ):
+        at = before[table.name]
+        found.append((table, condition(at), why.format(at.isoformat(timespec="seconds"))))
+    return found
+
+
+def orphan(table: Table) -> ColumnElement[bool]:
+    """Rows whose DagRun is gone."""
     return ~exists().where(dag_run.c.id == table.c.dag_run_id)
 
 
-def _single_tables(before: datetime) -> list[tuple[Table, ColumnElement[bool], str]]:
-    when = f"before {before.isoformat()}"
-    return [
-        (attempt_result, attempt_result.c.created_at < before, f"left {when}, and nobody took them"),
-        (instance, and_(instance.c.ended_at.is_not(None), instance.c.ended_at < before), f"ended {when}"),
-        (log, log.c.at < before, f"written {when}"),
-    ]
-
-
-def _unused_version(before: datetime) -> ColumnElement[bool]:
+def unused_version(before: datetime) -> ColumnElement[bool]:
     return and_(
         dag_version.c.created_at < before,
         ~exists().where(dag.c.version_hash == dag_version.c.hash),
@@ -221,25 +242,47 @@ def _unused_version(before: datetime) -> ColumnElement[bool]:
     )
 
 
-def _count_versions(connection: Connection, before: datetime, going: set[int]) -> int:
-    """Unused versions, once the runs `going` are gone."""
-    candidates = set(
-        connection.execute(
-            select(dag_version.c.hash).where(
-                dag_version.c.created_at < before, ~exists().where(dag.c.version_hash == dag_version.c.hash)
-            )
-        ).scalars()
+def plan(
+    connection: Connection, runs: Selection, children: Mapping[str, Selection], before: Mapping[str, datetime]
+) -> list[Removal]:
+    """What would go, with reasons; tables without such rows are left out. `children`: the selection of runs whose rows
+    of a child table go, where that is another one; `before`: see `single_tables`, and dag_version."""
+    going = runs.going()
+    found = [Removal("dag_run", count(connection, dag_run, going), "ended, and older than kept")]
+    for table in CHILDREN:
+        own = children.get(table.name)
+        theirs = _count_children(connection, table, going)
+        found.append(Removal(table.name, theirs, "of these DagRuns"))
+        if own is not None:
+            more = _count_children(connection, table, and_(own.going(), ~going))
+            found.append(Removal(table.name, more, "of older DagRuns that stay"))
+        found.append(Removal(table.name, count(connection, table, orphan(table)), "their DagRun is gone"))
+    for table, condition, why in single_tables(before):
+        found.append(Removal(table.name, count(connection, table, condition), why))
+    held = _count_versions(connection, before["dag_version"], going)
+    found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
+    return [removal for removal in found if removal.rows]
+
+
+def _count_children(connection: Connection, table: Table, going: ColumnElement[bool]) -> int:
+    joined = table.join(dag_run, dag_run.c.id == table.c.dag_run_id)
+    return int(connection.execute(select(func.count()).select_from(joined).where(going)).scalar_one())
+
+
+def _count_versions(connection: Connection, before: datetime, going: ColumnElement[bool]) -> int:
+    """Unused versions, once the runs that go are gone."""
+    unused = and_(
+        dag_version.c.created_at < before,
+        ~exists().where(dag.c.version_hash == dag_version.c.hash),
+        ~exists().where(dag_run.c.version_hash == dag_version.c.hash, ~going),
     )
-    if not candidates:
-        return 0
-    rows = connection.execute(select(dag_run.c.id, dag_run.c.version_hash).where(dag_run.c.version_hash.is_not(None)))
-    return len(candidates - {row.version_hash for row in rows if row.id not in going})
+    return count(connection, dag_version, unused)
 
 
-def _count(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
+def count(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
     return int(connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
 
 
-def _parts(items: Collection[Any], size: int) -> Iterable[list[Any]]:
+def parts_of(items: Collection[Any], size: int) -> Iterable[list[Any]]:
     everything = list(items)
     return (everything[index : index + size] for index in range(0, len(everything), size))

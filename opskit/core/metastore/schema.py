@@ -81,7 +81,7 @@ def migrate(engine: Engine, *, default_pool_slots: int = 128) -> Migrated:
                     pool=DEFAULT_POOL, slots=default_pool_slots, used_slots=0, description="Default pool"
                 )
             )
-    partitions.make_ahead(engine, datetime.now(UTC), attempts=20)
+    partitions.make_ahead(engine, datetime.now(UTC), patience_seconds=partitions.PATIENCE_SECONDS)
     return Migrated(before, HEAD)
 
 

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 
-from opskit.core.metastore import audit, instances, retention, runs, xcoms
+from opskit.core.metastore import audit, instances, pruning, retention, runs, xcoms
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
+from opskit.core.metastore.governor import Governor
 from opskit.core.metastore.tables import attempt_result, dag_run, dag_version, log, metadata, task_instance, xcom
 from tests.metastore_rows import NOW, start_run, store_dag
 
 OLD = NOW - timedelta(days=100)
 BEFORE = NOW - timedelta(days=50)
+
+
+def orders(before: datetime = BEFORE, **children: datetime) -> pruning.Orders:
+    def cutoffs(at: datetime) -> retention.Cutoffs:
+        return lambda dag_id, is_paused: {"success": at, "failed": at}
+
+    singles = dict.fromkeys(("attempt_result", "instance", "log", "dag_version"), before)
+    return pruning.Orders(cutoffs(before), {name: cutoffs(at) for name, at in children.items()}, singles)
+
+
+def plan(connection: Connection, wanted: pruning.Orders | None = None) -> dict[str, int]:
+    """Rows that would go, by table."""
+    wanted = wanted or orders()
+    children = {name: retention.select_runs(connection, cut) for name, cut in wanted.children.items()}
+    found: dict[str, int] = {}
+    for one in retention.plan(connection, retention.select_runs(connection, wanted.runs), children, wanted.before):
+        found[one.table] = found.get(one.table, 0) + one.rows
+    return found
+
+
+def prune(
+    engine: Engine, wanted: pruning.Orders | None = None, *, batch_size: int = 500, **rest: Any
+) -> pruning.Pruned:
+    done = pruning.prune(engine, wanted or orders(), Governor(engine, batch_size, 30.0, **rest))
+    assert done.failed == {}
+    return done
 
 
 def _count(connection: Connection, name: str) -> int:
@@ -40,17 +68,15 @@ def test_old_ended_runs_go_with_all_that_is_theirs_and_the_plan_counted_them(eng
                 _run(connection, name, day)
             _run(connection, name, 90)
     with reading(engine) as connection:
-        plan = {(removal.table): removal.rows for removal in retention.plan(connection, BEFORE)}
-    assert plan == {"dag_run": 10, "task_instance": 20, "xcom": 10}
-    batches = []
-    done = retention.prune(engine, BEFORE, batch_size=batch_size, after_batch=lambda so_far: batches.append(1))
-    assert done.rows == plan
-    assert len(batches) >= 10 / batch_size
+        planned = plan(connection)
+    assert planned == {"dag_run": 10, "task_instance": 20, "xcom": 10}
+    done = prune(engine, batch_size=batch_size)
+    assert done.rows == planned
     with reading(engine) as connection:
         assert (_dates(connection, "x"), _dates(connection, "y")) == ([90], [90])
         assert (_count(connection, "task_instance"), _count(connection, "xcom")) == (4, 2)
-        assert retention.plan(connection, BEFORE) == []
-    assert retention.prune(engine, BEFORE).rows == {}
+        assert plan(connection) == {}
+    assert prune(engine).rows == {}
 
 
 def test_the_newest_runs_stay_whatever_their_age(engine: Engine) -> None:
@@ -62,7 +88,7 @@ def test_the_newest_runs_stay_whatever_their_age(engine: Engine) -> None:
         _run(connection, "d", 3)
         _run(connection, "d", 4, state="failed")
         _run(connection, "d", 5, state="failed")
-    retention.prune(engine, BEFORE)
+    prune(engine)
     with reading(engine) as connection:
         # 2: the newest scheduled one, 3: the newest successful one, 5: the newest.
         assert _dates(connection, "d") == [2, 3, 5]
@@ -75,7 +101,7 @@ def test_unfinished_runs_and_those_just_before_them_stay(engine: Engine) -> None
             _run(connection, "d", day)
         start_run(connection, "d", OLD + timedelta(3), {"a": "running"}, state="running")
         start_run(connection, "d", OLD + timedelta(6), {}, state="queued")
-    retention.prune(engine, BEFORE, batch_size=2)
+    prune(engine, batch_size=2)
     with reading(engine) as connection:
         assert _dates(connection, "d") == [2, 3, 5, 6, 9]
 
@@ -85,10 +111,13 @@ def test_pruning_that_is_ended_early_goes_on_the_next_time(engine: Engine) -> No
         store_dag(connection, "d")
         for day in range(6):
             _run(connection, "d", day)
-    first = retention.prune(engine, BEFORE, batch_size=2, after_batch=lambda done: False)
-    assert first.rows["dag_run"] == 2
-    second = retention.prune(engine, BEFORE, batch_size=2)
-    assert second.rows["dag_run"] == 3
+    ticks = iter(range(100))
+    first = prune(engine, batch_size=2, deadline=3, clock=lambda: next(ticks))
+    assert 0 < first.rows["dag_run"] < 5
+    assert first.left
+    second = prune(engine, batch_size=2)
+    assert first.rows["dag_run"] + second.rows["dag_run"] == 5
+    assert second.left == []
 
 
 def test_versions_that_nothing_uses_go(engine: Engine) -> None:
@@ -100,14 +129,14 @@ def test_versions_that_nothing_uses_go(engine: Engine) -> None:
         ).scalar_one()
         _run(connection, "d", 0)
         connection.execute(update(dag_run).values(version_hash=first))
-        assert {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)} == {"dag_version": 1}
-    assert retention.prune(engine, BEFORE).rows == {"dag_version": 1}
+        assert plan(connection) == {"dag_version": 1}
+    assert prune(engine).rows == {"dag_version": 1}
     with transaction(engine) as connection:
         assert _count(connection, "dag_version") == 2
         _run(connection, "d", 90)
-        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
-        assert (plan["dag_run"], plan["dag_version"]) == (1, 1)
-    assert retention.prune(engine, BEFORE).rows == plan
+        planned = plan(connection)
+        assert (planned["dag_run"], planned["dag_version"]) == (1, 1)
+    assert prune(engine).rows == planned
 
 
 def test_old_audit_lines_ended_instances_and_left_results_go(engine: Engine) -> None:
@@ -129,9 +158,9 @@ def test_old_audit_lines_ended_instances_and_left_results_go(engine: Engine) -> 
                 )
                 if ended:
                     instances.end(connection, name, at)
-        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
-    assert plan == {"attempt_result": 1, "instance": 1, "log": 1}
-    assert retention.prune(engine, BEFORE).rows == plan
+        planned = plan(connection)
+    assert planned == {"attempt_result": 1, "instance": 1, "log": 1}
+    assert prune(engine).rows == planned
     with reading(engine) as connection:
         assert (_count(connection, "log"), _count(connection, "instance")) == (1, 3)
         assert connection.execute(select(log.c.at)).scalar() == NOW
@@ -144,10 +173,10 @@ def test_rows_whose_run_is_gone_go(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.execute(delete(dag_run))
     with reading(engine) as connection:
-        plan = {removal.table: removal.rows for removal in retention.plan(connection, BEFORE)}
+        planned = plan(connection)
         assert connection.execute(text("SELECT count(*) FROM dag_run")).scalar() == 0
-    assert plan == {"task_instance": 2, "xcom": 1}
-    assert retention.prune(engine, BEFORE).rows == plan
+    assert planned == {"task_instance": 2, "xcom": 1}
+    assert prune(engine).rows == planned
     with reading(engine) as connection:
         assert connection.execute(select(task_instance)).all() == connection.execute(select(xcom)).all() == []
 
@@ -157,7 +186,7 @@ def test_a_version_that_comes_back_into_use_is_there(engine: Engine) -> None:
     with transaction(engine) as connection:
         store_dag(connection, "d", OLD)
         store_dag(connection, "d", OLD, retries=1)
-    retention.prune(engine, BEFORE)
+    prune(engine)
     with transaction(engine) as connection:
         assert _count(connection, "dag_version") == 1
         store_dag(connection, "d")
