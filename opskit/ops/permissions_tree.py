@@ -139,7 +139,8 @@ class Repair:
                 held.fine.add((status.st_mode, status.st_uid, status.st_gid))
             return
         tally.differs(shown_path, old, new, status)
-        refusal = why_refused(status, owner if held.uid is None else held.uid, is_unlinked(descriptor))
+        rightful = owner if held.uid is None else held.uid
+        refusal = why_refused(status, rightful, status.st_uid != rightful and is_unlinked(descriptor))
         if refusal:
             tally.refuse(shown_path, refusal)
             return
