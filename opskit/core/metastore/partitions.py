@@ -7,6 +7,7 @@ when it is not alone with the table for a moment, and is tried again.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,6 +33,7 @@ REST = "rest"
 LOCK_MS = 50
 PATIENCE_SECONDS = 5.0
 """How long a table that is in use is tried again."""
+logger = logging.getLogger(__name__)
 _DAYS = 15
 """What a new partition is to last: a sixth of the default retention."""
 _LARGEST = 10_000_000
@@ -152,8 +154,12 @@ def make_ahead(engine: Engine, now: datetime, *, patience_seconds: float = 0.0) 
     for table in due:
         bounds = next_upper(last[table], newest, per_day, now_rest=rest[table])
         assert bounds is not None
-        if add(engine, table, *bounds, patience_seconds=patience_seconds):
-            made.append(f"{table}_to_{bounds[1]}")
+        try:
+            if add(engine, table, *bounds, patience_seconds=patience_seconds):
+                made.append(f"{table}_to_{bounds[1]}")
+        except DBAPIError as error:
+            # Not worth a scheduler: rows go to REST. Another process was faster, or the user may not make tables.
+            logger.warning("the partition of %s up to %d was not made: %s", table, bounds[1], error.orig)
     return made
 
 

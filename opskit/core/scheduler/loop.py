@@ -20,7 +20,7 @@ from typing import Any
 from opskit.config import Config
 from opskit.core.dag import serialized, states
 from opskit.core.executors import contract
-from opskit.core.metastore import instances, scheduling
+from opskit.core.metastore import instances, partitions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.runner.wire import as_key
 from opskit.core.scheduler import attempts
@@ -356,6 +356,8 @@ class Scheduler:
         if time.monotonic() >= self._recount_at:
             with transaction(self._engine) as connection:
                 scheduling.recount_pools(connection)
+            if made := partitions.make_ahead(self._engine, now):
+                notes.append(f"made the partitions {', '.join(made)}")
             self._recount_at = time.monotonic() + _RECOUNT_SECONDS
         if any(owned.queues for owned in self.owned.values()):
             self._wave_within(0)
