@@ -809,7 +809,8 @@ def _find(setting: Setting, env: Mapping[str, str], from_file: Mapping[str, Any]
     if setting.key in table:
         return table[setting.key], str(path)
     if f"{setting.key}_cmd" in table:
-        return _run(str(table[f"{setting.key}_cmd"]), f"{path} {setting.key}_cmd"), f"{path} {setting.key}_cmd"
+        origin = f"{path} {setting.key}_cmd"
+        return _run(str(table[f"{setting.key}_cmd"]), origin, path), origin
     return None, "default"
 
 
@@ -823,12 +824,17 @@ def _credential(path: Path) -> str | None:
         raise ConfigError(f"the credential {path.name} can't be read: {error}") from error
 
 
-def _run(command: str, origin: str) -> str:
+def _run(command: str, origin: str, written_in: Path | None = None) -> str:
+    options: dict[str, Any] = {}
+    if written_in is not None and os.geteuid() == 0 and (status := written_in.stat()).st_uid != 0:
+        # Root runs no command that somebody else wrote: it runs as whose file it is.
+        options = {"user": status.st_uid, "group": status.st_gid, "extra_groups": []}
     try:
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True, **options)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise ConfigError(f"the command of {origin} failed: {error}") from error
-    return done.stdout.rstrip("\n")
+    text: str = done.stdout
+    return text.rstrip("\n")
 
 
 def _convert(setting: Setting, raw: Any, origin: str) -> Value:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.system import daemon
+from tests.smtp import smtp_server
 from tests.waiting import wait_until
 
 Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,18 +58,28 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
+def home_that_tells(home: Path, port: int) -> Path:
+    """Alerts go to a mail server."""
+    text = f'[alerts]\nemail_to = ["ops@example.org"]\n[smtp]\nsmtp_host = "127.0.0.1"\nsmtp_port = {port}\n'
+    (home / "opskit.toml").write_text(text)
+    return home
+
+
 def test_jobs_run_again_and_again_and_none_holds_up_another(home: Path, opskit: Opskit, tmp_path: Path) -> None:
     assert "no agent runs here" in opskit("agent", "--check", check=False).stderr
     good, at_work = tmp_path / "good", tmp_path / "at-work"
     busy = f"mkdir {at_work} || echo overlap >> {tmp_path / 'overlaps'}; sleep 0.2; rmdir {at_work}"
-    with agent(
-        home,
-        ("good", "every second", f"echo x >> {good}", 60, True),
-        ("bad", "every second", "exit 7", 60, True),
-        ("endless", "every second", "sleep 60 & wait", 1, True),
-        ("first", "every second", busy, 60, False),
-        ("second", "every second", busy, 60, False),
-    ) as process:
+    with (
+        smtp_server() as mailbox,
+        agent(
+            home_that_tells(home, mailbox.port),
+            ("good", "every second", f"echo x >> {good}", 60, True),
+            ("bad", "every second", "exit 7", 60, True),
+            ("endless", "every second", "sleep 60 & wait", 1, True),
+            ("first", "every second", busy, 60, False),
+            ("second", "every second", busy, 60, False),
+        ) as process,
+    ):
         wait_until(lambda: len(lines(good)) >= 3, what="the good job, three times")
         wait_until(
             lambda: state(home)["jobs"]["endless"]["exit_code"] == -signal.SIGTERM, what="the end of the endless"
@@ -80,12 +91,15 @@ def test_jobs_run_again_and_again_and_none_holds_up_another(home: Path, opskit: 
         assert f"the agent runs as pid {process.pid}" in opskit("agent", "--check").stdout
         other = opskit("agent", check=False)
         assert (other.returncode, f"pid {process.pid}" in other.stderr) == (11, True)
+        wait_until(lambda: any("bad ended with 7" in str(mail["Subject"]) for mail in mailbox.messages), what="a mail")
         process.terminate()
         assert process.stderr is not None
         told = process.stderr.read()
         assert process.wait(20) == 0
     assert not (tmp_path / "overlaps").exists()
-    assert "bad ended with 7" in told
+    assert (
+        told.count("bad ended with 7") > len([mail for mail in mailbox.messages if "bad" in str(mail["Subject"])]) == 1
+    )
     assert "endless still runs: this start is left out" in told
     assert "it took longer than 1 s" in told
     assert opskit("agent", "--check", check=False).returncode == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import pwd
 import re
 import subprocess
@@ -139,6 +140,14 @@ def test_the_settings_read_a_credential(tmp_path: Path) -> None:
         "credential core.fernet_key",
     )
     assert load(environ={**environment, "OPSKIT__CORE__FERNET_KEY": "given"}).get("core", "fernet_key") == "given"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a command as somebody else")
+def test_root_runs_a_command_of_the_settings_as_whose_file_it_is(tmp_path: Path) -> None:
+    (tmp_path / "opskit.toml").write_text('[core]\nfernet_key_cmd = "id -u"\n')
+    assert load(tmp_path, environ={}).get("core", "fernet_key") == "0"
+    os.chown(tmp_path / "opskit.toml", 1, 1)
+    assert load(tmp_path, environ={}).get("core", "fernet_key") == "1"
 
 
 def test_polkit_knows_the_units_of_the_user() -> None:
