@@ -16,6 +16,19 @@ SHORTEST = 3
 _DEEPEST = 5
 
 
+def _either(texts: list[str], depth: int = 0) -> str:
+    """A pattern of any of these texts, the longest first. By their first letters: else a thousand secrets would be
+    tried one after the other at each character of a log."""
+    if len(texts) <= 8 or depth == 3:
+        return "|".join(map(re.escape, texts))
+    by_letter: dict[str, list[str]] = {}
+    for text in texts:
+        by_letter.setdefault(text[:1], []).append(text[1:])
+    ending = by_letter.pop("", None) is not None
+    branches = [f"{re.escape(letter)}(?:{_either(rest, depth + 1)})" for letter, rest in by_letter.items()]
+    return "|".join(branches + [""] * ending)
+
+
 class Masker:
     """What must not appear, and the replacement. Cheap while nothing is registered."""
 
@@ -23,6 +36,7 @@ class Masker:
         self._values: set[str] = set()
         self._kept: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._is_stale = False  # a task may fetch a thousand secrets before it prints a line
         self._pairs: re.Pattern[str] | None = None
         self._names: tuple[str, ...] = ()
         self.set_names(names)
@@ -51,31 +65,35 @@ class Masker:
         if fresh <= self._values:
             return
         self._values |= fresh
-        self._compile()
+        self._is_stale = True
 
     def _compile(self) -> None:
+        self._is_stale = False
         # The longest first, so that a secret that begins with another one is hidden as a whole.
         ordered = sorted(self._values, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._pattern = re.compile(_either(ordered)) if ordered else None
 
     def keep(self) -> None:
         """Let `clear` leave the values that are registered now."""
         self._kept = set(self._values)
+        if self._is_stale:
+            self._compile()  # once for all forks
 
     def clear(self) -> None:
         """Forget the values that were registered since `keep`; the names stay."""
         if self._values != self._kept:
             self._values = set(self._kept)
-            self._compile()
+            self._is_stale = True
 
     def text(self, text: str) -> str:
         """`text` without registered values."""
+        if self._is_stale:
+            self._compile()
         return text if self._pattern is None else self._pattern.sub(MASK, text)
 
     def line(self, text: str) -> str:
         """`text` without registered values, and without the values of `secret_name=value` pairs."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        text = self.text(text)
         if self._pairs is not None and "=" in text:
             text = self._pairs.sub(rf"\1{MASK}", text)
         return text

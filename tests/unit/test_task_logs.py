@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opskit.errors import NotFound
 from opskit.telemetry import task_logs
-from opskit.telemetry.masking import MaskedStream, Masker, MaskingFilter
+from opskit.telemetry.masking import MASK, MaskedStream, Masker, MaskingFilter
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -133,3 +133,14 @@ def test_values_that_are_kept_stay_masked_when_the_others_are_forgotten() -> Non
     assert masker.text("of the DAG file, of one attempt") == "***, ***"
     masker.clear()
     assert masker.text("of the DAG file, of one attempt") == "***, of one attempt"
+
+
+@given(
+    secrets=st.sets(st.text("ab%", min_size=3, max_size=6), min_size=1, max_size=60), rest=st.text("ab% ", max_size=20)
+)
+def test_whatever_the_secrets_are_none_is_left_in_a_line(secrets: set[str], rest: str) -> None:
+    owner = Masker()
+    owner.add(secrets)
+    shown = owner.text(" ".join(sorted(secrets)) + rest)
+    assert [secret for secret in secrets if secret in shown.replace(MASK, " ")] == []
+    assert owner.text(shown) == shown
