@@ -114,6 +114,9 @@ def drift(access: Access, first: Environment, second: Environment, *, mapping: P
                     same += 1
                     continue
                 before, after = _aligned(before, after, fingerprints), _aligned(after, before, fingerprints)
+                if canonical(before) == canonical(after):
+                    same += 1
+                    continue
             if kind == "dags" and (before is None or after is None):
                 continue  # DAGs come by deployment; only their pause state is configuration
             shown = [{} if side is None else redact(rules, fingerprints, kind, name, side) for side in (before, after)]

@@ -190,7 +190,10 @@ def from_json(value: Any) -> Any:
 
 def canonical(value: Any) -> str:
     """The same text for the same JSON value (Secrets and Unreadables included)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=to_json)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=to_json).encode
 
 
 def open_fingerprints(config: Config) -> Fingerprints:
