@@ -146,6 +146,21 @@ def test_on_mariadb_a_user_without_the_right_to_lock_the_server_can_back_up(home
     engine.dispose()
 
 
+def test_on_mariadb_a_long_statement_in_another_database_does_not_hold_a_backup_up(
+    home: Path, databases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opskit.core.metastore.copy_mysql._LOCK_SECONDS", 1)
+    monkeypatch.setattr("opskit.core.metastore.copy_mysql._SERVER_LOCK_ATTEMPTS", 1)
+    site = make_site(home, databases.migrated("mariadb"), "{home}/backups")
+    engine = open_engine(databases.empty("mariadb"))
+    with engine.connect() as other:
+        other.exec_driver_sql("CREATE TABLE busy (id INT PRIMARY KEY)")
+        other.exec_driver_sql("LOCK TABLES busy WRITE")  # the lock of the whole server waits for it
+        assert site.backup().verified
+        other.exec_driver_sql("UNLOCK TABLES")
+    engine.dispose()
+
+
 def test_a_second_backup_at_the_same_time_is_refused(small_site: Site) -> None:
     with locked(small_site.config.run_folder, "backup"), pytest.raises(LockHeld):
         small_site.backup()

@@ -42,6 +42,7 @@ _DIALECT = Dialect(
 )
 _NEW = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 _LOCK_ATTEMPTS = 10
+_SERVER_LOCK_ATTEMPTS = 3
 _LOCK_SECONDS = 3
 _LOCK_WAIT_TIMEOUT = 1205
 _DEADLOCK = 1213
@@ -143,22 +144,23 @@ class MysqlSnapshot:
     def _lock(self) -> None:
         """Hold writers back for the moment in which three transactions begin.
 
-        The lock of the whole server lets open transactions wait. Without RELOAD it is a lock of our tables, which may
-        meet an open transaction in a deadlock: the server then lets that transaction give way, and it must be repeated.
+        The lock of the whole server lets open transactions wait. Without RELOAD, or where a long statement in anybody's
+        database holds it up, it is a lock of our tables, which may meet an open transaction in a deadlock: the server
+        then lets that transaction give way, and it must be repeated.
         """
         self._holder.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
-        if self._locked_by("FLUSH TABLES WITH READ LOCK"):
+        if self._locked_by("FLUSH TABLES WITH READ LOCK", _SERVER_LOCK_ATTEMPTS, or_not=True):
             return
         tables = ", ".join(f"{_DIALECT.quoted(table)} READ" for table in mysql_tables(self._holder))
-        if tables and not self._locked_by(f"LOCK TABLES {tables}"):
+        if tables and not self._locked_by(f"LOCK TABLES {tables}", _LOCK_ATTEMPTS):
             raise ConfigError(
                 f"the user of {redacted(self._url)} may not lock tables",
                 hint="grant it RELOAD, or at least LOCK TABLES on the metastore",
             )
 
-    def _locked_by(self, statement: str) -> bool:
-        """Take a lock; False: the user has no right to it."""
-        for attempt in range(_LOCK_ATTEMPTS):
+    def _locked_by(self, statement: str, attempts: int, *, or_not: bool = False) -> bool:
+        """Take a lock; False: the user has no right to it, or (`or_not`) it was not given in so many attempts."""
+        for _ in range(attempts):
             try:
                 self._holder.exec_driver_sql(statement)
                 self._locked = True
@@ -168,9 +170,14 @@ class MysqlSnapshot:
                 if code in _DENIED:
                     return False
                 # Waiting longer would hold up everyone who comes after us.
-                if code not in (_LOCK_WAIT_TIMEOUT, _DEADLOCK) or attempt == _LOCK_ATTEMPTS - 1:
+                if code not in (_LOCK_WAIT_TIMEOUT, _DEADLOCK):
                     raise
-        return False
+        if or_not:
+            return False
+        raise MetastoreUnavailable(
+            f"{redacted(self._url)} gave no lock for a consistent snapshot in {attempts * _LOCK_SECONDS} s",
+            hint="a long transaction holds it up: see SHOW PROCESSLIST",
+        )
 
     def _unlock(self) -> None:
         if self._locked:
