@@ -1,4 +1,4 @@
-"""`opskit deploy-dag --from-git` with real repositories."""
+"""`opskit deploy-dag` from real repositories, and from a bucket."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from opskit.system import s3_mirror
+from tests.moto_server import S3
 
 Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -114,3 +117,34 @@ def test_a_link_in_a_repository_that_leads_out_is_refused(repository: Path, opsk
     done = opskit("deploy-dag", "--from-git", str(repository), "--subdir", "dags", check=False)
     assert done.returncode == 16 and "Traceback" not in done.stderr
     assert list((home / "dags").iterdir()) == []
+
+
+def test_a_bucket_is_pulled_and_only_what_has_changed_is_fetched(
+    s3: S3, opskit: Opskit, home: Path, tmp_path: Path
+) -> None:
+    import boto3
+
+    s3.make_bucket("team")
+    client = boto3.client("s3", endpoint_url=s3.endpoint_url)
+    for name in ("a", "b"):
+        client.put_object(Bucket="team", Key=f"dags/sub/{name}.py", Body=DAG.format(dag_id=name).encode())
+    client.put_object(Bucket="team", Key="dags/empty/", Body=b"")
+    client.put_object(Bucket="team", Key="other/x.py", Body=b"def (")
+    settings = {"OPSKIT__DEPLOY__SOURCE_URL": "s3://team/dags", "OPSKIT__DEPLOY__ENDPOINT_URL": s3.endpoint_url}
+    assert state(opskit("deploy-dag", "--pull", "-o", "json", env=settings)) == "deployed"
+    assert (home / "dags" / "sub" / "a.py").read_text() == DAG.format(dag_id="a")
+    assert state(opskit("deploy-dag", "--pull", "-o", "json", env=settings)) == "unchanged"
+
+    def mirrored() -> tuple[int, int]:
+        found = s3_mirror.mirror("s3://team/dags", tmp_path / "cache", endpoint_url=s3.endpoint_url)
+        return found.objects, found.fetched
+
+    assert [mirrored(), mirrored()] == [(2, 2), (2, 0)]
+    client.put_object(Bucket="team", Key="dags/sub/a.py", Body=DAG.format(dag_id="c").encode())
+    (tmp_path / "cache" / "tree" / "sub" / "b.py").write_text("edited here")
+    assert mirrored() == (2, 2)
+    client.delete_object(Bucket="team", Key="dags/sub/b.py")
+    assert mirrored() == (1, 0)
+    assert [path.name for path in (tmp_path / "cache" / "tree").rglob("*.py")] == ["a.py"]
+    done = opskit("deploy-dag", "--from-s3", "s3://nowhere/dags", env=settings, check=False)
+    assert done.returncode == 13 and "Traceback" not in done.stderr

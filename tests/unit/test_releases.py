@@ -15,9 +15,12 @@ from opskit.ops.releases import (
     check_rollback_is_one,
     choose_rollback,
     decide_recovery,
+    expected_files,
     find_duplicates,
     plan_release,
     refuse_duplicates,
+    required_hosts,
+    rolling_groups,
 )
 
 POLICY = Policy(owner="", group="", file_mode="0640", dir_mode="0750")
@@ -136,3 +139,31 @@ def test_an_interrupted_deployment_goes_on_only_when_the_switch_was_ordered() ->
     assert directions(half, {"d": {"a": BACK, "b": BACK}}) == {"a": BACK, "b": BACK}
     assert directions(half, {"other": {"a": BACK}}) == {"a": FORWARD, "b": FORWARD}
     assert directions({}, {}) == {}
+
+
+@pytest.mark.parametrize(("quorum", "needed"), [("all", 8), ("any", 1), ("3", 3), ("75%", 6), ("1%", 1), ("100%", 8)])
+def test_a_quorum_is_a_number_a_percentage_rounded_up_all_or_any(quorum: str, needed: int) -> None:
+    assert required_hosts(quorum, 8) == needed
+
+
+@pytest.mark.parametrize("quorum", ["", "0", "-1", "101%", "9", "most", "3.5"])
+def test_what_is_no_quorum_of_eight_hosts_is_refused(quorum: str) -> None:
+    with pytest.raises(UsageError):
+        required_hosts(quorum, 8)
+
+
+def test_hosts_switch_in_groups_of_a_size_a_share_or_as_they_are_configured() -> None:
+    hosts = list("abcde")
+    assert rolling_groups(hosts, "") == [hosts]
+    assert rolling_groups(hosts, "2") == [["a", "b"], ["c", "d"], ["e"]]
+    assert rolling_groups(hosts, "10%") == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    assert rolling_groups(hosts, "groups", [["c", "x"], ["a", "c"]]) == [["c"], ["a"], ["b", "d", "e"]]
+    for wrong in ("0", "101%", "half"):
+        with pytest.raises(UsageError):
+            rolling_groups(hosts, wrong)
+
+
+def test_a_host_that_was_away_should_have_the_folder_or_the_files_on_top_of_what_was_recorded() -> None:
+    assert expected_files(None, {"a": A}, whole_tree=True) == {"a": A}
+    assert expected_files({"b": B}, {"a": A}, whole_tree=False) == {"a": A, "b": B}
+    assert expected_files(None, {"a": A}, whole_tree=False) is None
