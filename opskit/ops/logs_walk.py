@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 from urllib.parse import unquote
+from zlib import crc32
 
 from opskit.ops.logs_decide import EMPTY, GOES, STAYS, bucket
 from opskit.ops.logs_policy import Keep, Policy
@@ -27,7 +28,7 @@ FUTURE_SECONDS = 600.0
 EMPTY_AFTER_SECONDS = 3600.0
 """A directory that has been empty for so long is not about to be written to."""
 SAMPLE_AFTER, SAMPLE_EVERY = 20_000, 16
-"""A walk that samples looks at so many entries, and from then on at each so manieth run."""
+"""A walk that samples looks at so many entries, and from then on at one of so many runs."""
 SHOWN = 100
 """Obstacles that a report names; all are counted."""
 _LISTED = 1000
@@ -163,7 +164,8 @@ class Walk:
                     content = min(content, self._keep("no log"))
             if self._sampling and self.tally.entries > SAMPLE_AFTER:
                 self.tally.weight = SAMPLE_EVERY
-                runs = runs[::SAMPLE_EVERY]
+                # By a hash, and not every so manieth: what happens at intervals would be seen always or never.
+                runs = [name for name in runs if crc32(os.fsencode(f"{path}/{name}")) % SAMPLE_EVERY == 0]
             if runs:
                 known = self._states.runs(path, runs, keep.runs)
                 for name in runs:

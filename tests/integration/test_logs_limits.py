@@ -177,6 +177,9 @@ def test_a_wrong_clock_shows_in_a_sample_of_a_large_tree(
     with pytest.raises(logs.GuardRefused, match="logs would go"):
         logs.clean(cluster, now=NOW + 100 * DAY, dry_run=False)
     assert clean(cluster, dry_run=True).logs == 400
+    for number in range(0, 400, 16):
+        write(home, log_path("d", f"r{number}", "t", -1, 1), 60)
+    assert clean(cluster, dry_run=True, force=False).removed_logs == 25
 
 
 BOUND = """
