@@ -9,7 +9,7 @@ import click
 
 from opskit.cli.cluster import open_cluster
 from opskit.cli.output import output_option, show
-from opskit.cli.transfer import kind_of, read_text, secret, show_import, write_text
+from opskit.cli.transfer import kind_of, read_text, require_readable, secret, show_import, write_text
 from opskit.errors import UsageError
 
 _COLUMNS = ["conn_id", "conn_type", "host", "port", "schema", "login", "description", "has_password", "has_extra"]
@@ -35,10 +35,12 @@ def list_connections(conn_id: str | None, show_secrets: bool, output: str) -> No
     cluster = open_cluster()
     if show_secrets:
         cipher = crypto.open_cipher(cluster.config)
+        unreadable: list[str] = []
         with cluster.reading() as database:
-            found = queries.list_connections(database, cipher, None if conn_id is None else [conn_id])
+            found = queries.list_connections(database, cipher, None if conn_id is None else [conn_id], unreadable)
         rows = [{"conn_id": item.conn_id, **item.to_dict(), "uri": item.get_uri()} for item in found]
         show(rows, output)
+        require_readable(unreadable, "connections")
         return
     with cluster.reading() as database:
         shown = queries.show_connections(database)
@@ -164,11 +166,13 @@ def export_connections(file: str, file_format: str | None, serialization_format:
     kind = kind_of(file, file_format)
     cluster = open_cluster()
     cipher = crypto.open_cipher(cluster.config)
+    unreadable: list[str] = []
     with cluster.changing() as database:
-        found = queries.list_connections(database, cipher)
+        found = queries.list_connections(database, cipher, None, unreadable)
         audit.write(database, "connections export", datetime.now(UTC), extra={"to": file, "count": len(found)})
     text = interchange.dump_connections(found, kind, serialization_format)
     write_text(file, text, f"{len(found)} connections, secrets in the clear,")
+    require_readable(unreadable, "connections")
 
 
 @connections.command("import")

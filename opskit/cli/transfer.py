@@ -63,3 +63,12 @@ def show_import(done: Imported, output: str, hint: str) -> None:
         raise PartialFailure(
             f"{len(done.kept)} exist with another content and were kept: {', '.join(done.kept)}", hint=hint
         )
+
+
+def require_readable(names: list[str], what: str) -> None:
+    """PartialFailure naming what was left out because it can't be decrypted."""
+    if names:
+        raise PartialFailure(
+            f"{len(names)} {what} can't be decrypted and were left out: {', '.join(names)}",
+            hint="opskit fernet repair --help",
+        )

@@ -9,7 +9,7 @@ import click
 
 from opskit.cli.cluster import open_cluster
 from opskit.cli.output import output_option, show
-from opskit.cli.transfer import kind_of, read_text, secret, show_import, write_text
+from opskit.cli.transfer import kind_of, read_text, require_readable, secret, show_import, write_text
 from opskit.errors import UsageError
 
 _FORMAT = click.option(
@@ -39,8 +39,9 @@ def list_variables(show_values: bool, show_secrets: bool, output: str) -> None:
         show([{"key": key, "description": description} for key, description in keys], output)
         return
     cipher = crypto.open_cipher(cluster.config)
+    unreadable: list[str] = []
     with cluster.reading() as database:
-        found = queries.list_variables(database, cipher)
+        found = queries.list_variables(database, cipher, None, unreadable)
     rows = [
         {
             "key": item.key,
@@ -50,6 +51,7 @@ def list_variables(show_values: bool, show_secrets: bool, output: str) -> None:
         for item in found
     ]
     show(rows, output)
+    require_readable(unreadable, "variables")
 
 
 @variables.command()
@@ -132,10 +134,12 @@ def export_variables(file: str, file_format: str | None) -> None:
     kind = kind_of(file, file_format)
     cluster = open_cluster()
     cipher = crypto.open_cipher(cluster.config)
+    unreadable: list[str] = []
     with cluster.changing() as database:
-        found = queries.list_variables(database, cipher)
+        found = queries.list_variables(database, cipher, None, unreadable)
         audit.write(database, "variables export", datetime.now(UTC), extra={"to": file, "count": len(found)})
     write_text(file, interchange.dump_variables(found, kind), f"{len(found)} variables, in the clear,")
+    require_readable(unreadable, "variables")
 
 
 @variables.command("import")

@@ -12,8 +12,10 @@ from opskit import platforms
 from opskit.core.metastore import audit
 from opskit.core.metastore.crypto import create_key_file
 from opskit.core.metastore.engine import open_engine, reading
-from opskit.errors import MetastoreUnavailable
+from opskit.errors import GuardRefused, MetastoreUnavailable
 from opskit.platforms import Platform
+from opskit.platforms.configuration import Write
+from opskit.platforms.secret_keys import StoredSecret
 from opskit.platforms.retention import RetentionPolicy
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -96,6 +98,26 @@ def test_an_audit_line_is_found_again(platform: Platform, metastore_url: str) ->
         lines = audit.read(connection, limit=5)
     engine.dispose()
     assert [(line.event, line.extra) for line in lines] == [("tested", {"what": "the contract"})]
+
+
+def test_configuration_is_written_as_one_and_read_as_it_was_written(platform: Platform) -> None:
+    fields = {"value": "é", "description": None}
+    shown: list[object] = []
+
+    def accept(kind: str, name: str, there: object) -> bool:
+        shown.append((kind, name, there))
+        return name != "refused"
+
+    platform.configuration.write([Write("variables", "a", fields)], accept, NOW, "tested", {})
+    assert platform.configuration.read(["variables"]) == {"variables": {"a": fields}}
+    with pytest.raises(GuardRefused, match="variables/refused"):
+        platform.configuration.write(
+            [Write("variables", "a", None), Write("variables", "refused", fields)], accept, NOW, "tested", {}
+        )
+    assert platform.configuration.read(["variables"]) == {"variables": {"a": fields}}
+    assert shown == [("variables", "a", None), ("variables", "a", fields), ("variables", "refused", None)]
+    assert platform.configuration.unseal(platform.configuration.seal("x"), "it") == "x"
+    assert platform.secret_keys.secrets() == [StoredSecret("variables/a", platform.secret_keys.fingerprints()[0])]
 
 
 def test_a_metastore_that_is_away_is_said_to_be_so(home: Path) -> None:

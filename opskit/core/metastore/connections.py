@@ -14,7 +14,7 @@ from opskit.core.dag.connection import Connection
 from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.dags import nearest
 from opskit.core.metastore.tables import connection as table
-from opskit.errors import NotFound, UsageError
+from opskit.errors import NotFound, OpskitError, UsageError
 
 _CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
 """Airflow's rule."""
@@ -58,13 +58,24 @@ def show_connections(database: DatabaseConnection) -> list[Shown]:
 
 
 def list_connections(
-    database: DatabaseConnection, cipher: Cipher, conn_ids: Collection[str] | None = None
+    database: DatabaseConnection,
+    cipher: Cipher,
+    conn_ids: Collection[str] | None = None,
+    unreadable: list[str] | None = None,
 ) -> list[Connection]:
-    """Connections by conn_id, decrypted. OpskitError naming the first one that can't be."""
+    """Connections by conn_id, decrypted. What can't be read goes to `unreadable`; without it, OpskitError naming it."""
     query = select(table).order_by(table.c.conn_id)
     if conn_ids is not None:
         query = query.where(table.c.conn_id.in_(list(conn_ids)))
-    return [_connection(row, cipher) for row in database.execute(query)]
+    found = []
+    for row in database.execute(query):
+        try:
+            found.append(_connection(row, cipher))
+        except OpskitError:
+            if unreadable is None:
+                raise
+            unreadable.append(row.conn_id)
+    return found
 
 
 def find_connection(database: DatabaseConnection, cipher: Cipher, conn_id: str) -> Connection | None:

@@ -40,14 +40,15 @@ def import_connections(
     database: DatabaseConnection, cipher: Cipher, items: Iterable[Connection], *, overwrite: bool
 ) -> Imported:
     done = Imported()
-    there = {str(item.conn_id): item for item in connections.list_connections(database, cipher)}
+    broken: list[str] = []
+    there = {str(item.conn_id): item for item in connections.list_connections(database, cipher, None, broken)}
     for item in items:
         name = str(item.conn_id)
         old = there.get(name)
         if old is not None and item.description is None:
             item.description = old.description  # a URI holds none
         same = old is not None and old == item and old.description == item.description
-        if done.note(name, exists=old is not None, same=same, overwrite=overwrite):
+        if done.note(name, exists=old is not None or name in broken, same=same, overwrite=overwrite):
             connections.put_connection(database, cipher, item, overwrite=True)
     return done
 
@@ -56,11 +57,12 @@ def import_variables(
     database: DatabaseConnection, cipher: Cipher, items: Iterable[Variable], *, overwrite: bool
 ) -> Imported:
     done = Imported()
-    there = {item.key: item for item in variables.list_variables(database, cipher)}
+    broken: list[str] = []
+    there = {item.key: item for item in variables.list_variables(database, cipher, None, broken)}
     for item in items:
         old = there.get(item.key)
         same = old is not None and old.value == item.value and item.description in (None, old.description)
-        if done.note(item.key, exists=old is not None, same=same, overwrite=overwrite):
+        if done.note(item.key, exists=old is not None or item.key in broken, same=same, overwrite=overwrite):
             variables.set_variable(database, cipher, item.key, item.value, item.description)
     return done
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.dags import nearest
 from opskit.core.metastore.tables import variable
-from opskit.errors import NotFound, UsageError
+from opskit.errors import NotFound, OpskitError, UsageError
 
 _LONGEST_KEY = 250
 
@@ -31,19 +31,27 @@ def variable_keys(connection: Connection) -> list[tuple[str, str | None]]:
     return [(row.key, row.description) for row in rows]
 
 
-def list_variables(connection: Connection, cipher: Cipher, keys: Collection[str] | None = None) -> list[Variable]:
-    """Variables by key. OpskitError naming the first one that can't be decrypted."""
+def list_variables(
+    connection: Connection,
+    cipher: Cipher,
+    keys: Collection[str] | None = None,
+    unreadable: list[str] | None = None,
+) -> list[Variable]:
+    """Variables by key. What can't be decrypted goes to `unreadable`; without it, OpskitError naming it."""
     query = select(variable).order_by(variable.c.key)
     if keys is not None:
         query = query.where(variable.c.key.in_(list(keys)))
-    return [
-        Variable(
-            row.key,
-            cipher.decrypt(row.val, f"variable {row.key!r}") if row.is_encrypted else row.val,
-            row.description,
-        )
-        for row in connection.execute(query)
-    ]
+    found = []
+    for row in connection.execute(query):
+        try:
+            value = cipher.decrypt(row.val, f"variable {row.key!r}") if row.is_encrypted and row.val else row.val
+        except OpskitError:
+            if unreadable is None:
+                raise
+            unreadable.append(row.key)
+        else:
+            found.append(Variable(row.key, value, row.description))
+    return found
 
 
 def find_variable(connection: Connection, cipher: Cipher, key: str) -> Variable | None:

@@ -65,6 +65,17 @@ def test_what_can_not_be_decrypted_is_named_and_its_text_is_not_told(engine: Eng
         assert "geheim" not in str(caught.value)
         with pytest.raises(OpskitError, match="variable 'v1' can't be decrypted"):
             variables.get_variable(database, _cipher(), "v1")
+        # One that can't be read stops nothing else, and an import puts it right.
+        variables.set_variable(database, _cipher(), "v2", "another's")
+        broken: list[str] = []
+        assert [item.key for item in variables.list_variables(database, cipher, None, broken)] == ["v1"]
+        assert broken == ["v2"]
+        new = [variables.Variable("v2", "known")]
+        assert imports.import_variables(database, cipher, new, overwrite=False).kept == ["v2"]
+        assert imports.import_variables(database, cipher, new, overwrite=True).replaced == ["v2"]
+        variables.require_deleted(database, "v2")
+        other = [Connection("c1", "http", password="x")]
+        assert imports.import_connections(database, _cipher(), other, overwrite=False).kept == ["c1"]
         # Lists without secrets need no key.
         assert [item.conn_id for item in connections.show_connections(database)] == ["c1"]
         assert variables.variable_keys(database) == [("v1", None)]
