@@ -279,5 +279,5 @@ def _privileged_command(config: Config, verb: str) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "opskit")
     program = [beside] if os.access(beside, os.X_OK) else [sys.executable, "-m", "opskit"]
     home = f"OPSKIT_HOME={shlex.quote(str(config.home))}"
-    rights = "-all,+chown,+fowner,+dac_read_search,+dac_override"
+    rights = "-all,+chown,+fowner,+fsetid,+dac_read_search,+dac_override"
     return f"sudo {home} setpriv --bounding-set {rights} {shlex.join(program)} permissions {verb}"

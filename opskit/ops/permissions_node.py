@@ -71,7 +71,7 @@ def _undo(request: dict[str, Any]) -> dict[str, Any]:
     try:
         for path, below, identity, old, new in read(journal):
             tally.entries += 1
-            name = os.path.join(path, below)
+            name = path + "/" + below if below else path
             try:
                 if path not in roots:
                     roots[path] = open_root(path, path, home, home_descriptor, author or None)

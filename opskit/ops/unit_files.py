@@ -255,9 +255,10 @@ def _job(installation: Installation, job: Job) -> str:
         start += _WATCHDOG
     elif job.root:
         # It is not root: it has just the rights to change owners, and only its own folders to write to.
-        rights = "CAP_CHOWN CAP_FOWNER CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"
+        rights = "CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"
         given = {f"{key}=": f"{key}={rights}" for key in ("CapabilityBoundingSet", "AmbientCapabilities")}
-        sandbox = [given.get(line, line) for line in sandbox]
+        # A policy may ask for setgid on folders.
+        sandbox = [given.get(line, line) for line in sandbox if line != "RestrictSUIDSGID=yes"]
         sandbox += [
             "SystemCallFilter=~@privileged @resources",
             "SystemCallFilter=@chown",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -409,6 +410,38 @@ def test_a_user_repairs_what_he_may_and_is_told_the_rest() -> None:
         assert mode(home / "dags" / "own.py") == 0o640
         found = as_user(1, lambda: permissions_node.answer({**request, "op": "undo"}))
         assert found["changed"] == 1
+    finally:
+        shutil.rmtree(folder)
+
+
+@needs_root
+def test_the_rights_of_the_unit_are_enough(tmp_path: Path) -> None:
+    """As the user of the services, with the capabilities of opskit-permissions.service and without memory that can be
+    written and run."""
+    unit = (Path(__file__).parents[2] / "systemd" / "opskit-permissions.service").read_text()
+    assert "MemoryDenyWriteExecute=yes" in unit and "RestrictSUIDSGID" not in unit
+    (names,) = re.findall("AmbientCapabilities=(.+)", unit)
+    rights = "-all," + ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in names.split())
+    deny = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    user = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", "--no-new-privs"]
+    user += ["--bounding-set", rights, "--inh-caps", rights, "--ambient-caps", rights]
+    if shutil.which("setpriv") is None or subprocess.run([*user, sys.executable, "-c", ""]).returncode:
+        pytest.skip("there is no setpriv, or Python lies where others can't reach it")
+    folder = Path(tempfile.mkdtemp(prefix="opskit-permissions-"))
+    try:
+        folder.chmod(0o755)
+        (folder / "dags").mkdir(mode=0o700)
+        (folder / "dags" / "a.py").touch(mode=0o600)
+        (folder / "opskit.toml").write_text(DAGS + 'owner = "daemon"\n')
+        os.chown(folder, 1, 1)
+        environment = {**os.environ, "OPSKIT_HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "opskit", "permissions", "fix"]
+        done = subprocess.run(
+            [*user, sys.executable, "-c", deny, *command], env=environment, capture_output=True, text=True
+        )
+        assert (done.returncode, "2 were changed" in done.stdout) == (0, True), done.stderr
+        assert ((folder / "dags").owner(), mode(folder / "dags")) == ("daemon", 0o2750)
+        assert (folder / "dags" / "a.py").owner() == "daemon"
     finally:
         shutil.rmtree(folder)
 
