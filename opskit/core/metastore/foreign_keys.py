@@ -5,13 +5,30 @@ It works on any schema, not on our tables only: nothing here is a list that some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, MetaData, Table, and_, delete, exists, func, inspect, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    MetaData,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    inspect,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.engine import Connection, Engine
 
 from opskit.core.metastore.engine import transaction
+
+_LONGEST_WAY = 8
+"""Of cascades from table to table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +39,8 @@ class Reference:
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...]
-    cascades: bool
-    """The database deletes the child's rows itself (or forgets the reference)."""
+    action: str
+    """What the database does with the child when the parent is deleted: CASCADE, SET NULL, or empty: it refuses."""
     indexed: bool
     """Whether the database can find the child's rows without reading them all."""
 
@@ -51,13 +68,14 @@ def references(connection: Connection) -> list[Reference]:
         for key in constraints:
             columns = tuple(key["constrained_columns"])
             action = str(key.get("options", {}).get("ondelete") or "").upper()
+            action = "SET NULL" if action.startswith("SET ") else action if action == "CASCADE" else ""
             found.append(
                 Reference(
                     child,
                     columns,
                     key["referred_table"],
                     tuple(key["referred_columns"]),
-                    action in ("CASCADE", "SET NULL", "SET DEFAULT"),
+                    action,
                     any(set(start[: len(columns)]) == set(columns) for start in starts),
                 )
             )
@@ -91,17 +109,28 @@ def missing_indexes(known: Sequence[Reference], kind: str) -> list[str]:
     return sorted(set(lines))
 
 
-def unreferenced(table: Table, reflected: MetaData, known: Sequence[Reference]) -> ColumnElement[bool]:
-    """A condition on rows of `table`: nothing refers to them, except what the database itself deletes with them."""
+def unreferenced(
+    table: FromClause,
+    name: str,
+    reflected: MetaData,
+    known: Sequence[Reference],
+    alone: Collection[str],
+    depth: int = 0,
+) -> ColumnElement[bool]:
+    """A condition on rows of `table`: nothing refers to them. Rows of tables that are not in `alone` may do so when the
+    database deletes them too, and nothing refers to those in turn: a cascade that meets such a row fails as a whole."""
     parts: list[ColumnElement[bool]] = []
     for one in known:
-        if one.parent != table.name or one.cascades:
+        if one.parent != name or one.action == "SET NULL":
             continue
-        # Aliased: a table may refer to itself.
-        child = reflected.tables[one.child].alias(f"{one.child}_child")
+        # Aliased: a table may refer to itself, and come twice on a way.
+        child = reflected.tables[one.child].alias(f"{one.child}_{depth}")
         pairs = zip(one.columns, one.parent_columns, strict=True)
-        parts.append(~exists().where(*[child.c[column] == table.c[target] for column, target in pairs]))
-    return and_(*parts) if parts else and_(True)
+        conditions = [child.c[column] == table.c[target] for column, target in pairs]
+        if one.action == "CASCADE" and one.child not in alone and depth < _LONGEST_WAY:
+            conditions.append(not_(unreferenced(child, one.child, reflected, known, alone, depth + 1)))
+        parts.append(~exists().where(*conditions))
+    return and_(true(), *parts)
 
 
 def clear(
@@ -122,7 +151,7 @@ def clear(
     done = []
     for name in children_first(list(wanted), known):
         table, condition = reflected.tables[name], wanted[name]
-        free = unreferenced(table, reflected, known)
+        free = unreferenced(table, name, reflected, known, wanted)
         removed = 0
         while True:
             with transaction(engine) as connection:

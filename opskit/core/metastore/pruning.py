@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, not_, select
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from opskit.core.metastore import partitions, retention
 from opskit.core.metastore.engine import reading, transaction
@@ -126,6 +127,9 @@ class _Pruning:
                 # The other tables do not wait for this one.
                 self._done.failed[name] = error.message
                 errors.append(error)
+            except DBAPIError as error:
+                # A table that is not ours refers to these rows, for example.
+                self._done.failed[name] = " ".join(str(error.orig).split())
         if len(errors) == len(steps):
             raise errors[0]
         return self._done
