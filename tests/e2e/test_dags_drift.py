@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_deploy_dag import DAG, leftovers, read_tree, report_of, states, write_tree
+from tests.e2e.test_deploy_dag import DAG, leftovers, read_tree, report_of, start, states, write_tree
 from tests.sshd import Nodes
 
 Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -155,3 +155,29 @@ main()
     assert report["state"] == "deployed" and 0 < report["sent_bytes"] < 0.8 * whole
     assert read_tree(home / "dags") == read_tree(tree)
     assert leftovers(home) == []
+
+
+def test_the_scheduler_gate_waits_for_the_dag_processor_and_takes_back_what_it_can_not_load(
+    opskit: Opskit, tmp_path: Path, home: Path
+) -> None:
+    opskit("db", "migrate")
+    tree = write_tree(tmp_path / "tree", "one", count=2)
+    opskit("deploy-dag", tree)
+    gate = ["--gate", "scheduler", "-o", "json"]
+    # Nobody loads: the gate must not let it pass.
+    write_tree(tree, "two", count=2)
+    done = opskit("deploy-dag", tree, *gate, env={"OPSKIT__DEPLOY__GATE_TIMEOUT": "1"}, check=False)
+    assert done.returncode == 14 and "has not loaded" in done.stderr and states(done) == {"switched back"}
+    processor = start(tmp_path, {}, "dag-processor", home=str(home))
+    try:
+        assert states(opskit("deploy-dag", tree, *gate)) == {"deployed"}
+        # It loads here, and not where the DAG processor runs.
+        marker = "import os\nassert 'OPSKIT_TEST_HERE' in os.environ\n"
+        path = tree / "team0" / "dag_0.py"
+        path.write_text(marker + path.read_text().replace("'two'", "'three'"))
+        done = opskit("deploy-dag", tree, *gate, env={"OPSKIT_TEST_HERE": "1"}, check=False)
+        assert done.returncode == 14 and "can't load 1 of the new DAG files: team0/dag_0.py" in done.stderr
+        assert (home / "dags" / "team0" / "dag_0.py").read_text() == DAG.format(dag_id="dag_0", version="two")
+    finally:
+        processor.terminate()
+        processor.wait(30)
