@@ -90,7 +90,8 @@ def test_a_rotation_of_recipients_takes_captures_along(small_site: Site) -> None
     (identity, recipient), (new_identity, new_recipient) = encryption.new_identity(), encryption.new_identity()
     take(small_site)
     first = take(small_site, recipients=(recipient,))
-    store, options = small_site.store, {"recipients": [new_recipient], "identities": [identity, new_identity]}
+    store = small_site.store
+    options: dict[str, Any] = {"recipients": [new_recipient], "identities": [identity, new_identity]}
     planned = rotate(small_site.platform, store, now(), **options, dry_run=True)
     assert sorted(one.state for one in planned) == ["not encrypted", "would be replaced"]
     for expected in ("replaced", "as wanted"):
