@@ -32,6 +32,7 @@ def test_an_encrypted_backup_to_s3_killed_at_random_points_is_never_half_listed(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3_600)
 def test_a_hundred_killed_encrypted_backups_to_s3(cluster: Cluster) -> None:
     kill_backups(cluster, 100)
 

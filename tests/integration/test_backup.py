@@ -255,6 +255,7 @@ def test_one_flipped_byte_in_any_stored_object_is_found(site_anywhere: Site) -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3_600)
 def test_of_a_thousand_flipped_bytes_a_thousand_are_found(site_anywhere: Site) -> None:
     flip_bytes(site_anywhere, 1_000)
 
