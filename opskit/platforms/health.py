@@ -64,7 +64,7 @@ class Component:
     argv: tuple[str, ...] = ()
     pid_file: Path | None = None
     cpu_seconds: float = 0.0
-    """Processor time of a local process so far; 0 when it is gone."""
+    """Processor time of a local process so far, used or waited for; 0 when it is gone."""
     held_back: str = ""
     """What it waits for in the database (a lock, a long statement), when it is late and something is known."""
 

@@ -51,6 +51,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wanted_seconds(pid: int) -> float:
+    """Processor time that a process has used, and that its main thread has waited for while others had it."""
+    fields = _read(Path(f"/proc/{pid}/schedstat")).split()
+    return cpu_seconds(pid) + (int(fields[1]) / 1e9 if len(fields) == 3 else 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class TcpSocket:
     port: int

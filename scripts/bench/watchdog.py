@@ -44,6 +44,8 @@ def measure_resident(environment: Mapping[str, str], seconds: float) -> tuple[fl
     scheduler = subprocess.Popen([*opskit, "scheduler"], **quiet)  # type: ignore[call-overload]
     watchdog = None
     try:
+        while not list(Path(environment["OPSKIT_HOME"], "run").glob("scheduler.*.pid.json")):
+            time.sleep(0.1)
         time.sleep(3)
         watchdog = subprocess.Popen([*opskit, "watchdog", "--resident"], **quiet)  # type: ignore[call-overload]
         time.sleep(5)  # what its start costs is not what it costs to stay

@@ -260,3 +260,101 @@ def test_every_decision_explains_itself() -> None:
     for decision in (decided(), decided(component()), decided(database=DatabaseView("timeout"))):
         assert decision.rules
         assert all(rule.rule and rule.values and rule.outcome for rule in decision.rules)
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "used_before", "verdict"),
+    [
+        ("rests", {}, 10.0, "stuck"),
+        ("works or waits for a processor", {"cpu_seconds": 13.0}, 10.0, "healthy"),
+        ("waits for the disk", {"process": "blocked"}, 10.0, "healthy"),
+        ("waits for a lock", {"held_back": "its session 7 waits for a lock"}, 10.0, "healthy"),
+    ],
+)
+def test_who_looks_each_second_is_quick_only_with_a_process_that(
+    what: str, changes: dict[str, Any], used_before: float, verdict: str
+) -> None:
+    late = component(**{"heartbeat_at": ago(5), "progress_at": ago(5), "cpu_seconds": 10.0, **changes})
+    memory = Memory(progress={"one": (50, BOOT - 5, used_before)})
+    decision = decided(late, memory=memory, policy=Policy(quick_after=4.0))
+    assert decision.verdict == verdict
+    assert deeds(decision) == (["restart"] if verdict == "stuck" else [])
+    assert decided(late, memory=memory).verdict == "healthy", "cron's watchdog is patient"
+
+
+def test_what_waits_for_the_database_is_told_and_never_restarted() -> None:
+    held = component(heartbeat_at=ago(100), progress_at=ago(100), held_back="its session 7 waits for a lock of 9")
+    decision = decided(held)
+    assert (decision.verdict, decision.causes, deeds(decision)) == ("stuck", "held", [])
+    assert "session 7" in decision.evidence[0]
+
+
+def test_a_clock_that_was_set_and_a_machine_that_slept_excuse_for_a_while() -> None:
+    old = component(heartbeat_at=ago(3600), progress_at=ago(3600))
+    memory = Memory(disturbed_at=BOOT - 5, disturbance="the machine slept for 3590 s")
+    decision = decided(old, memory=memory)
+    assert (decision.verdict, decision.causes, deeds(decision)) == ("slow", "recovering", [])
+    assert "slept for 3590 s" in decision.evidence[0]
+    assert decided(old, memory=replace(memory, disturbed_at=BOOT - 60)).verdict == "stuck"
+
+
+def test_a_migration_that_holds_the_tables_is_an_upgrade_and_a_lock_is_blindness() -> None:
+    migrating = decided(component(process="gone"), database=DatabaseView("migrating", "session 5 changes the schema"))
+    assert (migrating.verdict, deeds(migrating)) == ("upgrading", [])
+    assert "session 5" in migrating.evidence[0]
+    assert decided(component(), database=DatabaseView("locked", "session 6 holds it")).verdict == "blind"
+
+
+def test_of_a_cluster_every_silent_instance_counts_but_none_is_touched() -> None:
+    there = {"hostname": "there", "local": False, "process": "unknown"}
+    silent = component(instance_id="two", heartbeat_at=ago(100), **there)
+    worker = component(instance_id="three", kind="worker", heartbeat_at=ago(100), **there)
+    decision = decided(component(), silent, worker, policy=Policy(cluster=True))
+    assert (decision.verdict, deeds(decision)) == ("stuck", [])
+    assert {finding.component.instance_id for finding in decision.findings if finding.component} == {"two", "three"}
+    assert decided(component(), silent, worker).verdict == "slow", (
+        "without --cluster it is told, and the worker is theirs"
+    )
+
+
+def test_a_stop_by_hand_is_not_raced_by_the_one_that_stays() -> None:
+    stopped = component(process="gone", ended_at=ago(10))
+    assert decided(stopped, policy=Policy(missing_after=45.0)).verdict == "healthy"
+    assert deeds(decided(stopped, policy=Policy(missing_after=5.0))) == ["start"]
+
+
+def test_work_is_reset_before_a_restart_and_only_once_an_hour() -> None:
+    backlog = Backlog("queued task instances that do not start", 2, ago(400))
+    assert deeds(decided(component(), backlogs=(backlog,))) == ["nudge", "reset", "restart"]
+    again = decided(component(), backlogs=(backlog,), memory=Memory(reset_at=BOOT - 100))
+    assert deeds(again) == ["nudge", "restart"]
+
+
+def test_a_dag_that_may_wait_for_its_own_limits_is_never_a_reason_for_a_restart() -> None:
+    idle = Backlog("DAGs with runs of which nothing moves", 1, ago(4000), cause="idle")
+    first = decided(component(), backlogs=(idle,))
+    assert (first.verdict, deeds(first)) == ("stuck", ["nudge", "reset"])
+    later = decided(component(), backlogs=(idle,), memory=Memory(reset_at=BOOT - 100))
+    assert (later.verdict, deeds(later)) == ("slow", [])
+    assert "depends_on_past" in later.evidence[0]
+
+
+def test_tasks_that_no_worker_can_run_are_not_the_schedulers_fault() -> None:
+    queued = Backlog("queued task instances that do not start", 3, ago(400), cause="no_worker")
+    decision = decided(component(), backlogs=(queued,))
+    assert (decision.verdict, decision.causes, deeds(decision)) == ("stuck", "no_worker", [])
+    assert "no worker is alive" in decision.evidence[0]
+
+
+@pytest.mark.parametrize("kind", ["webserver", "triggerer"])
+def test_every_kind_that_beats_is_restarted_when_it_hangs(kind: str) -> None:
+    policy = Policy(components=("scheduler", kind))
+    other = component(kind=kind, instance_id="w", heartbeat_at=ago(100), progress_at=ago(100))
+    assert deeds(decided(component(), other, policy=policy)) == ["nudge", "restart"]
+    assert deeds(decided(component(), replace(other, process="gone"), policy=policy)) == ["start"]
+
+
+def test_a_web_server_without_a_row_lives_by_its_process() -> None:
+    policy = Policy(components=("scheduler", "webserver"))
+    bare = component(kind="webserver", instance_id="w", heartbeat_at=None, progress_at=None, started_at=ago(900))
+    assert decided(component(), bare, policy=policy).verdict == "healthy"

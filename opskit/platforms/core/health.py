@@ -12,7 +12,7 @@ from opskit.config import Config
 from opskit.core.metastore import probe, probe_sessions
 from opskit.platforms.health import KINDS, Attempts, Backlog, Component, DatabaseView, Observation
 from opskit.system.daemon import PidFile, read_pid_files
-from opskit.system.processes import cpu_seconds, process_state, tcp_sockets
+from opskit.system.processes import process_state, tcp_sockets, wanted_seconds
 
 _LATE_SECONDS = 3.0
 """With a sign of progress as old as this (or as `watchdog.slow_after`), the database is asked what holds it back."""
@@ -126,7 +126,9 @@ class CoreHealth:
         if process not in ("running", "blocked") or not KINDS[kind].beats or row.ended_at is not None:
             return component
         late = (now - min(row.heartbeat_at, row.progress_at)).total_seconds() > self._late
-        return replace(component, cpu_seconds=cpu_seconds(row.pid), held_back=self._held_back(row.pid) if late else "")
+        return replace(
+            component, cpu_seconds=wanted_seconds(row.pid), held_back=self._held_back(row.pid) if late else ""
+        )
 
     def _held_back(self, pid: int) -> str:
         ports = {one.port for one in tcp_sockets(pid) if not one.listens}
