@@ -15,8 +15,8 @@ from opskit.core.metastore.engine import open_engine, reading
 from opskit.errors import GuardRefused, MetastoreUnavailable
 from opskit.platforms import Platform
 from opskit.platforms.configuration import Write
-from opskit.platforms.secret_keys import StoredSecret
 from opskit.platforms.retention import RetentionPolicy
+from opskit.platforms.secret_keys import StoredSecret
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 

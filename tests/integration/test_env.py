@@ -310,6 +310,26 @@ def test_a_change_between_the_look_and_the_write_is_seen_inside_of_the_transacti
     assert set(platform.configuration.read()["variables"]) == {"a"}
 
 
+def test_an_object_that_somebody_makes_at_the_same_moment_is_not_overwritten(
+    databases: Databases, tmp_path: Path
+) -> None:
+    url = databases.migrated("postgresql")
+    platform, other = _platform(url, tmp_path / "home"), _platform(url, tmp_path / "home")
+
+    def accept(kind: str, name: str, fields: Any) -> bool:
+        _put(other, _values(a="theirs"))
+        return fields is None
+
+    with pytest.raises(GuardRefused, match="at the same moment"):
+        platform.configuration.write(
+            [Write("variables", "a", _values(a="x")["variables"]["a"])], accept, NOW, "test", {}
+        )
+    assert platform.configuration.read()["variables"] == _values(a="theirs")["variables"]
+    with pytest.raises(UsageError, match="zero byte"):
+        _put(platform, _values(a="x\0"))
+    databases.drop(url)
+
+
 def test_a_write_that_fails_leaves_everything_as_it_was_and_no_snapshot(platform: Platform, tmp_path: Path) -> None:
     _put(platform, _values(a="1"))
     before = env.export(Access(platform), ".").content

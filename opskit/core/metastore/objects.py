@@ -18,12 +18,13 @@ from typing import Any
 
 from sqlalchemy import Table, delete, select, update
 from sqlalchemy.engine import Connection as DatabaseConnection
+from sqlalchemy.exc import DataError, IntegrityError
 
 from opskit.core.dag.connection import Connection
 from opskit.core.metastore import connections, dags, pools, tables, variables
 from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.engine import bulk_insert, bulk_update
-from opskit.errors import OpskitError, UsageError
+from opskit.errors import GuardRefused, OpskitError, UsageError
 
 KINDS = ("connections", "variables", "pools", "dags")
 Fields = dict[str, Any]
@@ -68,18 +69,50 @@ def read_some(
     return found
 
 
-def write_objects(database: DatabaseConnection, cipher: Cipher, writes: Sequence[Write], now: datetime) -> None:
-    """Bring objects to what they are to become; which exist is looked up here. Wake the schedulers after.
+def write_objects(
+    database: DatabaseConnection,
+    cipher: Cipher,
+    writes: Sequence[Write],
+    now: datetime,
+    there: Collection[tuple[str, str]] | None = None,
+) -> None:
+    """Bring objects to what they are to become. Wake the schedulers after.
 
-    UsageError for a value that does not fit, or a DAG that is not there; GuardRefused for a pool that can't go.
+    `there`: the (kind, name) of those that `read_some` found in this transaction; None: whichever exist now.
+    UsageError for a value that does not fit, or a DAG that is not there; GuardRefused for a pool that can't go, and for
+    an object that somebody made since `there` was read.
     """
+    if there is None:
+        there = {
+            (kind, name)
+            for kind in KINDS
+            for name in read_some(database, None, kind, [write.name for write in writes if write.kind == kind])
+        }
+    try:
+        _write_all(database, cipher, writes, now, there)
+    except IntegrityError as error:
+        raise GuardRefused(
+            "somebody made one of these objects at the same moment", hint="nothing was written; decide again"
+        ) from error
+    except DataError as error:
+        raise UsageError("a value is too long for the metastore", hint="nothing was written") from error
+
+
+def _write_all(
+    database: DatabaseConnection,
+    cipher: Cipher,
+    writes: Sequence[Write],
+    now: datetime,
+    there: Collection[tuple[str, str]],
+) -> None:
     by_kind: dict[str, list[Write]] = {kind: [] for kind in KINDS}
     for write in writes:
         _check_texts(write)
         by_kind[write.kind].append(write)
-    _write_connections(database, cipher, by_kind["connections"])
-    _write_variables(database, cipher, by_kind["variables"])
-    _write_pools(database, by_kind["pools"])
+    known = {kind: {name for found, name in there if found == kind} for kind in KINDS}
+    _write_connections(database, cipher, by_kind["connections"], known["connections"])
+    _write_variables(database, cipher, by_kind["variables"], known["variables"])
+    _write_pools(database, by_kind["pools"], known["pools"])
     _write_pauses(database, by_kind["dags"], now)
 
 
@@ -173,7 +206,7 @@ def _text(extra: Any) -> str | None:
     return json.dumps(extra, sort_keys=True) if extra else None
 
 
-def _write_connections(database: DatabaseConnection, cipher: Cipher, writes: Sequence[Write]) -> None:
+def _write_connections(database: DatabaseConnection, cipher: Cipher, writes: Sequence[Write], there: set[str]) -> None:
     rows = {
         write.name: connections.row_of(connection_of(write.name, write.fields), cipher)
         for write in writes
@@ -183,10 +216,10 @@ def _write_connections(database: DatabaseConnection, cipher: Cipher, writes: Seq
         write.name: [name for name, value in (write.fields or {}).items() if isinstance(value, Unreadable)]
         for write in writes
     }
-    _write_rows(database, "connections", writes, rows, skipped)
+    _write_rows(database, "connections", writes, there, rows, skipped)
 
 
-def _write_variables(database: DatabaseConnection, cipher: Cipher, writes: Sequence[Write]) -> None:
+def _write_variables(database: DatabaseConnection, cipher: Cipher, writes: Sequence[Write], there: set[str]) -> None:
     rows: dict[str, dict[str, Any]] = {}
     skipped: dict[str, list[str]] = {}
     for write in writes:
@@ -202,10 +235,10 @@ def _write_variables(database: DatabaseConnection, cipher: Cipher, writes: Seque
             "is_encrypted": True,
             "description": write.fields.get("description"),
         }
-    _write_rows(database, "variables", writes, rows, skipped)
+    _write_rows(database, "variables", writes, there, rows, skipped)
 
 
-def _write_pools(database: DatabaseConnection, writes: Sequence[Write]) -> None:
+def _write_pools(database: DatabaseConnection, writes: Sequence[Write], there: set[str]) -> None:
     rows = {}
     for write in writes:
         if write.fields is None:
@@ -214,21 +247,19 @@ def _write_pools(database: DatabaseConnection, writes: Sequence[Write]) -> None:
         pools.check_pool(write.name, write.fields["slots"])
         rows[write.name] = {**write.fields, "used_slots": 0}
     kept = [write for write in writes if write.fields is not None]
-    _write_rows(database, "pools", kept, rows, {name: ["used_slots"] for name in rows})
+    _write_rows(database, "pools", kept, there, rows, {name: ["used_slots"] for name in rows})
 
 
 def _write_rows(
     database: DatabaseConnection,
     kind: str,
     writes: Sequence[Write],
+    there: set[str],
     rows: Mapping[str, Mapping[str, Any]],
     skipped: Mapping[str, Collection[str]],
 ) -> None:
     """Insert or update `rows`, delete the others. `skipped`: columns that an update leaves as they are."""
     table, key = _KEYS[kind]
-    there: set[str] = set()
-    for some in _chunks(sorted(write.name for write in writes)):
-        there.update(database.execute(select(table.c[key]).where(table.c[key].in_(some))).scalars())
     new = [name for name in rows if name not in there]
     if new:
         columns = list(rows[new[0]])

@@ -46,22 +46,26 @@ class CoreConfiguration:
         with self._engine() as engine:
             schema.check(engine)
             with transaction(engine) as database:
-                self._require(objects, database, writes, accept)
-                objects.write_objects(database, self._cipher, writes, now)
+                there = self._require(objects, database, writes, accept)
+                objects.write_objects(database, self._cipher, writes, now, there)
                 audit.write(database, event, now, extra=extra)
         wake(self._config.run_folder)
 
-    def _require(self, objects: Any, database: Any, writes: Sequence[Write], accept: Accept) -> None:
-        moved = []
+    def _require(self, objects: Any, database: Any, writes: Sequence[Write], accept: Accept) -> set[tuple[str, str]]:
+        """The objects that are there, locked, all of them accepted."""
+        moved: list[str] = []
+        found: set[tuple[str, str]] = set()
         for kind in KINDS:
             names = [write.name for write in writes if write.kind == kind]
             there = objects.read_some(database, self._reading_cipher, kind, names) if names else {}
+            found |= {(kind, name) for name in there}
             moved += [f"{kind}/{name}" for name in names if not accept(kind, name, there.get(name))]
         if moved:
             raise GuardRefused(
                 f"{len(moved)} objects have changed since this was decided: {', '.join(moved[:10])}",
                 hint="nothing was written; look at the present state and decide again",
             )
+        return found
 
     def parse(self, kind: str, text: str, file_format: str, where: str) -> dict[str, Fields]:
         from opskit.core.metastore import interchange
