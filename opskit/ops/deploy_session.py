@@ -88,7 +88,7 @@ class NodeSession:
             "program=marshal.loads(zlib.decompress(b));"
             f"exec({_START!r})"
         )
-        process = self._host.start([self._python, "-I", "-c", bootstrap])
+        process = self._host.start([self._python, "-I", "-S", "-c", bootstrap])
         self._process = process
         self._said_hello = False
         try:

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 def environment() -> str:
     """A fingerprint of what decides how a DAG file loads: the interpreter and all installed distributions.
 
-    A child of this process may see more (PYTHONPATH, the user's own site-packages) than this isolated one.
+    This process is isolated, and has not read what is installed: it looks where a child of it will.
     """
     flags = os.environ.get("PYTHONPATH", "")
-    installed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    folders = {path for path in [*installed, *flags.split(os.pathsep), _user_site()] if path}
+    version = "python{}.{}".format(*sys.version_info[:2])
+    prefixes = [os.path.dirname(os.path.dirname(sys.executable)), sys.base_prefix, "/usr", "/usr/local"]
+    folders = {
+        os.path.join(prefix, "lib", python, packages)
+        for prefix in prefixes
+        for python in (version, "python3")
+        for packages in ("site-packages", "dist-packages")
+    }
+    folders.update(path for path in [*flags.split(os.pathsep), _user_site()] if path)
     names: set[str] = set()
     for folder in folders:
         try:

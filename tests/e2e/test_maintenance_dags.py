@@ -76,7 +76,7 @@ def test_metastore_cleanup_ends_well(cluster: Opskit) -> None:
 
 def test_distribution_without_a_repository_explains_itself(cluster: Opskit) -> None:
     done = cluster("dags", "test", "dag_distribution")
-    assert "set git_url in [deploy]" in done.stdout + done.stderr
+    assert "set git_url or source_url in [deploy]" in done.stdout + done.stderr
 
 
 def test_the_examples_run(cluster: Opskit) -> None:
