@@ -387,7 +387,7 @@ SETTINGS: tuple[Setting, ...] = (
             "watchdog",
             "components",
             "list",
-            ["scheduler", "dag_processor", "worker"],
+            ["scheduler", "dag_processor", "worker", "webserver", "triggerer"],
             "What is watched. A scheduler must run here; the others are missed once they have run here.",
         ),
         Setting("watchdog", "probe_timeout", "float", 3.0, "Time for one look at the metastore.", unit="s", minimum=1),

@@ -25,7 +25,7 @@ class Policy:
     prove_within: float = 30.0
     upgrade_within: float = 900.0
     max_restarts_per_hour: int = 4
-    components: tuple[str, ...] = ("scheduler", "dag_processor", "worker")
+    components: tuple[str, ...] = ("scheduler", "dag_processor", "worker", "webserver", "triggerer")
     start_missing: bool = True
     """Start a scheduler where none was left by a crash: one that was stopped, or never started here."""
     missing_after: float = 0.0
