@@ -618,7 +618,7 @@ SETTINGS: tuple[Setting, ...] = (
             "fingerprint_key",
             "str",
             "",
-            "Key of the fingerprints of secrets, the same in all environments. Empty: {home}/env.key, made when needed.",
+            "Key of the fingerprints of secrets, the same in all environments. Empty: {home}/env.key, made if needed.",
             secret=True,
         ),
         Setting("env", "secret_names", "list", [], "More globs for names of variables and extras that are secret."),
@@ -661,8 +661,8 @@ SETTINGS: tuple[Setting, ...] = (
             "tables",
             "table",
             {},
-            "Days for single tables: log, instance, attempt_result, dag_version, and xcom and task_attempt when they go "
-            "before their DagRun: [cleanup.tables] xcom = 30, log = 365.",
+            "Days for single tables: log, instance, attempt_result, dag_version, and xcom and task_attempt when they "
+            "go before their DagRun: [cleanup.tables] xcom = 30, log = 365.",
         ),
         Setting(
             "cleanup",

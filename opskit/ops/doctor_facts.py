@@ -21,7 +21,7 @@ from opskit.platforms import Platform
 from opskit.system.machine import Disk, disk_of, memory_bytes, resident_bytes
 
 if TYPE_CHECKING:
-    from opskit.ops.watchdog_rules import Decision
+    from opskit.ops.watchdog_findings import Decision
     from opskit.platforms.diagnosis import Store, Work
     from opskit.platforms.health import Observation
 
@@ -156,13 +156,13 @@ def _together(parts: Mapping[str, Callable[[], Any]], seconds: float) -> tuple[d
 
 
 def _cluster(platform: Platform, now: datetime) -> Cluster:
-    from opskit.ops import watchdog_rules
+    from opskit.ops import watchdog_findings, watchdog_rules
 
     observation = platform.health.observe(now)
     folder = platform.config.run_folder
     memory, pause = watchdog_memory.read_memory(folder), watchdog_memory.read_pause(folder)
     boot_now = watchdog_memory.boot_seconds()
-    policy = watchdog_rules.Policy.of(platform.config)
+    policy = watchdog_findings.Policy.of(platform.config)
     decision = watchdog_rules.decide(observation, memory, None, policy, boot_now)
     return Cluster(observation, decision, len(memory.recent(boot_now)), pause)
 

@@ -20,13 +20,12 @@ from opskit.core.metastore.history import CHILDREN
 from opskit.core.metastore.partitions import Partition
 from opskit.core.metastore.retention import Cutoffs, Selection, among
 from opskit.core.metastore.tables import dag_run, dag_version, metadata, xcom
-from opskit.errors import MetastoreUnavailable, OpskitError
+from opskit.errors import OpskitError
 
 CHUNK_RUNS = 20_000
 """DagRuns that are archived together."""
 _KEPT_RUNS, _KEPT_ROWS, _KEPT_BYTES = 1_000, 5_000, 4 << 20
 """What may be copied while a table is locked."""
-_TRIES = 60
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
 Keep = Callable[[str, Mapping[str, Rows]], None]
@@ -190,33 +189,42 @@ class _Pruning:
                 yield dict(row._mapping)
 
     def _walk(self, selection: Selection, after: int, end: int, groups: Sequence[_Group]) -> tuple[Selection, bool]:
-        """Delete the runs that go, with those of their rows that no group covers; whether all were done."""
-        tries = 0
+        """Delete the runs that go, with those of their rows that no group covers; whether all were done.
+
+        First all DAGs together, without a wait for those that somebody works on; then these one by one: whoever waits
+        for one lock holds no other.
+        """
+        held: set[str] = set()
+        selection, finished = self._pass(selection, after, end, groups, held)
+        for dag_id in sorted(held):
+            if finished:
+                selection, finished = self._pass(selection, after, end, groups, set(), only=dag_id)
+        return selection, finished
+
+    def _pass(
+        self,
+        selection: Selection,
+        after: int,
+        end: int,
+        groups: Sequence[_Group],
+        held: set[str],
+        only: str | None = None,
+    ) -> tuple[Selection, bool]:
         while self._governor.go_on():
-            try:
-                with transaction(self._engine) as connection:
-                    rows = self._next(connection, selection, after, end)
-                    if not rows:
-                        return selection, True
-                    started = time.monotonic()
-                    if tries < _TRIES:
-                        _be_hasty(connection)
-                    dag_ids = {row.dag_id for row in rows}
-                    sound = retention.still_holds(connection, selection, dag_ids, nowait=tries < _TRIES)
-                    if sound:
-                        gone = self._delete(connection, selection, after, rows, groups)
-            except MetastoreUnavailable as error:
-                if not partitions.is_busy(error) or tries >= _TRIES:
-                    raise
-                # Somebody works on one of these DAGs.
-                tries += 1
-                self._governor.wait(0.005)
-                continue
-            tries = 0
-            if not sound:
+            with transaction(self._engine) as connection:
+                rows = self._next(connection, selection, after, end, only)
+                if not rows:
+                    return selection, True
+                dag_ids = {row.dag_id for row in rows}
+                free = retention.lock_dags(connection, selection, dag_ids, skip=only is None)
+                started = time.monotonic()
+                if free is not None:
+                    gone = self._delete(connection, selection, after, rows, groups, free)
+            if free is None:
                 with reading(self._engine) as connection:
                     selection = retention.select_runs(connection, self._orders.runs)
                 continue
+            held |= dag_ids - free
             self._governor.measured("dag_run", len(rows), time.monotonic() - started)
             for name, count in gone.items():
                 self._done.add(name, count)
@@ -224,14 +232,25 @@ class _Pruning:
             self._told(self._done)
         return selection, False
 
-    def _next(self, connection: Connection, selection: Selection, after: int, end: int) -> Sequence[Any]:
+    def _next(
+        self, connection: Connection, selection: Selection, after: int, end: int, only: str | None
+    ) -> Sequence[Any]:
         query = select(dag_run.c.id, dag_run.c.dag_id).where(selection.going(after, end)).order_by(dag_run.c.id)
+        if only is not None:
+            query = query.where(dag_run.c.dag_id == only)
         return connection.execute(query.limit(self._governor.size("dag_run"))).all()
 
     def _delete(
-        self, connection: Connection, selection: Selection, after: int, rows: Sequence[Any], groups: Sequence[_Group]
+        self,
+        connection: Connection,
+        selection: Selection,
+        after: int,
+        rows: Sequence[Any],
+        groups: Sequence[_Group],
+        free: frozenset[str],
     ) -> dict[str, int]:
-        going = selection.going(after, int(rows[-1].id))
+        going = and_(selection.going(after, int(rows[-1].id)), dag_run.c.dag_id.in_(sorted(free)))
+        rows = [row for row in rows if row.dag_id in free]
         gone: dict[str, int] = {}
         for table in CHILDREN:
             mine = [group for group in groups if group.table is table]
@@ -345,12 +364,6 @@ def _delete_some(connection: Connection, table: Table, condition: ColumnElement[
     for part in retention.parts_of([row[0] for row in found], 500):
         removed += connection.execute(delete(table).where(keys[0].in_(part), condition)).rowcount
     return removed
-
-
-def _be_hasty(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # While we wait for one DAG, we hold others.
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{partitions.LOCK_MS}ms'")
 
 
 def _newest(connection: Connection) -> int:

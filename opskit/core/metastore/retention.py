@@ -190,17 +190,26 @@ def _count_old(connection: Connection, dag_ids: Collection[str], cutoffs: Cutoff
     return total
 
 
-def still_holds(
-    connection: Connection, selection: Selection, dag_ids: Collection[str], *, nowait: bool = False
-) -> bool:
-    """Whether what the selection was made from is still so for these DAGs, whose rows it locks: until the transaction
-    ends nobody clears, marks or schedules runs of them. (Scheduled runs that are newer than all others change nothing.)
+def lock_dags(
+    connection: Connection, selection: Selection, dag_ids: Collection[str], *, skip: bool
+) -> frozenset[str] | None:
+    """Lock the rows of these DAGs: until the transaction ends nobody clears, marks or schedules runs of them. With
+    `skip` those that somebody holds now are left out, and nobody waits. Which are locked; None when what the selection
+    was made from is not so any more. (Scheduled runs that are newer than all others change nothing.)
     """
     query = select(dag.c.dag_id, dag.c.is_paused).where(dag.c.dag_id.in_(sorted(dag_ids))).order_by(dag.c.dag_id)
-    # PostgreSQL has a time limit for locks; the others wait for a second at least, or not at all.
-    for row in connection.execute(query.with_for_update(nowait=nowait and connection.dialect.name != "postgresql")):
-        if bool(row.is_paused) != selection.paused.get(row.dag_id):
-            return False
+    locked = connection.execute(query.with_for_update(skip_locked=skip)).all()
+    if any(bool(row.is_paused) != selection.paused.get(row.dag_id) for row in locked):
+        return None
+    free = set(dag_ids)
+    if skip and len(locked) < len(free):
+        # A DAG that was deleted has no row, and nobody works on it.
+        known = connection.execute(select(dag.c.dag_id).where(dag.c.dag_id.in_(sorted(dag_ids)))).scalars()
+        free -= set(known) - {row.dag_id for row in locked}
+    return frozenset(free) if _still_holds(connection, selection, free) else None
+
+
+def _still_holds(connection: Connection, selection: Selection, dag_ids: Collection[str]) -> bool:
     must_stay = {number for dag_id in dag_ids for number in selection.kept_of.get(dag_id, ())}
     if must_stay and count(connection, dag_run, among(dag_run.c.id, must_stay)) != len(must_stay):
         return False
