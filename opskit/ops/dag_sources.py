@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Source:
                 raise _changed(path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Payload:
     """What the nodes that lack the same contents are sent: a zlib stream of them, one after the other, in this order of
     their hashes. `chunks()` may be called by many threads."""
@@ -106,18 +107,22 @@ def pack(source: Source, digests: Collection[str]) -> Payload:
     """The contents with these hashes. VerificationFailed for a file that has changed since."""
     paths = {entry[0]: path for path, entry in source.files.items() if entry[0] in digests}
     stream = zlib.compressobj(1)
-    packed = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as its readers, and has no name
-    for path in paths.values():
-        packed.write(stream.compress(source.read(path)))
-    packed.write(stream.flush())
-    packed.flush()
-    size = packed.tell() if paths else 0
+    with tempfile.TemporaryFile() as packed:
+        for path in paths.values():
+            packed.write(stream.compress(source.read(path)))
+        packed.write(stream.flush())
+        packed.flush()
+        size = packed.tell() if paths else 0
+        descriptor = os.dup(packed.fileno())
 
     def chunks() -> Iterator[bytes]:
         for start in range(0, size, 1 << 18):
-            yield os.pread(packed.fileno(), 1 << 18, start)
+            yield os.pread(descriptor, 1 << 18, start)
 
-    return Payload(list(paths), size, chunks)
+    payload = Payload(list(paths), size, chunks)
+    # It lives as long as its readers, and has no name.
+    weakref.finalize(payload, os.close, descriptor)
+    return payload
 
 
 def _walk(root: str, folder: str, prefix: str) -> Iterator[tuple[str, str]]:

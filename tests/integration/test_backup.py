@@ -78,7 +78,7 @@ def test_the_password_of_the_database_is_not_on_a_command_line_nor_on_the_disk(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     make_site(home, url, "{home}/backups").backup()
     lines = [line for line in spied.read_text().splitlines() if line != "--version"]
-    assert len(lines) == 2
+    assert len(lines) >= 2  # the dump, and what loads it for the drill
     for line in lines:
         shown = line.replace("--user=opskit", "").replace("opskit_test", "").replace("opskit_drill", "")
         assert password not in shown.replace("opskit-home", "")

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
 
-from opskit.errors import GuardRefused, UsageError
+from opskit.errors import GuardRefused, UsageError, VerificationFailed
 from opskit.ops.dag_sources import Source, pack, take
 
 
 def take_from(tmp_path: Path, *paths: Path, into: str = "") -> Source:
-    snapshot = tmp_path / "snapshot"
-    snapshot.mkdir()
-    return take(paths, into=into, dags_folder=tmp_path / "dags", snapshot=snapshot)
+    return take(paths, into=into, dags_folder=tmp_path / "dags")
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -50,23 +47,36 @@ def test_an_empty_folder_or_a_special_file_is_refused(tmp_path: Path) -> None:
         take_from(tmp_path, tmp_path / "empty")
     write(tmp_path / "tree" / "a.py")
     os.mkfifo(tmp_path / "tree" / "pipe")
-    (tmp_path / "snapshot").rmdir()
     with pytest.raises(GuardRefused, match="neither a file nor a folder"):
         take_from(tmp_path, tmp_path / "tree")
 
 
-def test_what_is_sent_is_what_was_taken_even_if_the_file_changes_meanwhile(tmp_path: Path) -> None:
-    path = write(tmp_path / "tree" / "a.py", "before")
-    same = write(tmp_path / "tree" / "b.py", "before")
+def test_what_is_sent_is_what_was_taken_once_however_many_files_have_it(tmp_path: Path) -> None:
+    write(tmp_path / "tree" / "a.py", "same")
+    write(tmp_path / "tree" / "b.py", "same")
+    write(tmp_path / "tree" / "c.py", "other")
     source = take_from(tmp_path, tmp_path / "tree")
-    path.write_text("after!")
-    same.unlink()
-    digest = hashlib.sha256(b"before").hexdigest()
-    assert source.files == {"a.py": [digest, 6, False], "b.py": [digest, 6, False]}
-    payload = pack(source, [digest], tmp_path / "payload")
+    digest = hashlib.sha256(b"same").hexdigest()
+    assert source.files["a.py"] == source.files["b.py"] == [digest, 4, False]
+    payload = pack(source, [digest])
     data = b"".join(payload.chunks())
     assert len(data) == payload.size
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        assert archive.getnames() == [digest]  # once, however many files have it
-        member = archive.extractfile(digest)
-        assert member is not None and member.read() == b"before"
+    assert payload.order == [digest] and zlib.decompress(data) == b"same"
+    assert pack(source, []).size == 0
+
+
+@pytest.mark.parametrize("change", ["rewritten", "touched", "gone"])
+def test_a_file_that_changes_meanwhile_is_told(tmp_path: Path, change: str) -> None:
+    path = write(tmp_path / "tree" / "a.py", "before")
+    source = take_from(tmp_path, tmp_path / "tree")
+    source.refuse_changes()
+    if change == "rewritten":
+        path.write_text("after!")
+        with pytest.raises(VerificationFailed, match=r"a\.py was changed"):
+            pack(source, [source.files["a.py"][0]])
+    elif change == "touched":
+        os.utime(path, ns=(1, 1))
+    else:
+        path.unlink()
+    with pytest.raises(VerificationFailed, match=r"a\.py was changed"):
+        source.refuse_changes()
