@@ -485,6 +485,22 @@ SETTINGS: tuple[Setting, ...] = (
             "failure switches the group back.",
         ),
         Setting("deploy", "gate_timeout", "float", 60.0, "Time for its answer.", unit="s", minimum=1),
+        Setting(
+            "deploy",
+            "strict",
+            "bool",
+            False,
+            "Refuse DAGs with a warning: unknown pools, connections, variables, odd schedules, slow files.",
+        ),
+        Setting(
+            "deploy",
+            "import_seconds",
+            "float",
+            2.0,
+            "A file that loads longer is warned of; 0: never.",
+            unit="s",
+            minimum=0,
+        ),
         Setting("deploy", "connect_timeout", "float", 10.0, "Time to reach a host.", unit="s", minimum=1),
         Setting("deploy", "timeout", "float", 120.0, "Time for one phase on one host.", unit="s", minimum=1),
         Setting(

@@ -33,6 +33,7 @@ from opskit.errors import UsageError
     metavar="scheduler|COMMAND",
     help="Asked after each group has switched; a failure switches it back and stops.  [default: deploy.gate]",
 )
+@click.option("--strict/--no-strict", default=None, help="A warning is an error.  [default: deploy.strict]")
 @click.option("--history", type=click.IntRange(min=1), is_flag=False, flag_value=20, help="Show the last deployments.")
 @click.option("--rollback", is_flag=True, help="The same as `opskit rollback`.")
 @click.option("--to", metavar="HASH", help="With --rollback: to this release.")
@@ -53,6 +54,7 @@ def deploy_dag(
     best_effort: bool,
     rolling: str,
     gate: str | None,
+    strict: bool | None,
     history: int | None,
     rollback: bool,
     to: str | None,
@@ -94,6 +96,7 @@ def deploy_dag(
         "quorum": "any" if best_effort else quorum,
         "rolling": rolling,
         "gate": gate,
+        "strict": strict,
     }
     if from_s3 is not None:
         url = from_s3

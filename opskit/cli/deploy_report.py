@@ -89,6 +89,12 @@ def print_report(report: DeployReport, output: str) -> None:
             for sign, paths in (("+", host.added), ("~", host.changed), ("-", host.removed)):
                 for path in paths:
                     click.echo(f"{host.host}: {sign} {one_line(path)}")
+        for dag in report.dags:
+            tasks = [f"+ {one_line(task)}" for task in dag.added] + [f"- {one_line(task)}" for task in dag.removed]
+            words = f"new, {len(dag.added)} tasks" if dag.is_new else ", ".join(tasks)
+            click.echo(f"{one_line(dag.path)}: {one_line(dag.dag_id)}: {words}")
+    for warning in report.warnings:
+        click.echo(f"warning: {one_line(warning)}", err=True)
     for note in [*report.notes, *(f"{host.host}: {note}" for host in report.hosts for note in host.notes)]:
         click.echo(note, err=True)
 

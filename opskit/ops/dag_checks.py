@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import DagInvalid
@@ -19,12 +20,20 @@ from opskit.platforms import Platform
 from opskit.platforms.base import LoadedDagFile
 
 
-def check_source(platform: Platform, source: Source, records: Records | None) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    dag_ids: dict[str, tuple[str, ...]]
+    """path → the DAGs of each DAG file."""
+    loaded: Sequence[LoadedDagFile]
+    """What was loaded for it: files whose verdict was not known."""
+
+
+def check_source(platform: Platform, source: Source, records: Records | None) -> Checked:
     """Syntax of every Python file, import of every DAG file in another process, no dag_id twice, no cycle.
 
     Single FILEs are loaded among the files of the local DAG folder, so that they find the modules beside them. Of a
-    whole folder, files whose verdict `records` has are not loaded again. Returns path → dag_ids of the DAG files.
-    Raises DagInvalid naming every file that can't be used.
+    whole folder, files whose verdict `records` has are not loaded again. Raises DagInvalid naming every file that
+    can't be used.
     """
     python_files = [path for path in source.files if path.endswith(".py")]
     known = _known_verdicts(source, records)
@@ -48,7 +57,7 @@ def check_source(platform: Platform, source: Source, records: Records | None) ->
         records.write_checked(
             {"environment": environment(), "others": _others(source, dag_ids), "files": verdicts},
         )
-    return dag_ids
+    return Checked(dag_ids, loaded)
 
 
 def _known_verdicts(source: Source, records: Records | None) -> dict[str, tuple[str, ...]]:
@@ -101,6 +110,13 @@ def invalid(where: str, errors: Mapping[str, str]) -> DagInvalid:
     more = f"; and {len(shown) - 5} more" if len(shown) > 5 else ""
     count = "a DAG file" if len(shown) == 1 else f"{len(shown)} DAG files"
     return DagInvalid(f"{where}: {count} can't be used: {'; '.join(shown[:5])}{more}", hint="no host was switched")
+
+
+def doubtful(warnings: Sequence[str]) -> DagInvalid:
+    """The error for warnings that nobody accepts."""
+    more = f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""
+    count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    return DagInvalid(f"{count}: {'; '.join(warnings[:5])}{more}", hint="without --strict they stop nothing")
 
 
 def gist(text: str) -> str:

@@ -29,6 +29,7 @@ def deploy_from_git(
     quorum: str = "",
     rolling: str = "",
     gate: str | None = None,
+    strict: bool | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeployReport:
     """Deploy the files of one commit as the whole DAG folder of all hosts. What is not given comes from [deploy] git_*.
@@ -60,6 +61,7 @@ def deploy_from_git(
             quorum=quorum,
             rolling=rolling,
             gate=gate,
+            strict=strict,
             progress=progress,
         )
 
@@ -74,6 +76,7 @@ def deploy_from_bucket(
     quorum: str = "",
     rolling: str = "",
     gate: str | None = None,
+    strict: bool | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeployReport:
     """Deploy the objects below `s3://bucket/prefix` as the whole DAG folder of all hosts; only those that have changed
@@ -94,5 +97,6 @@ def deploy_from_bucket(
             quorum=quorum,
             rolling=rolling,
             gate=gate,
+            strict=strict,
             progress=progress,
         )

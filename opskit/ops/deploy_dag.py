@@ -10,6 +10,7 @@ from typing import Any
 
 from opskit.errors import DagInvalid, VerificationFailed
 from opskit.ops import dag_checks, dag_sources, health_gate
+from opskit.ops.dag_advice import Advice, advise
 from opskit.ops.dag_sources import Payload, Source
 from opskit.ops.deploy_records import Records
 from opskit.ops.deploy_report import DeployReport
@@ -35,13 +36,15 @@ def deploy(
     quorum: str = "",
     rolling: str = "",
     gate: str | None = None,
+    strict: bool | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeployReport:
     """Deploy FILEs (on top of what each host has) or one FOLDER (instead of it) to all hosts or to none.
 
     `quorum`: so many hosts are enough (`all`, `any`, a number, a percentage); the report has the errors of the others.
     `rolling`: they switch in groups (`groups`, a number, a percentage), and the health gate is asked after each.
-    `gate`: `scheduler`, or a command; empty: none. What is not given comes from [deploy].
+    `gate`: `scheduler`, or a command; empty: none. `strict`: a warning is an error. What is not given comes from
+    [deploy].
 
     Raises DagInvalid before anything is staged, else DeployFailed with a report per host.
     """
@@ -51,8 +54,9 @@ def deploy(
 
     get = platform.config.get
     gate = str(get("deploy", "gate")) if gate is None else gate
+    strict = bool(get("deploy", "strict")) if strict is None else strict
     gate_seconds = float(get("deploy", "gate_timeout"))
-    work = DeployWork(platform, take, dry_run=dry_run, rolling=rolling, gate=gate, progress=progress)
+    work = DeployWork(platform, take, dry_run=dry_run, rolling=rolling, gate=gate, strict=strict, progress=progress)
     patience = gate_seconds * len(hosts) if rolling else gate_seconds
     return run(platform, hosts, work, now=now, quorum=quorum, patience=patience, progress=progress)
 
@@ -70,13 +74,16 @@ class DeployWork:
         dry_run: bool,
         rolling: str = "",
         gate: str = "",
+        strict: bool = False,
         action: str = "deploy",
         progress: Progress = lambda *_: None,
     ) -> None:
         self.action = action
         self.dry_run = dry_run
         self.dag_ids: Mapping[str, Sequence[str]] = {}
+        self.advice = Advice()
         self.source = Source({}, True, "", {})
+        self._strict = strict
         self._platform = platform
         self._take = take
         self._rolling = rolling
@@ -94,8 +101,13 @@ class DeployWork:
     def prepare(self) -> None:
         self._progress("check", 0, 1)
         self.source = self._take()
-        records = None if self.dry_run else Records(self._platform.config)
-        self.dag_ids = dag_checks.check_source(self._platform, self.source, records)
+        # Known files are not looked at again: nobody would be warned of them.
+        records = None if self.dry_run or self._strict else Records(self._platform.config)
+        checked = dag_checks.check_source(self._platform, self.source, records)
+        self.dag_ids = checked.dag_ids
+        self.advice = advise(self._platform, checked.loaded)
+        if self._strict and self.advice.warnings:
+            raise dag_checks.doubtful(self.advice.warnings)
         self._progress("check", 1, 1)
 
     def carry_out(self, deployment: Deployment, policy: Policy) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from opskit.errors import MetastoreUnavailable, OpskitError
+from opskit.ops.dag_advice import Advice, DagChange
 from opskit.ops.deploy_records import Records
 from opskit.ops.deployment import Deployment, Target
 from opskit.ops.releases import Policy
@@ -48,6 +49,9 @@ class DeployReport:
     switch_spread_seconds: float = 0.0
     """Between the first and the last host, as their clocks say; never more than what was seen from here."""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    dags: tuple[DagChange, ...] = ()
+    """DAGs whose tasks differ from what the metastore has, of the files that were loaded for this."""
+    warnings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[HostReport, ...]:
@@ -69,6 +73,7 @@ class Work(Protocol):
     action: str
     done_state: str
     dag_ids: Mapping[str, Sequence[str]]
+    advice: Advice
     dry_run: bool
 
     @property
@@ -94,7 +99,9 @@ def report(work: Work, deployment: Deployment) -> DeployReport:
         dag_ids=tuple(sorted({dag_id for ids in work.dag_ids.values() for dag_id in ids})),
         hosts=tuple(_host_report(target) for target in deployment.targets),
         switch_spread_seconds=round(deployment.spread_seconds, 6),
-        notes=tuple(deployment.notes),
+        notes=(*work.advice.notes, *deployment.notes),
+        dags=work.advice.changes,
+        warnings=work.advice.warnings,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from opskit.errors import VerificationFailed
+from opskit.ops.dag_advice import Advice
 from opskit.ops.deploy_dag import shown_differences
 from opskit.ops.deploy_records import Records
 from opskit.ops.deploy_report import DeployReport
@@ -41,6 +42,7 @@ class _Rollback:
         self.to = to
         self.dry_run = dry_run
         self.dag_ids: Mapping[str, Sequence[str]] = {}
+        self.advice = Advice()
 
     @property
     def description(self) -> str:

@@ -13,6 +13,7 @@ from opskit.config import Config
 if TYPE_CHECKING:
     # What the watchdog needs each minute stands apart from what other verbs need.
     from opskit.platforms.configuration import Configuration
+    from opskit.platforms.dag_facts import DagFacts, DagFactsReader
     from opskit.platforms.dag_versions import DagVersions
     from opskit.platforms.diagnosis import Diagnosis
     from opskit.platforms.folders import Folders
@@ -30,6 +31,10 @@ class LoadedDagFile:
     """Below the DAG folder."""
     dag_ids: tuple[str, ...]
     error: str | None = None
+    facts: tuple[DagFacts, ...] = ()
+    """Of its DAGs, in the order of `dag_ids`."""
+    seconds: float = 0.0
+    """How long it took to load."""
 
 
 class DagFiles(Protocol):
@@ -69,6 +74,8 @@ class Platform(Protocol):
     def dag_files(self) -> DagFiles: ...
     @property
     def dag_versions(self) -> DagVersions: ...
+    @property
+    def dag_facts(self) -> DagFactsReader: ...
     @property
     def audit(self) -> Audit: ...
     @property

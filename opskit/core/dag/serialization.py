@@ -145,8 +145,19 @@ def _task_ui(task: BaseOperator) -> dict[str, Any]:
             "label": task.label if task.label != task.task_id else None,
             "display_name": task.task_display_name if task.task_display_name != task.task_id else None,
             "fields": {name: text for name, text in fields.items() if text},
+            "connections": _connections(task),
         }
     )
+
+
+def _connections(task: BaseOperator) -> list[str]:
+    """The connections that its arguments name, as far as they are no templates: `ssh_conn_id="…"` and the like."""
+    named = {
+        value
+        for name, value in vars(task).items()
+        if name.endswith("conn_id") and isinstance(value, str) and value and "{" not in value
+    }
+    return sorted(named)
 
 
 def _shown(value: Any) -> str | None:

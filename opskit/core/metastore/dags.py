@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import serialized, states
@@ -92,6 +92,37 @@ def get_dag(connection: Connection, dag_id: str) -> Dag:
 def get_serialized(connection: Connection, dag_id: str, version_hash: str | None = None) -> serialized.SerializedDag:
     """The DAG's tasks and settings, of this version or of the current one. NotFound when it is not there."""
     return serialized.load(json.loads(_version(connection, dag_id, version_hash).data))
+
+
+def newest_tasks(connection: Connection, dag_ids: Collection[str]) -> dict[str, list[str]]:
+    """The task_ids of the current version of each of these DAGs that is active."""
+    rows = connection.execute(
+        select(dag.c.dag_id, dag_version.c.data)
+        .join(dag_version, dag_version.c.hash == dag.c.version_hash)
+        .where(dag.c.dag_id.in_(list(dag_ids)), dag.c.is_active.is_(True))
+    )
+    return {row.dag_id: [task["task_id"] for task in json.loads(row.data)["tasks"]] for row in rows}
+
+
+def unfinished_tasks(connection: Connection, tasks: Mapping[str, Collection[str]]) -> dict[tuple[str, str], int]:
+    """(dag_id, task_id) → task instances of these tasks that have not ended, of runs that go on."""
+    wanted = [
+        and_(dag_run.c.dag_id == dag_id, task_instance.c.task_id.in_(sorted(task_ids)))
+        for dag_id, task_ids in tasks.items()
+    ]
+    if not wanted:
+        return {}
+    rows = connection.execute(
+        select(dag_run.c.dag_id, task_instance.c.task_id, func.count().label("many"))
+        .select_from(task_instance.join(dag_run, dag_run.c.id == task_instance.c.dag_run_id))
+        .where(
+            dag_run.c.state.in_((states.QUEUED, states.RUNNING)),
+            or_(task_instance.c.state.is_(None), task_instance.c.state.not_in(sorted(states.FINISHED))),
+            or_(*wanted),
+        )
+        .group_by(dag_run.c.dag_id, task_instance.c.task_id)
+    )
+    return {(row.dag_id, row.task_id): row.many for row in rows}
 
 
 def get_source(connection: Connection, dag_id: str) -> str | None:

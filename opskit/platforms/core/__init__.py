@@ -10,6 +10,7 @@ from opskit.config import Config
 if TYPE_CHECKING:
     from opskit.platforms.base import Audit, DagFiles
     from opskit.platforms.configuration import Configuration
+    from opskit.platforms.dag_facts import DagFactsReader
     from opskit.platforms.dag_versions import DagVersions
     from opskit.platforms.diagnosis import Diagnosis
     from opskit.platforms.folders import Folders
@@ -65,6 +66,12 @@ class CorePlatform:
         from opskit.platforms.core.dag_versions import CoreDagVersions
 
         return CoreDagVersions(self.config)
+
+    @property
+    def dag_facts(self) -> DagFactsReader:
+        from opskit.platforms.core.dag_facts import CoreDagFacts
+
+        return CoreDagFacts(self.config)
 
     @property
     def audit(self) -> Audit:

@@ -13,20 +13,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _START_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    dags: list[dict[str, Any]]
+    """In the form of `opskit.core.dag.serialization`."""
+    seconds: float
+
+
 def load(
     folder: Path, paths: Sequence[str], *, timezone: str, timeout: float, memory_limit: int, parallel: int
-) -> dict[str, tuple[str, ...]]:
-    """path → dag_ids of the files that load without trouble. `timeout` in seconds for each, `memory_limit` in MiB for
-    each process."""
+) -> dict[str, Loaded]:
+    """path → what it defines, of the files that load without trouble. `timeout` in seconds for each, `memory_limit` in
+    MiB for each process."""
     groups = [list(paths[number::parallel]) for number in range(max(1, parallel))]
     running = [_Batch(folder, group, timezone, timeout, memory_limit) for group in groups if group]
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, Loaded] = {}
     try:
         while running:
             poll = select.poll()
@@ -74,16 +82,16 @@ class _Batch:
     def fileno(self) -> int:
         return self._output
 
-    def results(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def results(self) -> Iterator[tuple[str, Loaded]]:
         data = os.read(self._output, 1 << 16)
         self.ended = not data
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         self.deadline = time.monotonic() + self._timeout
         for line in lines:
-            path, dag_ids = json.loads(line)
-            if dag_ids is not None:
-                yield path, tuple(dag_ids)
+            path, dags, seconds = json.loads(line)
+            if dags is not None:
+                yield path, Loaded(dags, seconds)
 
     def close(self) -> None:
         try:
@@ -107,7 +115,7 @@ class _NoStore:
 
 
 def main(output: int) -> None:
-    """The process of a batch: `[path, [dag_id, …] or null]` per file, on the descriptor `output`."""
+    """The process of a batch: `[path, [serialized DAG, …] or null, seconds]` per file, on the descriptor `output`."""
     import gc
 
     from opskit.core.dag import runtime, serialization
@@ -121,17 +129,17 @@ def main(output: int) -> None:
     before = _state()
     for number, path in enumerate(paths):
         _NoStore.asked = False
+        began = time.perf_counter()
         runtime.set_store(_NoStore())
         try:
             dags = load_file(f"{folder}/{path}", folder, timezone)
-            for dag in dags:
-                serialization.serialize(dag)
-            dag_ids = [dag.dag_id for dag in dags]
+            serialized = [serialization.serialize(dag) for dag in dags]
             good = not _NoStore.asked
         except BaseException:  # noqa: BLE001 -- whatever it is, the file is loaded again by itself
             good = False
         clean = _forget(folder, before)
-        line = json.dumps([path, dag_ids if good else None]).encode() + b"\n"
+        seconds = round(time.perf_counter() - began, 3)
+        line = json.dumps([path, serialized if good else None, seconds]).encode() + b"\n"
         while line:
             line = line[os.write(output, line) :]
         if not clean:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
 from opskit.errors import OpskitError
 from opskit.platforms.base import LoadedDagFile
 from opskit.platforms.core import dag_batch
+from opskit.platforms.core.dag_facts import facts_of
 
 _FILES_PER_PROCESS = 1000
 """So many are loaded sooner by one process than two are started."""
@@ -44,7 +46,7 @@ class CoreDagFiles:
             memory_limit=memory_limit,
             parallel=min(parallel, 1 + len(wanted) // _FILES_PER_PROCESS),
         )
-        loaded = [LoadedDagFile(path, good[path]) for path in wanted if path in good]
+        loaded = [self._file(path, good[path].dags, good[path].seconds) for path in wanted if path in good]
         wanted = [path for path in wanted if path not in good]
         if not wanted:
             return loaded
@@ -52,13 +54,20 @@ class CoreDagFiles:
         loader = Loader(dataclasses.replace(self._config, values=values))
         try:
             return loaded + [
-                LoadedDagFile(result.path, tuple(str(dag["dag_id"]) for dag in result.dags), result.error)
+                self._file(result.path, result.dags, result.seconds, result.error)
                 for result in loader.load(wanted, timeout, memory_limit, parallel)
             ]
         except (BrokenPipeError, ConnectionResetError) as error:
             raise OpskitError(f"the process that loads DAG files ended: {error}") from error
         finally:
             loader.close()
+
+    def _file(
+        self, path: str, dags: Sequence[Mapping[str, Any]], seconds: float, error: str | None = None
+    ) -> LoadedDagFile:
+        by_default, now = bool(self._config.get("scheduler", "catchup_by_default")), datetime.now(UTC)
+        facts = tuple(facts_of(dag, by_default, now) for dag in dags)
+        return LoadedDagFile(path, tuple(dag.dag_id for dag in facts), error, facts, seconds)
 
 
 def check_as_json(folder: str, paths: list[str]) -> dict[str, Any]:
