@@ -14,7 +14,7 @@ from opskit.core.scheduler.next_runs import next_runs
 from opskit.platforms.dag_facts import MANY_RUNS, DagFacts, Stored
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from opskit.core.metastore.engine import Engine
 
 _VARIABLE = re.compile(r"""\bvar\.(?:value|json)(?:\.get\(\s*['"]([^'"]+)['"]|\.(?!get\b)(\w+)|\[['"]([^'"]+)['"]\])""")
 _TOO_OFTEN = timedelta(seconds=10)
