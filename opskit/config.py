@@ -502,6 +502,15 @@ SETTINGS: tuple[Setting, ...] = (
             minimum=0,
         ),
         Setting("deploy", "connect_timeout", "float", 10.0, "Time to reach a host.", unit="s", minimum=1),
+        Setting(
+            "deploy",
+            "control_persist",
+            "float",
+            60.0,
+            "So long a connection to a host stays open for the next command (openssh); 0: each connects anew.",
+            unit="s",
+            minimum=0,
+        ),
         Setting("deploy", "timeout", "float", 120.0, "Time for one phase on one host.", unit="s", minimum=1),
         Setting(
             "deploy",
@@ -671,7 +680,7 @@ SETTINGS: tuple[Setting, ...] = (
             unit="days",
             minimum=0,
         ),
-        Setting("cleanup", "batch_size", "int", 5000, "Rows deleted per transaction at most.", minimum=1),
+        Setting("cleanup", "batch_size", "int", 20000, "Rows deleted per transaction at most.", minimum=1),
         Setting(
             "cleanup",
             "tables",

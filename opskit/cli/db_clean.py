@@ -96,7 +96,8 @@ def _tell(report: DbCleanReport) -> None:
     if not done.rows:
         click.echo(f"nothing that ended before {report.before:%Y-%m-%d %H:%M} UTC is left to remove")
         return
-    click.echo("removed " + ", ".join(f"{count:,} {table}" for table, count in done.rows.items()))
+    removed = [f"{'about ' if table in done.about else ''}{count:,} {table}" for table, count in done.rows.items()]
+    click.echo("removed " + ", ".join(removed))
     if done.partitions:
         click.echo(f"{len(done.partitions)} partitions went whole: {', '.join(done.partitions)}")
     for chunk in report.archived:

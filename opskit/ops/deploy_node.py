@@ -128,6 +128,7 @@ OPERATIONS: Dict[str, Callable[..., Json]] = {
     "prepare": node_switch.prepare,
     "switch": node_switch.switch,
     "finish": node_switch.finish,
+    "tidy": node_switch.tidy,
     "back": node_switch.back,
 }
 

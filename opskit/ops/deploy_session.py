@@ -79,6 +79,8 @@ class NodeSession:
         self._idle = 3 * timeout + 60 + patience
         self._process: RemoteProcess | None = None
         self._said_hello = False
+        self._left = False
+        self._heard: dict[str, Any] | OpskitError | None = None
 
     def open(self, program: bytes) -> None:
         """Connect and start the program. RemoteError, or GuardRefused for a host key, here or with the first answer."""
@@ -96,13 +98,50 @@ class NodeSession:
         except OpskitError:
             raise process.failure() from None
 
+    def begin(self, program: bytes, **hello: Any) -> dict[str, Any]:
+        """Connect, start the program and ask it "hello". Raises as `open` and `ask` do."""
+        try:
+            self.open(program)
+            return self.ask("hello", **hello)
+        except RemoteError:
+            if self._said_hello or not self._host.was_connected:
+                raise
+            # What an earlier command left of a connection is dead: a new one tells whether the host is, too.
+            if self._process is not None:
+                self._process.kill()
+            self._host.abandon()
+            self.open(program)
+            return self.ask("hello", **hello)
+
     def ask(self, op: str, *, payload: Callable[[], Any] | None = None, size: int = 0, **fields: Any) -> dict[str, Any]:
         """One request and its answer. `payload` gives the chunks of `size` bytes that follow the request.
 
         Raises what the node refused, under this host's name.
         """
+        self._hear()
         self.post(op, payload=payload, size=size, **fields)
         return self.answer()
+
+    def leave(self, op: str, **fields: Any) -> None:
+        """A request whose answer is `collect`ed at some time, whatever is asked in between."""
+        self.post(op, **fields)
+        self._left = True
+
+    def collect(self) -> dict[str, Any] | None:
+        """The answer to what was left to the node, once; None when nothing was. Raises what the node refused."""
+        self._hear()
+        heard, self._heard = self._heard, None
+        if isinstance(heard, OpskitError):
+            raise heard
+        return heard
+
+    def _hear(self) -> None:
+        if self._left:
+            self._left = False
+            try:
+                self._heard = self.answer()
+            except OpskitError as error:
+                self._heard = error
 
     def post(self, op: str, *, payload: Callable[[], Any] | None = None, size: int = 0, **fields: Any) -> None:
         """A request whose `answer` is asked for later."""

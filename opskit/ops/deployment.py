@@ -96,6 +96,7 @@ class Deployment:
         self.spread_seconds = 0.0
         self._timeout = float(config.get("deploy", "timeout"))
         self._patience = patience
+        self._keep = int(config.get("deploy", "keep_releases"))
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="deploy")
         self._journal_path = config.run_folder / "deploy-dag.journal.json"
         self._connecting: list[Future[None]] = []
@@ -166,8 +167,7 @@ class Deployment:
 
     def close(self) -> None:
         wait(self._connecting)
-        # Nodes that nobody prepared clear their staging away when the conversation ends.
-        for _ in self._pool.map(lambda target: target.session.close(), [*self.targets, *self._guests]):
+        for _ in self._pool.map(_end, [*self.targets, *self._guests]):
             pass
         self._pool.shutdown()
 
@@ -239,16 +239,15 @@ class Deployment:
 
     def _finish(self, targets: Sequence[Target]) -> None:
         """Every host has switched: what goes wrong from here is only tidying, and the next deployment does it."""
-        keep = int(self.config.get("deploy", "keep_releases"))
 
         def finish(target: Target) -> None:
             try:
-                in_use = target.session.ask("finish", keep=keep)["in_use"]
+                target.session.ask("finish")
+                # `close` waits for that: meanwhile there is something to do here.
+                target.session.leave("tidy", keep=self._keep)
             except OpskitError as error:
                 target.notes.append(f"old releases are not removed yet: {error}")
                 return
-            if in_use:
-                target.notes.append(f"kept because it is still in use: {', '.join(in_use)}")
             done.append(target.name)
 
         done: list[str] = []
@@ -314,7 +313,8 @@ class Deployment:
             journal = journals[target.name]
             if direction == FORWARD:
                 target.session.ask("switch")
-                target.session.ask("finish", keep=int(self.config.get("deploy", "keep_releases")))
+                target.session.ask("finish")
+                target.session.ask("tidy", keep=self._keep)
             else:
                 target.session.ask("back")
             target.view = read_view(target.session.ask("look"))
@@ -386,6 +386,8 @@ class Deployment:
             connect_timeout=float(get("deploy", "connect_timeout")),
             ssh_config=get("deploy", "ssh_config"),
             shared=False,
+            kept_in=self.config.run_folder / f"ssh-{os.geteuid()}",
+            kept_seconds=float(get("deploy", "control_persist")),
         )
         return NodeSession(host, self.python(name), self._timeout, self._patience)
 
@@ -398,9 +400,20 @@ class Deployment:
         folder = str(self.config.get("deploy", "dags_folder") or self.config.dags_folder)
         if target.name == LOCAL:
             folder = str(self.config.dags_folder)
-        target.session.open(node_program())
-        answer = target.session.ask("hello", dags=folder, policy=policy.as_dict(), lock=lock, who=self.who)
+        answer = target.session.begin(node_program(), dags=folder, policy=policy.as_dict(), lock=lock, who=self.who)
         target.view = read_view(answer)
+
+
+def _end(target: Target) -> None:
+    """Hear what became of its old releases, and end the conversation. A node that nobody prepared clears its staging
+    away then."""
+    try:
+        tidied = target.session.collect()
+        if tidied is not None and tidied["in_use"]:
+            target.notes.append(f"kept because it is still in use: {', '.join(tidied['in_use'])}")
+    except OpskitError as error:
+        target.notes.append(f"old releases are not removed yet: {error}")
+    target.session.close()
 
 
 _PLAIN = Policy(owner="", group="", file_mode="0640", dir_mode="0750")

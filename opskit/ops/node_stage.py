@@ -13,7 +13,6 @@ from opskit.ops.node_tree import (
     check_path,
     clone,
     file_sha256,
-    flush_filesystem,
     is_release_name,
     new_sha256,
     remove_tree,
@@ -109,7 +108,6 @@ def stage(node: Node, request: Json, payload: Payload) -> Json:
     for entry in os.listdir(node.root):
         if entry.endswith(".partial"):
             remove_tree(os.path.join(node.root, entry))
-    flush_filesystem(staging)
     return {"name": name, "sent": len(sending), "linked": linked}
 
 

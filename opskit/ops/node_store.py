@@ -1,4 +1,4 @@
-# ruff: noqa: PTH104, PTH114, PTH117 -- it runs on Python 3.7 too
+# ruff: noqa: UP035, PTH104, PTH114, PTH117 -- it runs on Python 3.7 too, PTH114, PTH117 -- it runs on Python 3.7 too
 """One DAG folder on a node and the releases beside it. Sent to the nodes with `deploy_node`, which shows the files."""
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from opskit.ops.node_tree import (
     Refused,
     exchange,
     file_sha256,
+    flush_file,
+    flush_filesystem,
     is_release_name,
     remove_file,
     remove_tree,
@@ -26,7 +28,7 @@ from opskit.ops.node_wire import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from opskit.ops.node_wire import Json
 
@@ -198,8 +200,9 @@ class Node:
                 raise Refused("verification", f"{path} is damaged: {error}", "move it away by hand") from None
         return dict(found, switched=self.current()[1] == found["new"])
 
-    def write_journal(self, journal: Json) -> None:
-        self.write("journal", to_json(journal))
+    def write_journal(self, journal: Json, with_all: bool) -> None:
+        """On disk for good, and before it, `with_all`, whatever was written to this file system."""
+        self.write("journal", to_json(journal), flush_filesystem if with_all else flush_file)
         sync_folder(self.root)
         self.noted = journal
 
@@ -215,15 +218,15 @@ class Node:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write(self, name: str, text: str, durable: bool = True) -> None:
-        """Replace a file in one step. It is on disk for good after the next `sync_folder`."""
+    def write(self, name: str, text: str, flush: Callable[[int], None] | None = flush_file) -> None:
+        """Replace a file in one step. With `flush`, its name never stands for less than its content."""
         path = os.path.join(self.root, name)
         descriptor = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            if flush is not None:
+                flush(file.fileno())
         self.own(path + ".tmp", int(self.policy["file_mode"], 8))
         os.rename(path + ".tmp", path)
 

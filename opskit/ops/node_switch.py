@@ -34,8 +34,8 @@ def prepare(node: Node, request: Json) -> Json:
     if kind == "folder":
         old["name"] = _record_folder(node, request)
     if not node.reused:
-        node.write(node.name + ".json", request["manifest"])
-        node.write(node.name + ".in-use", "", durable=False)
+        node.write(node.name + ".json", request["manifest"], flush=None)
+        node.write(node.name + ".in-use", "", flush=None)
         os.rename(node.staging, os.path.join(node.root, node.name))
         node.staging = ""
     node.write_journal(
@@ -48,7 +48,8 @@ def prepare(node: Node, request: Json) -> Json:
             "new": node.name,
             "reused": node.reused,
             "rollback": request["rollback"],
-        }
+        },
+        with_all=not node.reused,
     )
     return {}
 
@@ -75,7 +76,7 @@ def _record_folder(node: Node, request: Json) -> str:
     }
     name = node.free_name(manifest["hash"])
     node.write(name + ".json", to_json(manifest))
-    node.write(name + ".in-use", "", durable=False)
+    node.write(name + ".in-use", "", flush=None)
     return name
 
 
@@ -122,11 +123,11 @@ def switch(node: Node, _: Json) -> Json:
     return {"at": at, "name": name}
 
 
-def finish(node: Node, request: Json) -> Json:
-    """Forget the journal, remember the release, and remove those that are too old and that nobody uses."""
+def finish(node: Node, _: Json) -> Json:
+    """Remember the release and forget the journal. `tidy` comes next."""
     journal = node.journal()
     if journal is None:
-        return {"removed": [], "in_use": []}
+        return {}
     order, old, new = node.history()[1], journal["old"], journal["new"]
     if old["kind"] == "folder" and old["name"] not in order:
         order.append(old["name"])
@@ -134,16 +135,27 @@ def finish(node: Node, request: Json) -> Json:
         # Releases that were rolled back become the oldest: the way back from here leads to what ran before.
         last = order.index(old["name"]) + 1 if old["name"] in order else len(order)
         order = [name for name in order[last:] + order[:last] if name != new] + [new]
+    # Whoever dies before the journal is gone for good does this again.
+    node.write_history(order)
+    os.unlink(os.path.join(node.root, "journal"))
+    node.noted = None
+    return {}
+
+
+def tidy(node: Node, request: Json) -> Json:
+    """Remove the releases that are too old and that nobody uses, and seal the one that is used from now on."""
+    order, new = node.history()[1], node.current()[1]
+    if new is None:
+        return {"removed": [], "in_use": []}
     pointed = {os.readlink(entry.path).rpartition("/")[2] for entry in os.scandir(node.parent) if entry.is_symlink()}
     keep = set(order[-(request["keep"] + 1) :]) | pointed | {new}
     surplus = [name for name in order if name not in keep]
-    # The journal goes last: when this is interrupted, it is done again.
     removed = [name for name in surplus if node.remove_unused(name)]
-    node.write_history([name for name in order if name not in removed])
-    node.forget_journal()
+    if removed:
+        node.write_history([name for name in order if name not in removed])
     if removed or not node.seal:  # a removal touches the inodes that the releases share
         node.seal = seal_of(*scan(os.path.join(node.root, new)))
-    node.write(new + ".seal", node.seal, durable=False)
+    node.write(new + ".seal", node.seal, flush=None)
     return {"removed": removed, "in_use": [name for name in surplus if name not in removed]}
 
 

@@ -232,17 +232,17 @@ def exchange(first: str, second: str) -> None:
         raise OSError(code, os.strerror(code), first)
 
 
-def flush_filesystem(path: str) -> None:
-    """Have everything on disk before a name points to it."""
+def flush_file(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def flush_filesystem(descriptor: int) -> None:
+    """Have everything on the file system of an open file on disk."""
     import ctypes
 
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if not hasattr(libc, "syncfs") or libc.syncfs(descriptor) != 0:
-            os.sync()
-    finally:
-        os.close(descriptor)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs") or libc.syncfs(descriptor) != 0:
+        os.sync()
 
 
 def sync_folder(path: str) -> None:

@@ -86,6 +86,8 @@ class TableSpace:
 @dataclass(frozen=True, slots=True)
 class Removed:
     rows: Mapping[str, int]
+    about: frozenset[str]
+    """Tables of which `rows` has an estimate: they went in partitions."""
     partitions: tuple[str, ...]
     """Partitions that went whole."""
     left: tuple[str, ...]

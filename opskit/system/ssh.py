@@ -80,6 +80,16 @@ class RemoteHost(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def was_connected(self) -> bool:
+        """Whether the program that was started last uses a connection that an earlier command has left. Such a one may
+        be dead without anybody knowing: then `abandon` it and start again."""
+        ...
+
+    def abandon(self) -> None:
+        """Close a connection that was left by an earlier command, and leave none."""
+        ...
+
     def start(self, argv: Sequence[str]) -> RemoteProcess:
         """Start a program. That the host can't be reached may only show in the first `receive`."""
         ...
@@ -118,9 +128,13 @@ def connect(
     connect_timeout: float = 10.0,
     ssh_config: str = "",
     shared: bool = True,
+    kept_in: Path | None = None,
+    kept_seconds: float = 0.0,
 ) -> RemoteHost:
     """The host of this name; `local` is this machine. `ssh_config` is the client configuration, empty: the user's own.
     `shared` False is for a single program: it saves the work of letting others use the connection.
+    With `kept_seconds` the OpenSSH client leaves the connection open for so long for the next command of this user,
+    which finds it in the folder `kept_in`; where that can't be the user's own, or its path is too long, none is kept.
 
     ConfigError when the transport is not installed.
     """
@@ -137,7 +151,15 @@ def connect(
     if transport == "openssh":
         if shutil.which("ssh") is None:
             raise ConfigError("the program ssh is not installed", hint="install openssh-client, or use paramiko")
-        return OpenSshHost(name, address, connect_timeout=connect_timeout, config_path=config_path, shared=shared)
+        return OpenSshHost(
+            name,
+            address,
+            connect_timeout=connect_timeout,
+            config_path=config_path,
+            shared=shared,
+            kept_in=kept_in,
+            kept_seconds=kept_seconds,
+        )
     try:
         from opskit.system.ssh_paramiko import ParamikoHost
     except ImportError as error:

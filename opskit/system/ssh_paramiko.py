@@ -129,6 +129,8 @@ class ParamikoProcess:
 class ParamikoHost:
     """A host reached by fabric, which reads the SSH configuration: user, port, identity, ProxyJump, ProxyCommand."""
 
+    was_connected = False
+
     def __init__(
         self, name: str, address: HostAddress, *, connect_timeout: float = 10.0, config_path: Path | None = None
     ) -> None:
@@ -149,6 +151,9 @@ class ParamikoHost:
 
     def run(self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), timeout: float = 60.0) -> Result:
         return run_to_end(self.start(argv), stdin, timeout)
+
+    def abandon(self) -> None:
+        pass
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import select
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -133,6 +135,10 @@ class LocalHost:
     """This machine as a RemoteHost."""
 
     name = LOCAL
+    was_connected = False
+
+    def abandon(self) -> None:
+        pass
 
     def start(self, argv: Sequence[str]) -> ChildProcess:
         # Through a shell, as on any other host: a program that is missing is exit code 127 everywhere.
@@ -159,16 +165,22 @@ class OpenSshHost:
         connect_timeout: float = 10.0,
         config_path: Path | None = None,
         shared: bool = True,
+        kept_in: Path | None = None,
+        kept_seconds: float = 0.0,
     ) -> None:
         self.name = name
+        self.was_connected = False
         self._address = address
         self._connect_timeout = connect_timeout
         self._config_path = config_path
         self._shared = shared
         self._folder: str | None = None
         self._persists = False
+        self._kept_seconds = max(1, round(kept_seconds)) if kept_seconds else 0
+        self._kept = _own_socket(kept_in, self._identity()) if kept_in is not None and kept_seconds else ""
 
     def start(self, argv: Sequence[str]) -> ChildProcess:
+        self.was_connected = bool(self._kept) and os.path.exists(self._kept)
         return ChildProcess(self.name, [*self._command(), shlex.join(argv)], self._explain)
 
     def run(self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), timeout: float = 60.0) -> Result:
@@ -186,6 +198,23 @@ class OpenSshHost:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
+    def abandon(self) -> None:
+        if self._kept:
+            command = ["ssh", "-F", "none", "-o", f"ControlPath={self._kept}", "-O", "exit", "--", self._address.host]
+            subprocess.run(command, capture_output=True, timeout=30, check=False)
+            Path(self._kept).unlink(missing_ok=True)
+        self._kept = ""
+
+    def _identity(self) -> str:
+        """What decides as whom and where a connection is made: with another one it must be another connection."""
+        configuration = self._config_path or Path("~/.ssh/config").expanduser()
+        try:
+            seen = configuration.stat()
+            facts = [configuration.resolve(), seen.st_mtime_ns, seen.st_ino, seen.st_size]
+        except OSError:
+            facts = []
+        return repr([self._address, os.environ.get("SSH_AUTH_SOCK"), *map(str, facts)])
+
     def _control_path(self) -> str:
         # Its length is limited to some 90 bytes: not below TMPDIR, which may be deep.
         if self._folder is None:
@@ -193,6 +222,11 @@ class OpenSshHost:
         return f"{self._folder}/control"
 
     def _command(self, persist: str = "no") -> list[str]:
+        control = ("no", "none", "no")
+        if self._kept:
+            control = ("auto", self._kept, str(self._kept_seconds))
+        elif self._shared:
+            control = ("auto", self._control_path(), persist)
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -209,10 +243,8 @@ class OpenSshHost:
             "ClearAllForwardings": "yes",
             "PermitLocalCommand": "no",
             "EscapeChar": "none",
-            # The first program opens the connection, others share it. It outlives us by seconds at most.
-            "ControlMaster": "auto" if self._shared else "no",
-            "ControlPath": self._control_path() if self._shared else "none",
-            "ControlPersist": persist,
+            # The first program opens the connection, others share it. It outlives us by the time that was asked for.
+            **dict(zip(("ControlMaster", "ControlPath", "ControlPersist"), control, strict=True)),
         }
         command = ["ssh"]
         if self._config_path is not None:
@@ -260,6 +292,21 @@ class OpenSshHost:
         except subprocess.TimeoutExpired:
             return ""
         return done.stderr.decode(errors="replace")
+
+
+def _own_socket(folder: Path, identity: str) -> str:
+    """The path of a socket in a folder that is ours alone; empty where that can't be."""
+    path = str(folder / hashlib.sha256(identity.encode()).hexdigest()[:16])
+    # A socket's path is short, ssh adds 17 characters while it makes one, and expands what looks like a variable.
+    if len(path) > 80 or re.fullmatch(r"[A-Za-z0-9_./-]+", path) is None:
+        return ""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = folder.lstat()
+    except OSError:
+        return ""
+    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o077
+    return path if ours else ""
 
 
 def _last_line(stderr: str) -> str:

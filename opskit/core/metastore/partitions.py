@@ -53,6 +53,8 @@ class Partition:
     lower: int | None
     upper: int | None
     size_bytes: int
+    about_rows: int | None = None
+    """As the server's statistics say; None: they say nothing."""
 
 
 def has_partitions(kind: str) -> bool:
@@ -93,28 +95,29 @@ def read(connection: Connection) -> dict[str, list[Partition]]:
     kind = connection.dialect.name
     if kind == "postgresql":
         rows = connection.exec_driver_sql(
-            "SELECT p.relname, c.relname, pg_get_expr(c.relpartbound, c.oid), pg_total_relation_size(c.oid) "
+            "SELECT p.relname, c.relname, pg_get_expr(c.relpartbound, c.oid), pg_total_relation_size(c.oid), "
+            "c.reltuples "
             "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent "
             "WHERE i.inhparent IN (to_regclass('xcom'), to_regclass('task_attempt'), to_regclass('task_instance'))"
         )
-        for table, name, bound, size in rows:
+        for table, name, bound, size, about in rows:
             match = _BOUNDS.search(bound)
             lower = upper = None
             if match:
                 lower = None if match[1] == "MINVALUE" else int(match[1].strip("'"))
                 upper = int(match[2])
-            found[table].append(Partition(table, name, lower, upper, int(size)))
+            found[table].append(Partition(table, name, lower, upper, int(size), None if about < 0 else int(about)))
     elif has_partitions(kind):
         rows = connection.exec_driver_sql(
-            "SELECT table_name, partition_name, partition_description, data_length + index_length "
+            "SELECT table_name, partition_name, partition_description, data_length + index_length, table_rows "
             "FROM information_schema.partitions WHERE table_schema = DATABASE() AND partition_name IS NOT NULL "
             "ORDER BY table_name, partition_ordinal_position"
         )
-        for table, name, bound, size in rows:
+        for table, name, bound, size, about in rows:
             if table in found:
                 before = found[table][-1].upper if found[table] else None
                 upper = None if bound == "MAXVALUE" else int(bound)
-                found[table].append(Partition(table, name, before, upper, int(size)))
+                found[table].append(Partition(table, name, before, upper, int(size), about))
     for parts in found.values():
         parts.sort(key=lambda part: (part.upper is None, part.upper or 0))
     return found

@@ -23,6 +23,8 @@ from opskit.core.metastore.tables import (
 )
 
 ENDED = (states.SUCCESS, states.FAILED)
+_UNFINISHED = (states.QUEUED, states.RUNNING)
+"""By name and not as what has not ended: so an index finds them."""
 Cutoffs = Callable[[str, bool], Mapping[str, datetime]]
 """`(dag_id, is_paused)` → state of a run → runs that ended before this are old. A state that is missing never is."""
 _AUTOMATED = ("scheduled", "backfill")
@@ -82,7 +84,7 @@ def select_runs(connection: Connection, cutoffs: Cutoffs) -> Selection:
     newest = _newest(connection)
     paused = {dag_id: paused.get(dag_id, False) for dag_id in newest}
     unfinished = connection.execute(
-        select(dag_run.c.id, dag_run.c.dag_id, dag_run.c.run_type).where(dag_run.c.state.not_in(ENDED))
+        select(dag_run.c.id, dag_run.c.dag_id, dag_run.c.run_type).where(dag_run.c.state.in_(_UNFINISHED))
     ).all()
     backfilling = frozenset(row.dag_id for row in unfinished if row.run_type == "backfill")
     groups: dict[tuple[tuple[str, datetime], ...], list[str]] = {}
@@ -141,7 +143,7 @@ def _before_unfinished(connection: Connection) -> list[tuple[int, str]]:
 
     rows = connection.execute(
         select(later.c.id, later.c.dag_id, newest(), newest(before.c.run_type == "scheduled")).where(
-            later.c.state.not_in(ENDED)
+            later.c.state.in_(_UNFINISHED)
         )
     ).all()
     dates = {(row.dag_id, date) for row in rows for date in row[2:] if date}
@@ -215,7 +217,7 @@ def _still_holds(connection: Connection, selection: Selection, dag_ids: Collecti
         return False
     rows = connection.execute(
         select(dag_run.c.id, dag_run.c.dag_id, dag_run.c.run_type, dag_run.c.logical_date).where(
-            dag_run.c.dag_id.in_(sorted(dag_ids)), dag_run.c.state.not_in(ENDED)
+            dag_run.c.dag_id.in_(sorted(dag_ids)), dag_run.c.state.in_(_UNFINISHED)
         )
     )
     return all(

@@ -84,6 +84,7 @@ class CoreRetention:
         )
         return Removed(
             done.rows,
+            frozenset(done.about),
             tuple(done.partitions),
             tuple(done.left),
             done.failed,
