@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import tempfile
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,8 +41,14 @@ def check_source(platform: Platform, source: Source, records: Records | None) ->
     fresh = [path for path in python_files if path not in known]
     loaded: Sequence[LoadedDagFile] = ()
     if fresh:
-        with _tree(source, platform.config.dags_folder) as tree:
-            loaded = platform.dag_files.load(tree, fresh)
+        # The files are loaded by another process: meanwhile this one gets ready for the questions that come next.
+        warming = threading.Thread(target=platform.dag_facts.warm_up)
+        warming.start()
+        try:
+            with _tree(source, platform.config.dags_folder) as tree:
+                loaded = platform.dag_files.load(tree, fresh)
+        finally:
+            warming.join()
     # What was loaded must be what was hashed.
     source.refuse_changes()
     errors = {file.path: file.error for file in loaded if file.error is not None}

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opskit.config import Config
 from opskit.errors import GuardRefused
 from opskit.ops import logs_decide
-from opskit.ops.logs_archive import Packer, archive_store
 from opskit.ops.logs_decide import MAX_SIZE, MIN_FREE, MIN_FREE_INODES, Chooser, Room
 from opskit.ops.logs_policy import Policy, Wishes, read_policy
 from opskit.ops.logs_remove import Census, Removed, Remover, room_of
@@ -25,6 +25,10 @@ from opskit.system.locks import locked
 from opskit.system.pace import Pace, io_priority
 from opskit.system.trees import Obstacle, opened
 from opskit.telemetry import metrics
+
+if TYPE_CHECKING:
+    # Without an archive nobody pays for hashes and encryption.
+    from opskit.ops.logs_archive import Packer
 
 _ROUNDS = 4
 """A file system may give back less than files seemed to take: then once more, so many times in all."""
@@ -134,9 +138,13 @@ class _Job:
         self._dry_run, self._force, self._progress = dry_run, force, on_progress
         self._pace = Pace(float(config.get("logs", "rate_limit")))
         self.removed = Removed()
-        store = archive_store(config)
-        recipients = config.get("logs", "recipients")
-        self._packer = Packer(store, recipients, root, now, self.removed, self._pace) if store else None
+        self._packer: Packer | None = None
+        if config.get("logs", "archive_to"):
+            from opskit.ops.logs_archive import Packer, archive_store
+
+            store, recipients = archive_store(config), config.get("logs", "recipients")
+            assert store is not None
+            self._packer = Packer(store, recipients, root, now, self.removed, self._pace)
 
     def run(self, first_use: bool) -> LogsReport:
         removed = self.removed

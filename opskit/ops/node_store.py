@@ -1,4 +1,4 @@
-# ruff: noqa: UP035, PTH104, PTH114, PTH117 -- it runs on Python 3.7 too, PTH114, PTH117 -- it runs on Python 3.7 too
+# ruff: noqa: UP035, PTH104, PTH114, PTH117 -- it runs on Python 3.7 too
 """One DAG folder on a node and the releases beside it. Sent to the nodes with `deploy_node`, which shows the files."""
 
 from __future__ import annotations

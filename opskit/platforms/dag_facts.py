@@ -42,6 +42,10 @@ class Stored:
 
 
 class DagFactsReader(Protocol):
+    def warm_up(self) -> None:
+        """Load the modules that the questions need: for a thread, while something else is being waited for."""
+        ...
+
     def stored(self, dag_ids: Collection[str]) -> Stored:
         """MetastoreUnavailable when nobody can say."""
         ...

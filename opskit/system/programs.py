@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def output_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Itera
 
     ProgramFailed, raised by the iterator, when the program ends with an error: half an output never looks whole.
     """
-    with tempfile.TemporaryFile() as errors, _started(arguments, environment, errors, reads=True) as process:
+    with tempfile.TemporaryFile() as errors, _started(arguments, environment, errors, gives=True) as process:
         output = process.stdout
         assert output is not None
 
@@ -114,12 +115,22 @@ def output_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Itera
         yield pieces()
 
 
-def feed(arguments: Sequence[str], environment: Mapping[str, str], chunks: Iterable[bytes]) -> None:
+def feed(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    chunks: Iterable[bytes],
+    on_line: Callable[[bytes], None] | None = None,
+) -> None:
     """Run a program with this input, to its end. ProgramFailed when it ends with an error.
 
-    An error that `chunks` raises kills the program before it sees the end of its input.
+    An error that `chunks` raises kills the program before it sees the end of its input. `on_line` is called, in a
+    thread of its own, with each line that the program writes.
     """
-    with tempfile.TemporaryFile() as errors, _started(arguments, environment, errors, reads=False) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        _started(arguments, environment, errors, takes=True, gives=on_line is not None) as process,
+        _listening(process.stdout, on_line),
+    ):
         assert process.stdin is not None
         try:
             for chunk in chunks:
@@ -127,7 +138,28 @@ def feed(arguments: Sequence[str], environment: Mapping[str, str], chunks: Itera
             process.stdin.close()
         except BrokenPipeError:
             pass  # it ended early: its exit code and its words say why
+        except BaseException:
+            process.kill()  # and so ends what it writes
+            raise
         _end(process, arguments, errors)
+
+
+@contextmanager
+def _listening(output: IO[bytes] | None, on_line: Callable[[bytes], None] | None) -> Iterator[None]:
+    if output is None or on_line is None:
+        yield
+        return
+
+    def listen() -> None:
+        for line in output:
+            on_line(line)
+
+    listener = threading.Thread(target=listen, name="output", daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.join()
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -137,7 +169,12 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _started(
-    arguments: Sequence[str], environment: Mapping[str, str], errors: IO[bytes], *, reads: bool
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    errors: IO[bytes],
+    *,
+    takes: bool = False,
+    gives: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     # When we are killed it must not work on alone (util-linux has setpriv; elsewhere the broken pipe ends it).
     setpriv = shutil.which("setpriv")
@@ -145,8 +182,8 @@ def _started(
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL if reads else subprocess.PIPE,
-        stdout=subprocess.PIPE if reads else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if takes else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if gives else subprocess.DEVNULL,
         stderr=errors,
     )
     try:

@@ -43,14 +43,31 @@ def write(tree: Path, count: int, version: int, only: int | None = None) -> None
 
 
 def cpu_seconds(nodes: Nodes) -> float:
-    """Of everything that has ended: our children, and those of the SSH servers."""
+    """Of our children that have ended, of the SSH servers with all below them, and of kept connections."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ticks = 0
-    for node in nodes:
-        assert node.process is not None
-        fields = Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += sum(int(fields[number]) for number in (11, 12, 13, 14))
-    return usage.ru_utime + usage.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    counted = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rsplit(")", 1)[1].split()
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended
+        pid = int(path.name)
+        parents[pid] = int(fields[1])
+        ticks[pid] = sum(int(fields[number]) for number in (11, 12, 13, 14))
+        if command.startswith(b"ssh: ") and b"/run/ssh-" in command:
+            counted.add(pid)
+    counted.update(node.process.pid for node in nodes if node.process is not None)
+    for pid in parents:
+        above, line = pid, []
+        while above in parents and above not in counted:
+            line.append(above)
+            above = parents[above]
+        if above in counted:
+            counted.update(line)
+    return usage.ru_utime + usage.ru_stime + sum(ticks[pid] for pid in counted) / os.sysconf("SC_CLK_TCK")
 
 
 def rsync(nodes: Nodes, tree: Path) -> None:
@@ -63,10 +80,13 @@ def rsync(nodes: Nodes, tree: Path) -> None:
 
 
 def opskit(nodes: Nodes, home: Path, *arguments: str) -> dict[str, Any]:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-m", "opskit", *arguments, "--output", "json"],
         env={
-            **os.environ,
+            **inherited,
+            # As after an installation: its modules are compiled.
+            "PYTHONPYCACHEPREFIX": str(nodes.folder / "compiled"),
             **nodes.environment(),
             "OPSKIT_HOME": str(home),
             # The hosts load DAG files with an interpreter that has opskit, not only for their syntax.
@@ -83,7 +103,8 @@ def opskit(nodes: Nodes, home: Path, *arguments: str) -> dict[str, Any]:
 
 
 def measure(nodes: Nodes, call: Callable[[], T]) -> tuple[float, float, T]:
-    """(wall seconds, CPU seconds, result)."""
+    """(wall seconds, CPU seconds, result). Nobody pays for what others have not yet written to disk."""
+    os.sync()
     cpu, began = cpu_seconds(nodes), time.perf_counter()
     result = call()
     return time.perf_counter() - began, cpu_seconds(nodes) - cpu, result
@@ -119,8 +140,11 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--hosts", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=3, help="of each step; the medians are shown")
+    parser.add_argument("--anew", action="store_true", help="no connection is kept from one command to the next")
     parser.add_argument("--deployments", type=int, default=5, help="in the test for mixed reads")
     options = parser.parse_args()
+    if options.anew:
+        os.environ["OPSKIT__DEPLOY__CONTROL_PERSIST"] = "0"
     if shutil.which("rsync") is None:
         raise SystemExit("rsync is not installed: nothing to compare with")
     with tempfile.TemporaryDirectory() as folder:

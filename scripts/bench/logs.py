@@ -23,6 +23,15 @@ from pathlib import Path
 TASKS = 10
 RUNS = 200
 DAY = 86400.0
+OPSKIT = """
+import sys
+from opskit import cli
+code = cli.run(sys.argv[1:])
+status = open("/proc/self/status").read()
+print("peak", status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+sys.exit(code)
+"""
+"""The peak is that of the program alone: ru_maxrss also counts the process that it was forked from."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def measure(place: Path, files: int) -> None:
     costs = {}
 
     home = make(place / "ours", files)
-    costs["opskit"] = run([sys.executable, "-m", "opskit", "logs", "clean", "--yes"], home)
+    costs["opskit"] = run([sys.executable, "-c", OPSKIT, "logs", "clean", "--yes"], home)
     left = count(home)
     shutil.rmtree(home)
 
@@ -98,7 +107,7 @@ def grow(place: Path) -> None:
     peaks = []
     for files in (20_000, 200_000):
         home = make(place / "grow", files)
-        dry = [sys.executable, "-m", "opskit", "logs", "clean", "--dry-run"]
+        dry = [sys.executable, "-c", OPSKIT, "logs", "clean", "--dry-run"]
         peaks.append(run(dry, home).peak_mib)
         shutil.rmtree(home)
     print(f"  peak memory, dry run: {peaks[0]:.1f} MiB at 20,000 logs, {peaks[1]:.1f} MiB at 200,000")
@@ -148,14 +157,16 @@ def run(command: list[str], home: Path) -> Cost:
         cwd=home,
         env={**os.environ, "OPSKIT_HOME": str(home), "OPSKIT__LOGS__KEEP_RUNS": "0"},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{command} ended with {process.returncode}"
+    said = process.communicate()[1]
+    assert process.returncode == 0, f"{command} ended with {process.returncode}: {said}"
+    peak = int(said.split()[-1]) / 1024 if "peak" in said else 0.0
     os.sync()  # what the journal still has to write is part of the wall time
     wall = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(wall, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(wall, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime, peak)
 
 
 def add(one: Cost, two: Cost) -> Cost:

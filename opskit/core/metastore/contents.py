@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 ALGORITHMS = {
@@ -19,9 +20,10 @@ ALGORITHMS = {
     "2^128; types without a hash as text",
     "postgresql-text": "sum over the rows of the first 64 bits (signed) of md5(ROW(columns by name)::text), in "
     "hexadecimal modulo 2^128; time zone UTC, ISO dates, shortest exact floats",
-    "mysql-text": "sum over the rows of the first 64 bits (unsigned) of md5 of the columns by name, joined by a zero "
-    "byte, and a mask of which are NULL; text and binary columns without a limit as their md5; in hexadecimal modulo "
-    "2^128",
+    "mysql-text": "sum over the rows of the first 64 bits (unsigned) of md5 of a mask and the columns by name, joined "
+    "by a zero byte; of columns without a limit, binary ones, JSON and texts over 1,000 bytes as their md5; the mask "
+    "says of each that may be NULL whether it is (1), and of each text without a limit whether it is over 1,000 bytes "
+    "(1) or NULL (2); in hexadecimal modulo 2^128",
     "sqlite-json": "SHA-256 over the rows in the order of rowid, 500 at a time as a JSON list of lists of the columns "
     'by name, UTF-8, no spaces; a BLOB as the object {"hex": …}',
 }
@@ -115,38 +117,65 @@ def _pg(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_UNLIMITED = frozenset({"text", "mediumtext", "longtext", "blob", "mediumblob", "longblob", "json"})
+_TEXTS = frozenset({"text", "mediumtext", "longtext"})
+_AS_MD5 = frozenset({"blob", "mediumblob", "longblob", "json"})
+_SHORT_BYTES = 1_000
+"""An md5 costs the server as much as all else that it does for a row, and few texts are long."""
 _MYSQL_COLUMNS = """
-SELECT c.table_name, c.column_name, c.data_type
+SELECT c.table_name, c.column_name, c.data_type, c.is_nullable
 FROM information_schema.columns c
 JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
 WHERE c.table_schema = DATABASE() AND t.table_type = 'BASE TABLE'
 ORDER BY c.table_name, CAST(c.column_name AS BINARY)
 """
 
+MysqlColumns = list[tuple[str, str, bool]]
+"""Name, type, and whether it may be NULL."""
 
-def mysql_tables(connection: Any) -> dict[str, list[tuple[str, str]]]:
-    """Columns (name, type) of every table of the current database, ordered by name."""
-    tables: dict[str, list[tuple[str, str]]] = {}
-    for table, column, kind in connection.exec_driver_sql(_MYSQL_COLUMNS):
-        tables.setdefault(table, []).append((column, str(kind).lower()))
+
+def mysql_tables(connection: Any) -> dict[str, MysqlColumns]:
+    """Columns of every table of the current database, ordered by name."""
+    tables: dict[str, MysqlColumns] = {}
+    for table, column, kind, nullable in connection.exec_driver_sql(_MYSQL_COLUMNS):
+        tables.setdefault(table, []).append((column, str(kind).lower(), str(nullable).upper() != "NO"))
     return tables
 
 
-def mysql_contents(connection: Any, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
-    """Contents of every table of the current MariaDB or MySQL database."""
+def mysql_contents(
+    connection: Any,
+    algorithm: str,
+    report: Report | None = None,
+    known: Mapping[str, tuple[MysqlColumns, TableContent]] = MappingProxyType({}),
+) -> dict[str, TableContent]:
+    """Contents of every table of the current MariaDB or MySQL database; of those in `known` only the columns are
+    looked at."""
     assert algorithm == "mysql-text"
     found = {}
     for table, columns in mysql_tables(connection).items():
-        values = ", ".join(f"MD5({_my(c)})" if kind in _UNLIMITED else _my(c) for c, kind in columns)
-        mask = ", ".join(f"ISNULL({_my(column)})" for column, _ in columns)
-        row_hash = f"CAST(CONV(LEFT(MD5(CONCAT_WS('\\0', CONCAT({mask}), {values})), 16), 16, 10) AS UNSIGNED)"
-        statement = f"SELECT COUNT(*), COALESCE(SUM({row_hash}), 0) FROM {_my(table)}"
-        rows, total = connection.exec_driver_sql(statement.replace("%", "%%")).one()
-        found[table] = TableContent(int(rows), _hex(total))
+        before = known.get(table)
+        found[table] = before[1] if before and before[0] == columns else mysql_content(connection, table, columns)
         if report:
-            report(table, int(rows))
+            report(table, found[table].rows)
     return found
+
+
+def mysql_content(connection: Any, table: str, columns: MysqlColumns) -> TableContent:
+    """Contents of one table, by the algorithm mysql-text."""
+    values, mask = [], []
+    for column, kind, nullable in columns:
+        name = _my(column)
+        if kind in _TEXTS:
+            long = f"LENGTH({name}) > {_SHORT_BYTES}"
+            values.append(f"IF({long}, MD5({name}), {name})")
+            mask.append(f"IFNULL({long}, 2)")
+        else:
+            values.append(f"MD5({name})" if kind in _AS_MD5 else name)
+            mask += [f"ISNULL({name})"] if nullable else []
+    row = ", ".join([f"CONCAT({', '.join(mask)})" if mask else "''", *values])
+    row_hash = f"CAST(CONV(LEFT(MD5(CONCAT_WS('\\0', {row})), 16), 16, 10) AS UNSIGNED)"
+    statement = f"SELECT COUNT(*), COALESCE(SUM({row_hash}), 0) FROM {_my(table)}"
+    rows, total = connection.exec_driver_sql(statement.replace("%", "%%")).one()
+    return TableContent(int(rows), _hex(total))
 
 
 def _my(name: str) -> str:

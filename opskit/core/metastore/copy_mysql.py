@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from opskit.core.metastore.contents import Report, TableContent, mysql_contents, mysql_tables
+from opskit.core.metastore.contents import MysqlColumns, Report, TableContent, mysql_contents, mysql_tables
 from opskit.core.metastore.copy_server import (
     DRILL_PREFIX,
     Dialect,
@@ -23,6 +23,7 @@ from opskit.core.metastore.copy_server import (
     session,
 )
 from opskit.core.metastore.engine import normalised, redacted
+from opskit.core.metastore.load_mysql import CountedWhileLoaded
 from opskit.core.metastore.snapshots import DatabaseInfo, Kept, kept_at, kept_name, require_free_on_server
 from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system.programs import Program, find_program, output_of, require_not_older
@@ -229,6 +230,7 @@ class MysqlTarget:
     def __init__(self, url: URL) -> None:
         self._url = url
         self.url = url.render_as_string(hide_password=False)
+        self._counted: dict[str, tuple[MysqlColumns, TableContent]] = {}
 
     def load(self, chunks: Iterable[bytes]) -> None:
         with session(self._url, _DIALECT) as connection:
@@ -240,13 +242,20 @@ class MysqlTarget:
             "--default-character-set=utf8mb4",
             "--max-allowed-packet=1G",
             "--batch",
+            "--skip-column-names",
+            "--unbuffered",
             f"--database={self._url.database}",
         ]
-        feed_program(arguments, _environment(self._url), gunzipped(chunks, "the dump"))
+        with CountedWhileLoaded(lambda: session(self._url, _DIALECT)) as counted:
+            dump = counted.marked(gunzipped(chunks, "the dump"))
+            feed_program(arguments, _environment(self._url), dump, counted.said)
+        self._counted = counted.found()
 
     def contents(self, algorithm: str, report: Report | None = None) -> dict[str, TableContent]:
+        # What was counted while it was loaded holds for what was loaded, not for what is done to it later.
+        counted, self._counted = self._counted, {}
         with session(self._url, _DIALECT) as connection:
-            return mysql_contents(connection, algorithm, report)
+            return mysql_contents(connection, algorithm, report, counted)
 
     def check(self) -> None:
         """The dump switches the foreign key checks off while it loads; the equal hashes stand for them."""

@@ -62,6 +62,7 @@ class _Sqlite:
             )
         except sqlite3.Error as error:
             raise ProbeFailed("unreachable", f"{path}: {error}") from error
+        self._connection.execute("PRAGMA cache_size = -256")  # who asks here reads little, and is to stay small
         self._timeout = timeout
         self._deadline = 0.0
         self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, 10_000)

@@ -63,6 +63,9 @@ class CoreDagFacts:
     def __init__(self, config: Config) -> None:
         self._config = config
 
+    def warm_up(self) -> None:
+        from opskit.core.metastore import connections, dag_loads, dags, pools, variables  # noqa: F401
+
     def stored(self, dag_ids: Collection[str]) -> Stored:
         from opskit.core.metastore import connections, dag_loads, dags, pools, variables
         from opskit.core.metastore.engine import reading
