@@ -59,6 +59,14 @@ class Node:
         self.process.wait()
         self.process = None
 
+    def stop_connections(self) -> list[int]:
+        """Let those that are open hang, as after the loss of a network; the processes. New ones are served."""
+        assert self.process is not None
+        found = _descendants(self.process.pid)
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        return found
+
     def new_host_key(self) -> None:
         """Give the server another key than clients know; it takes effect at the next start."""
         for path in self.folder.glob("host_key*"):
@@ -91,6 +99,8 @@ class Nodes:
 
     folder: Path
     nodes: list[Node] = field(default_factory=list)
+    settings: str = ""
+    """More lines of the client configuration, for all hosts."""
 
     @property
     def names(self) -> list[str]:
@@ -122,6 +132,7 @@ class Nodes:
             + "".join(blocks)
             + f"Host *\n  User {getpass.getuser()}\n  IdentityFile {self.folder / 'user_key'}\n  IdentitiesOnly yes\n"
             + f"  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+            + self.settings
         )
 
     def stop(self) -> None:
@@ -148,7 +159,8 @@ def sshd_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[i
     made: list[Nodes] = []
 
     def make(count: int) -> Nodes:
-        made.append(make_nodes(tmp_path_factory.mktemp("sshd"), count))
+        # The key exchange that OpenSSH 9 prefers takes longer than all else that a test does on a connection.
+        made.append(make_nodes(tmp_path_factory.mktemp("sshd"), count, "  KexAlgorithms curve25519-sha256\n"))
         return made[-1]
 
     yield make
@@ -156,12 +168,12 @@ def sshd_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[i
         nodes.stop()
 
 
-def make_nodes(folder: Path, count: int) -> Nodes:
-    """So many running servers with all that they need in `folder`. `stop()` ends them."""
+def make_nodes(folder: Path, count: int, settings: str = "") -> Nodes:
+    """So many running servers with all that they need in `folder`. `stop()` ends them. `settings`: as in Nodes."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
-    nodes = Nodes(folder)
+    nodes = Nodes(folder, settings=settings)
     _keygen(folder / "user_key")
     try:
         for index in range(count):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from opskit.errors import GuardRefused, RemoteError
+from opskit.ops.deploy_session import NodeSession, node_program
 from opskit.system.ssh import RemoteHost, connect
 from tests.sshd import Nodes
 
@@ -28,6 +32,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[RemoteHost]:
         found = connect("node1", transport=request.param, ssh_config=str(nodes.ssh_config))
     yield found
     found.close()
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder that is near enough to the root for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="opskit-") as folder:
+        yield Path(folder)
 
 
 def test_a_program_gets_its_arguments_unchanged(host: RemoteHost) -> None:
@@ -93,6 +104,59 @@ def test_several_programs_share_one_connection(sshd_nodes: Factory, transport: s
     finally:
         found.close()
     assert (nodes[0].folder / "sshd.log").read_text().count("Accepted publickey") == 1
+
+
+def test_a_connection_is_kept_for_the_next_command_of_the_same_configuration(sshd_nodes: Factory, short: Path) -> None:
+    nodes = sshd_nodes(1)
+
+    def home() -> bytes:
+        folder = short / "ssh"
+        found = connect("node1", ssh_config=str(nodes.ssh_config), shared=False, kept_in=folder, kept_seconds=30)
+        try:
+            return found.run(["sh", "-c", "echo $HOME"]).stdout
+        finally:
+            found.close()
+
+    assert home() == home()
+    assert (nodes[0].folder / "sshd.log").read_text().count("Accepted publickey") == 1
+    nodes.write_config("# edited\n")
+    home()
+    assert (nodes[0].folder / "sshd.log").read_text().count("Accepted publickey") == 2
+
+
+def test_no_connection_is_kept_where_others_could_use_it(sshd_nodes: Factory, short: Path) -> None:
+    nodes = sshd_nodes(1)
+    folder = short / "ssh"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    found = connect("node1", ssh_config=str(nodes.ssh_config), shared=False, kept_in=folder, kept_seconds=30)
+    assert found.run(["true"]).exit_code == 0
+    found.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_kept_connection_to_a_server_that_is_gone_is_made_anew(sshd_nodes: Factory, short: Path) -> None:
+    nodes = sshd_nodes(1)
+
+    def hello() -> tuple[bool, str]:
+        folder = short / "ssh"
+        host = connect("node1", ssh_config=str(nodes.ssh_config), shared=False, kept_in=folder, kept_seconds=30)
+        session = NodeSession(host, "python3", timeout=2.0)
+        policy = {"owner": "", "group": "", "file_mode": "0640", "dir_mode": "0750"}
+        try:
+            answer = session.begin(node_program(), dags="~/dags", policy=policy, lock=False, who="test")
+            return host.was_connected, answer["kind"]
+        finally:
+            session.close()
+
+    assert hello() == (False, "absent")
+    assert hello() == (True, "absent")
+    stopped = nodes[0].stop_connections()
+    try:
+        assert hello() == (False, "absent")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_an_unreachable_host_is_named(sshd_nodes: Factory, transport: str) -> None:
