@@ -283,6 +283,31 @@ def test_a_drill_of_a_damaged_backup_fails_and_leaves_its_verdict(site: Site) ->
         site.restore(identifier)
 
 
+def test_on_mariadb_what_is_counted_while_a_dump_is_loaded_is_what_is_there(home: Path, databases: Any) -> None:
+    site = make_site(home, databases.migrated("mariadb"), "{home}/backups")
+    for length in (499, 500, 501, 5_000):
+        site.write(insert(tables.log).values(at=now(), owner="x", event="y", extra="ä" * length))
+    metastore = site.platform.metastore
+    with metastore.snapshot() as snapshot:
+        with snapshot.dump() as chunks:
+            dump = list(chunks)
+        expected = snapshot.contents()
+        with metastore.throwaway() as target:
+            target.load(dump)
+            assert {"log", "task_instance", "xcom"} <= target._counted.keys()  # type: ignore[attr-defined]
+            engine = open_engine(target.url)
+            with transaction(engine) as connection:
+                connection.exec_driver_sql("DROP TABLE attempt_result")  # noticed, though it was counted
+            assert [table for table in expected if table not in target.contents(snapshot.algorithm)] == [
+                "attempt_result"
+            ]
+            with transaction(engine) as connection:
+                connection.exec_driver_sql("UPDATE log SET extra = MD5(extra) WHERE LENGTH(extra) = 10000")
+            engine.dispose()
+            found = target.contents(snapshot.algorithm)
+            assert {table for table in found if found[table] != expected[table]} == {"log"}
+
+
 SMALL_CHANGES = (
     update(tables.task_instance).where(tables.task_instance.c.task_id == "task_4").values(pid=4711),
     update(tables.dag_run).where(tables.dag_run.c.id == 3).values(note=None),
