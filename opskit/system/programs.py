@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from opskit.errors import ConfigError, OpskitError
-from opskit.system.object_store import CHUNK_BYTES
 
+_PIECE_BYTES = 256 << 10
 _ELSEWHERE = {
     "pg_dump": ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin"),
     "pg_restore": ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin"),
@@ -108,7 +108,7 @@ def output_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Itera
         assert output is not None
 
         def pieces() -> Iterator[bytes]:
-            while chunk := output.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            while chunk := output.read1(_PIECE_BYTES):  # type: ignore[attr-defined]
                 yield chunk
             _end(process, arguments, errors)
 

@@ -15,6 +15,7 @@ from opskit.errors import VerificationFailed
 
 _GZIP = 31
 """zlib's window size for gzip's format: `gunzip` reads it without us."""
+_PIECE_BYTES = 256 << 10
 _PUMPED_BYTES = 256 << 10
 _PUMPED_PIECES = 4
 _BLOCKED_SECONDS = 1.0
@@ -34,10 +35,10 @@ def gunzipped(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     expander = zlib.decompressobj(_GZIP)
     try:
         for chunk in chunks:
-            piece = expander.decompress(chunk, 1 << 20)
+            piece = expander.decompress(chunk, _PIECE_BYTES)
             while piece:
                 yield piece
-                piece = expander.decompress(expander.unconsumed_tail, 1 << 20) if expander.unconsumed_tail else b""
+                piece = expander.decompress(expander.unconsumed_tail, _PIECE_BYTES) if expander.unconsumed_tail else b""
     except zlib.error as error:
         raise VerificationFailed(f"{what} is damaged: {error}") from error
     if not expander.eof or expander.unused_data:
