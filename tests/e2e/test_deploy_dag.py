@@ -392,22 +392,18 @@ class Readers:
             self._stop.wait(0.02)  # the deployments need a processor, too
 
 
-def _kills(request: pytest.FixtureRequest) -> int:
-    return 40 if "soak" in (request.config.option.markexpr or "") else 6
-
-
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("kills", [10, pytest.param(40, marks=pytest.mark.soak)])
 def test_killed_at_random_no_node_ever_has_half_a_tree(
-    nodes: Nodes, opskit: Opskit, tmp_path: Path, home: Path, seed: int, request: pytest.FixtureRequest
+    nodes: Nodes, opskit: Opskit, tmp_path: Path, home: Path, kills: int
 ) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(1)
     sources = [write_tree(tmp_path / name, name, count=20) for name in ("old", "new")]
     versions = [read_tree(source) for source in sources]
     began = time.monotonic()
     opskit("deploy-dag", sources[0], env=nodes.environment())
     took = time.monotonic() - began
     with Readers(nodes, versions) as readers:
-        for number in range(_kills(request)):
+        for number in range(kills):
             source = sources[(number + 1) % 2]
             process = start(tmp_path, nodes.environment(), "deploy-dag", str(source), home=str(home))
             try:
