@@ -22,7 +22,7 @@ from opskit.ops.watchdog_memory import (
     write_memory,
 )
 from opskit.ops.watchdog_rules import decide
-from opskit.platforms.health import KINDS
+from opskit.platforms.health import KINDS, RunsAlready
 
 if TYPE_CHECKING:
     from opskit.platforms import Platform
@@ -202,6 +202,12 @@ class Run:
                 # Another host is restarting something, or nobody can tell whether it is.
                 report.deeds.append(Deed(step.deed, _target(finding), f"not done: {error.message}", helped=False))
                 return False
+            except RunsAlready as error:
+                # One that came up since we looked is as good, if it moves; another one that was there all along is not.
+                if error.pid in {component.pid for component in before.components}:
+                    report.deeds.append(Deed(step.deed, _target(finding), error.message, helped=False))
+                    continue
+                outcome = error.message
             except OpskitError as error:
                 report.deeds.append(Deed(step.deed, _target(finding), error.message, helped=False))
                 continue

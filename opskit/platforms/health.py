@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from opskit.errors import GuardRefused
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -130,6 +132,14 @@ class Attempts:
         return len(self.keys)
 
 
+class RunsAlready(GuardRefused):
+    """There is one of the kind, and no second one is started."""
+
+    def __init__(self, kind: str, pid: int) -> None:
+        super().__init__(f"a {kind} runs already as pid {pid}: no second one is started")
+        self.pid = pid
+
+
 class Health(Protocol):
     """What is alive, and what should be moving."""
 
@@ -196,7 +206,7 @@ class Services(Protocol):
     def start(self, kind: str, like: Component | None, within_seconds: float) -> str:
         """Start one, as `like` was started. Waits for its supervisor instead, where one is at it.
 
-        Refuses to start a second one where one lives.
+        RunsAlready where one lives.
         """
         ...
 

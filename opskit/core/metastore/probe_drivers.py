@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,7 +63,8 @@ class _Sqlite:
             )
         except sqlite3.Error as error:
             raise ProbeFailed("unreachable", f"{path}: {error}") from error
-        self._connection.execute("PRAGMA cache_size = -256")  # who asks here reads little, and is to stay small
+        with suppress(sqlite3.Error):  # of a file that is none, the first question tells
+            self._connection.execute("PRAGMA cache_size = -256")  # who asks here reads little, and is to stay small
         self._timeout = timeout
         self._deadline = 0.0
         self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, 10_000)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from opskit.config import Config
 from opskit.errors import GuardRefused, LockHeld, MetastoreUnavailable, OpskitError
-from opskit.platforms.health import Component
+from opskit.platforms.health import Component, RunsAlready
 from opskit.system import systemd
 from opskit.system.daemon import PidFile, is_alive, process_started, read_pid_files, stacks_path
 from opskit.system.processes import (
@@ -154,7 +154,7 @@ class CoreServices:
     def start(self, kind: str, like: Component | None, within_seconds: float) -> str:
         deadline = time.monotonic() + within_seconds
         if living := self._fence(kind, like):
-            raise GuardRefused(f"a {kind} runs already as pid {living.pid}: no second one is started")
+            raise RunsAlready(kind, living.pid)
         way = str(self._config.get("watchdog", "restart"))
         if way == "command":
             return self._start_by_command(kind)
