@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from opskit import __version__
+from opskit.core.metastore.bulk import bulk_insert
 from opskit.core.metastore.tables import instance
 
-__all__ = ["Connection", "Instance", "beat", "end", "end_dead_of_this_host", "list_instances", "register", "resume"]
+__all__ = ["Connection", "Instance", "beat", "end", "end_dead_of_this_host", "list_instances", "register"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +49,31 @@ def register(
     now: datetime,
     detail: str = "{}",
 ) -> None:
-    """A process has started. `kind`: scheduler, worker, dag_processor, gateway."""
-    connection.execute(
-        insert(instance).values(
-            id=instance_id,
-            kind=kind,
-            hostname=hostname,
-            home=home,
-            pid=pid,
-            pid_started=pid_started,
-            version=__version__,
-            started_at=now,
-            heartbeat_at=now,
-            progress=0,
-            progress_at=now,
-            ended_at=None,
-            detail=detail,
-        )
+    """A process is alive. `kind`: scheduler, worker, dag_processor, gateway.
+
+    A row that is there goes on, ended or not: it was taken for dead, and is not. A worker has no connection of its own;
+    its gateway and each scheduler that meets it register it, at times in the same moment.
+    """
+    values = {
+        "id": instance_id,
+        "kind": kind,
+        "hostname": hostname,
+        "home": home,
+        "pid": pid,
+        "pid_started": pid_started,
+        "version": __version__,
+        "started_at": now,
+        "heartbeat_at": now,
+        "progress": 0,
+        "progress_at": now,
+        "ended_at": None,
+        "detail": detail,
+    }
+    there = connection.execute(
+        update(instance).where(instance.c.id == instance_id).values(heartbeat_at=now, ended_at=None)
     )
+    if there.rowcount == 0:
+        bulk_insert(connection, instance, list(values), [list(values.values())], on_conflict="ignore")
 
 
 def beat(
@@ -94,14 +102,6 @@ def end(connection: Connection, instance_id: str, now: datetime) -> bool:
     """It has stopped; whether that was news."""
     done = connection.execute(
         update(instance).where(instance.c.id == instance_id, instance.c.ended_at.is_(None)).values(ended_at=now)
-    )
-    return done.rowcount == 1
-
-
-def resume(connection: Connection, instance_id: str, now: datetime) -> bool:
-    """It was taken for dead, and is not; whether its row was there."""
-    done = connection.execute(
-        update(instance).where(instance.c.id == instance_id).values(heartbeat_at=now, ended_at=None)
     )
     return done.rowcount == 1
 

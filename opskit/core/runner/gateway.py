@@ -128,9 +128,7 @@ class Gateway:
         now = datetime.now(UTC)
         try:
             with transaction(self._engine) as connection:
-                if not instances.beat(connection, row["instance_id"], now) and not instances.resume(
-                    connection, row["instance_id"], now
-                ):
+                if not instances.beat(connection, row["instance_id"], now):
                     instances.register(connection, kind="worker", now=now, **row)
         except MetastoreUnavailable as error:
             logger.warning("no heartbeat for the worker: %s", error)

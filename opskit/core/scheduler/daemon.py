@@ -151,7 +151,7 @@ def _beat(engine: Engine, config: Config, me: str, scheduler: Scheduler, progres
     with transaction(engine) as connection:
         known = instances.beat(connection, me, now, scheduler.cycles, progress_at, detail)
         # Else it was taken for dead while it was frozen (its leases may be lost), or the table was cleaned.
-        if not known and not instances.resume(connection, me, now):
+        if not known:
             _insert(connection, config, me, now)
         worker = scheduler.executor.worker_id
         if worker is not None:

@@ -367,18 +367,17 @@ class Scheduler:
         """The worker has no metastore connection of its own. Only one holds the socket: one before it is gone."""
         with transaction(self._engine) as connection:
             instances.end_dead_of_this_host(connection, joined.hostname, daemon.is_alive, now)
-            if not instances.resume(connection, joined.worker_id, now):
-                instances.register(
-                    connection,
-                    instance_id=joined.worker_id,
-                    kind="worker",
-                    hostname=joined.hostname,
-                    home=str(self._config.home),
-                    pid=joined.pid,
-                    pid_started=daemon.process_started(joined.pid) or 0.0,
-                    now=now,
-                    detail=json.dumps({"slots": joined.slots}),
-                )
+            instances.register(
+                connection,
+                instance_id=joined.worker_id,
+                kind="worker",
+                hostname=joined.hostname,
+                home=str(self._config.home),
+                pid=joined.pid,
+                pid_started=daemon.process_started(joined.pid) or 0.0,
+                now=now,
+                detail=json.dumps({"slots": joined.slots}),
+            )
         self._joined = None
 
     def _compare(self, seen: scheduling.Look) -> str:
