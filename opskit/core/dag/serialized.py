@@ -47,6 +47,18 @@ class SerializedTask:
     """Does nothing and has no callbacks: the scheduler ends it without starting a process."""
     group: str | None = None
     """Full id of the task group it belongs to."""
+    expand: dict[str, Any] | None = None
+    """How many instances it is mapped to: a length as `opskit.core.dag.lengths` defines it. None: it is not mapped."""
+    mapped_group: str | None = None
+    """Full id of the mapped task group around it. Its tasks have the same `expand`; instance i of one follows instance i of
+    another."""
+    is_setup: bool = False
+    is_teardown: bool = False
+    setups: tuple[str, ...] = ()
+    """Setup tasks that it needs and that are not among `upstream`: they come before it by way of other tasks."""
+    leaf: bool | None = None
+    """Whether its state decides that of the run. None: it does when nothing is downstream."""
+    max_active_tis_per_dagrun: int | None = None
     ui: dict[str, Any] = field(default_factory=dict)
     """For display only: doc_md, color, template fields as text …"""
 
@@ -111,7 +123,7 @@ def load(data: dict[str, Any]) -> SerializedDag:
 
 def _load_task(data: dict[str, Any]) -> SerializedTask:
     rest = {key: data[key] for key in _TASK_FIELDS & data.keys()}
-    for key in ("upstream", "downstream"):
+    for key in ("upstream", "downstream", "setups"):
         if key in rest:
             rest[key] = tuple(rest[key])
     return SerializedTask(**rest)

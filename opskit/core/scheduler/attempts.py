@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opskit.core.scheduler.owned_dag import OwnedDag
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.telemetry.task_logs import log_path
 
 

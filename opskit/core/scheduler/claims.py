@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from opskit.core.scheduler.owned_dag import OwnedDag
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 
 Claim = tuple[OwnedDag, RunState, TaskInstance]
 

@@ -25,7 +25,7 @@ from opskit.core.metastore.engine import Connection, Engine, reading, transactio
 from opskit.core.runner.wire import as_key
 from opskit.core.scheduler import attempts
 from opskit.core.scheduler.owned_dag import OwnedDag, build
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.scheduler.wave import Outcome, Pending, Wave, xcom_rows
 from opskit.errors import MetastoreUnavailable
 from opskit.system import daemon

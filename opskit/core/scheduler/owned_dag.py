@@ -13,7 +13,7 @@ from typing import Any
 from opskit.core.dag import states, timetables
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.metastore.scheduling import INSTANCE_COLUMNS, DagRows
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 
 _order = itertools.count()
 

@@ -24,7 +24,7 @@ from opskit.core.scheduler.owned_dag import (
     new_instance_row,
     run_from_row,
 )
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
-from opskit.core.scheduler.run_state import RunState, TaskInstance
+from opskit.core.dag.run_state import RunState, TaskInstance
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
