@@ -1,0 +1,29 @@
+"""scripts/compat/harness VERB …"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+_VERBS = {
+    "materialise": "put the corpus into a folder",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/compat/harness")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, text in _VERBS.items():
+        module = importlib.import_module(f"compat_harness.{verb}")
+        module.add_arguments(
+            verbs.add_parser(
+                verb, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+        )
+    arguments = parser.parse_args()
+    return int(importlib.import_module(f"compat_harness.{arguments.verb}").run(arguments) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
