@@ -8,31 +8,39 @@ if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
     from opskit.core.dag.operators.bash import BashOperator
     from opskit.core.dag.operators.branch import BaseBranchOperator
+    from opskit.core.dag.operators.branch_time import BranchDateTimeOperator, BranchDayOfWeekOperator
     from opskit.core.dag.operators.empty import EmptyOperator
     from opskit.core.dag.operators.latest_only import LatestOnlyOperator
     from opskit.core.dag.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
+    from opskit.core.dag.operators.smooth import SmoothOperator
     from opskit.core.dag.operators.trigger_dagrun import TriggerDagRunOperator
 
 _MODULES = {
     "BaseBranchOperator": "operators.branch",
     "BaseOperator": "base_operator",
     "BashOperator": "operators.bash",
+    "BranchDateTimeOperator": "operators.branch_time",
+    "BranchDayOfWeekOperator": "operators.branch_time",
     "BranchPythonOperator": "operators.python",
     "EmptyOperator": "operators.empty",
     "LatestOnlyOperator": "operators.latest_only",
     "PythonOperator": "operators.python",
     "ShortCircuitOperator": "operators.python",
+    "SmoothOperator": "operators.smooth",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
 }
 __all__ = [
     "BaseBranchOperator",
     "BaseOperator",
     "BashOperator",
+    "BranchDateTimeOperator",
+    "BranchDayOfWeekOperator",
     "BranchPythonOperator",
     "EmptyOperator",
     "LatestOnlyOperator",
     "PythonOperator",
     "ShortCircuitOperator",
+    "SmoothOperator",
     "TriggerDagRunOperator",
 ]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import FunctionType
+from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any, ClassVar
 
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.operators.branch import BranchMixIn, request_skip
+from opskit.core.dag.exceptions import AirflowException
+from opskit.core.dag.operators.branch import BaseBranchOperator, request_skip
 from opskit.errors import DagInvalid
 
 
@@ -16,15 +17,22 @@ def call_with_context(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: Any
 ) -> Any:
     """Call a function with its arguments and those entries of the context that its signature names (all of them when it
-    takes **kwargs). ValueError when an argument has the name of a context entry that the function takes."""
+    takes **kwargs). ValueError when a positional argument has the name of a context entry."""
+    return run_callable(function, args, arguments_from(function, args, kwargs, context))
+
+
+def arguments_from(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: Any
+) -> dict[str, Any]:
+    """The keyword arguments of that call."""
     if _takes_nothing(function):
-        return function(*args, **kwargs)
+        return dict(kwargs)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin without a signature
-        return function(*args, **kwargs)
+        return dict(kwargs)
     if not parameters:
-        return function(*args, **kwargs)
+        return dict(kwargs)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     positional = [
         name
@@ -32,11 +40,13 @@ def call_with_context(
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ][: len(args)]
     for name in positional:
-        if name in context and name not in kwargs and parameters[name].default is None:
-            # A positional value in the place of `ds=None` is nearly always an argument too many.
-            raise ValueError(f"the name {name!r} of an argument in op_args is reserved for the context")
+        if name in context:
+            raise ValueError(
+                f"argument {name!r} of {_name(function)}() is given by position, but the name belongs to the context: "
+                "rename it"
+            )
     if takes_all:
-        return function(*args, **{**context.unpacked(exclude=positional), **kwargs})
+        return {**context.unpacked(exclude=positional), **kwargs}
     given = dict(kwargs)
     for name, parameter in parameters.items():
         if name in given or name in positional or name not in context:
@@ -45,7 +55,46 @@ def call_with_context(
             given[name] = context[name]
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             raise ValueError(f"the positional-only argument {name!r} can't be filled from the context")
-    return function(*args, **given)
+    return given
+
+
+def run_callable(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call it; a coroutine is run to its end, a generator is exhausted (what it yields are events of its outlets), and
+    the value that it returns is the result."""
+    result = function(*args, **kwargs)
+    kind = type(result)
+    if kind is CoroutineType:
+        import asyncio
+
+        return asyncio.run(result)
+    if kind is GeneratorType and inspect.isgeneratorfunction(inspect.unwrap(function)):
+        return _exhaust(result)
+    return result
+
+
+def _exhaust(generator: Any) -> Any:
+    from opskit.core.dag.context import get_current_context
+
+    while True:
+        try:
+            event = next(generator)
+        except StopIteration as end:
+            return end.value
+        if not hasattr(event, "extra") or not (hasattr(event, "asset") or hasattr(event, "uri")):
+            raise AirflowException(
+                f"the function yielded {type(event).__name__}: only Metadata of an outlet can be yielded; "
+                "return values instead"
+            )
+        events = get_current_context()["outlet_events"]
+        asset = getattr(event, "asset", None) or event.uri
+        events[asset].extra.update(event.extra or {})
+        alias = getattr(event, "alias", None) or getattr(event, "alias_name", None)
+        if alias:
+            events[alias].add(asset, extra=event.extra)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", function))
 
 
 def _takes_nothing(function: Callable[..., Any]) -> bool:
@@ -58,10 +107,11 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
 
 
 class PythonOperator(BaseOperator):
-    """Call `python_callable(*op_args, **op_kwargs)`; what it returns is pushed as XCom."""
+    """Call `python_callable(*op_args, **op_kwargs)`; what it returns is pushed as XCom. A coroutine is awaited."""
 
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs")
     template_fields_renderers: ClassVar[dict[str, str]] = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
     ui_color = "#ffefeb"
 
     def __init__(
@@ -90,23 +140,27 @@ class PythonOperator(BaseOperator):
     def execute(self, context: Any) -> Any:
         if self.templates_dict is not None:
             context["templates_dict"] = self.templates_dict
-        result = self.execute_callable(context)
+        self.op_args = tuple(self.op_args)
+        self.op_kwargs = self.determine_kwargs(context)
+        result = self.execute_callable()
         if self.show_return_value_in_logs and result is not None:
             self.log.info("Done. Returned value was: %s", result)
         return result
 
-    def execute_callable(self, context: Any) -> Any:
-        """Call the function."""
-        return call_with_context(self.python_callable, tuple(self.op_args), self.op_kwargs, context)
+    def determine_kwargs(self, context: Any) -> dict[str, Any]:
+        """The keyword arguments of the call: op_kwargs, and what the function asks of the context."""
+        return arguments_from(self.python_callable, self.op_args, self.op_kwargs, context)
+
+    def execute_callable(self) -> Any:
+        """Call the function with `op_args` and `op_kwargs`."""
+        return run_callable(self.python_callable, self.op_args, self.op_kwargs)
 
 
-class BranchPythonOperator(BranchMixIn, PythonOperator):
+class BranchPythonOperator(BaseBranchOperator, PythonOperator):
     """The function returns the task_id(s) or group id(s) to follow; the other direct downstream tasks are skipped."""
 
-    inherits_from_skipmixin = True
-
-    def execute(self, context: Any) -> Any:
-        return self.do_branch(context, super().execute(context))
+    def choose_branch(self, context: Any) -> Any:
+        return PythonOperator.execute(self, context)
 
 
 class ShortCircuitOperator(PythonOperator):
@@ -132,7 +186,9 @@ def short_circuit(task: BaseOperator, context: Any, condition: Any, ignore_downs
         return
     skip: Iterable[str] = task.get_flat_relative_ids() if ignore_downstream_trigger_rules else task.downstream_task_ids
     task.log.info("Skipping downstream tasks")
-    request_skip(context, skip)
+    tasks = task.dag.task_dict if skip else {}
+    # A teardown runs whatever was skipped.
+    request_skip(context, [task_id for task_id in skip if not getattr(tasks[task_id], "is_teardown", False)])
 
 
 def get_current_context() -> Any:
