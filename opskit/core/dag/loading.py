@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
-from opskit.core.dag import authoring_context, zones
+from opskit.core.dag import airflow_gate, authoring_context, dialect, zones
 from opskit.core.dag.model import DAG
 from opskit.errors import DagInvalid
 
@@ -16,9 +17,12 @@ _FRAMES = 20
 """Frames of a DAG file's traceback that an import error shows."""
 
 
-def load_file(path: Path | str, dags_folder: Path | str, default_timezone: str = "UTC") -> list[DAG]:
+def load_file(
+    path: Path | str, dags_folder: Path | str, default_timezone: str = "UTC", *, airflow_dialect: str = "auto"
+) -> list[DAG]:
     """Run a DAG file as a module and give its DAGs, sorted by dag_id: those in its globals, and those opened by `with`
-    or `@dag`. The DAG folder is put on sys.path.
+    or `@dag`. The DAG folder is put on sys.path. Airflow's names can be imported from then on; `airflow_dialect` is
+    core.airflow_dialect.
 
     DagInvalid for whatever the file raises (the message ends with the traceback below the file), for a DAG with a
     cycle or a bad schedule, and for two DAGs with the same dag_id. sys.exit() in the file is such an error, too;
@@ -27,8 +31,10 @@ def load_file(path: Path | str, dags_folder: Path | str, default_timezone: str =
     zones.set_default_zone(default_timezone)
     if str(dags_folder) not in sys.path:
         sys.path.insert(0, str(dags_folder))
+    airflow_gate.open_gate(str(dags_folder))
     authoring_context.forget()
-    module = _run(path)
+    with dialect.speaking(None):
+        module = _run(path, airflow_dialect)
     dags = _collect(module)
     authoring_context.forget()
     relative = os.path.relpath(path, dags_folder)
@@ -50,7 +56,7 @@ def module_name(path: Path) -> str:
     return f"unusual_prefix_{digest}_{path.stem.replace('.', '_')}"
 
 
-def _run(path: Path) -> types.ModuleType:
+def _run(path: Path, airflow_dialect: str) -> types.ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -62,7 +68,11 @@ def _run(path: Path) -> types.ModuleType:
     sys.modules[name] = module
     try:
         # Without a .pyc: the DAG folder may be read-only, and is deployed and compared file by file.
-        code = compile(source, str(path), "exec", dont_inherit=True)
+        text: Any = source
+        if b"airflow" in source:
+            text = compile(source, str(path), "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            dialect.settle(dialect.of_tree(text, airflow_dialect))
+        code = compile(text, str(path), "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the author's file is the purpose
     except Exception as error:
         sys.modules.pop(name, None)

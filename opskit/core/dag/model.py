@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from opskit.core.dag import authoring_context
+from opskit.core.dag import authoring_context, dialect
 from opskit.core.dag.base_operator import LONGEST_ID, BaseOperator, Callbacks
 from opskit.core.dag.dependencies import Label, chain, chain_linear, cross_downstream
 from opskit.core.dag.params import NOTSET, DagParam, ParamsDict
@@ -68,6 +68,8 @@ class DAG:
         timezone: str | tzinfo | None = None,
     ) -> None:
         self.dag_id = _checked_dag_id(dag_id)
+        self.dialect = dialect.current()
+        """The Airflow that the file was written for: 2, 3, or None for opskit's own defaults."""
         given = [
             name
             for name, value in (

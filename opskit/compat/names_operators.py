@@ -1,0 +1,75 @@
+"""Alias table: operators, sensors, hooks and triggers that need no provider."""
+
+NAMES = """
+opskit.core.dag.hooks.base:BaseHook
+    airflow.hooks.base.BaseHook airflow.hooks.base_hook.BaseHook airflow.sdk.BaseHook airflow.sdk.bases.hook.BaseHook
+    airflow.hooks.BaseHook airflow.providers.common.compat.sdk.BaseHook
+opskit.core.dag.hooks.subprocess:SubprocessHook
+    airflow.hooks.subprocess.SubprocessHook airflow.providers.standard.hooks.subprocess.SubprocessHook
+opskit.core.dag.hooks.subprocess:SubprocessResult
+    airflow.hooks.subprocess.SubprocessResult airflow.providers.standard.hooks.subprocess.SubprocessResult
+opskit.core.dag.operators.bash:BashOperator
+    airflow.operators.bash.BashOperator airflow.operators.bash_operator.BashOperator airflow.operators.BashOperator
+    airflow.providers.standard.operators.bash.BashOperator
+opskit.core.dag.operators.branch:BaseBranchOperator
+    airflow.operators.branch.BaseBranchOperator airflow.operators.branch_operator.BaseBranchOperator
+    airflow.providers.standard.operators.branch.BaseBranchOperator airflow.sdk.bases.branch.BaseBranchOperator
+    airflow.providers.common.compat.standard.operators.BaseBranchOperator
+    airflow.providers.common.compat.sdk.BaseBranchOperator
+opskit.core.dag.operators.branch:BranchMixIn
+    airflow.operators.branch.BranchMixIn airflow.providers.standard.operators.branch.BranchMixIn
+    airflow.sdk.bases.branch.BranchMixIn airflow.providers.common.compat.sdk.BranchMixIn
+opskit.core.dag.operators.empty:EmptyOperator
+    airflow.operators.empty.EmptyOperator airflow.providers.standard.operators.empty.EmptyOperator
+    airflow.operators.dummy.DummyOperator airflow.operators.dummy_operator.DummyOperator
+    airflow.operators.dummy.EmptyOperator airflow.operators.dummy_operator.EmptyOperator
+    airflow.operators.DummyOperator airflow.operators.EmptyOperator
+opskit.core.dag.operators.latest_only:LatestOnlyOperator
+    airflow.operators.latest_only.LatestOnlyOperator airflow.operators.latest_only_operator.LatestOnlyOperator
+    airflow.providers.standard.operators.latest_only.LatestOnlyOperator airflow.operators.LatestOnlyOperator
+opskit.core.dag.operators.python:BranchPythonOperator
+    airflow.operators.python.BranchPythonOperator airflow.operators.python_operator.BranchPythonOperator
+    airflow.providers.standard.operators.python.BranchPythonOperator airflow.operators.BranchPythonOperator
+opskit.core.dag.operators.python:PythonOperator
+    airflow.operators.python.PythonOperator airflow.operators.python_operator.PythonOperator
+    airflow.operators.PythonOperator airflow.providers.standard.operators.python.PythonOperator
+    airflow.providers.common.compat.standard.operators.PythonOperator
+opskit.core.dag.operators.python:ShortCircuitOperator
+    airflow.operators.python.ShortCircuitOperator airflow.operators.python_operator.ShortCircuitOperator
+    airflow.providers.standard.operators.python.ShortCircuitOperator airflow.operators.ShortCircuitOperator
+    airflow.providers.common.compat.standard.operators.ShortCircuitOperator
+opskit.core.dag.operators.trigger_dagrun:TriggerDagRunOperator
+    airflow.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.dagrun_operator.TriggerDagRunOperator
+    airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.TriggerDagRunOperator
+opskit.core.dag.sensors.base:BaseSensorOperator
+    airflow.sensors.base.BaseSensorOperator airflow.sensors.base_sensor_operator.BaseSensorOperator
+    airflow.operators.sensors.BaseSensorOperator airflow.sdk.BaseSensorOperator
+    airflow.sdk.bases.sensor.BaseSensorOperator airflow.providers.common.compat.sdk.BaseSensorOperator
+opskit.core.dag.sensors.base:PokeReturnValue
+    airflow.sensors.base.PokeReturnValue airflow.sdk.PokeReturnValue airflow.sdk.bases.sensor.PokeReturnValue
+    airflow.providers.common.compat.sdk.PokeReturnValue
+opskit.core.dag.sensors.bash:BashSensor
+    airflow.sensors.bash.BashSensor airflow.providers.standard.sensors.bash.BashSensor
+    airflow.contrib.sensors.bash_sensor.BashSensor
+opskit.core.dag.sensors.external_task:ExternalTaskMarker
+    airflow.sensors.external_task.ExternalTaskMarker airflow.sensors.external_task_sensor.ExternalTaskMarker
+    airflow.providers.standard.sensors.external_task.ExternalTaskMarker
+opskit.core.dag.sensors.external_task:ExternalTaskSensor
+    airflow.sensors.external_task.ExternalTaskSensor airflow.sensors.external_task_sensor.ExternalTaskSensor
+    airflow.operators.sensors.ExternalTaskSensor airflow.providers.standard.sensors.external_task.ExternalTaskSensor
+opskit.core.dag.sensors.filesystem:FileSensor
+    airflow.sensors.filesystem.FileSensor airflow.contrib.sensors.file_sensor.FileSensor
+    airflow.providers.standard.sensors.filesystem.FileSensor
+opskit.core.dag.sensors.python:PythonSensor
+    airflow.sensors.python.PythonSensor airflow.contrib.sensors.python_sensor.PythonSensor
+    airflow.providers.standard.sensors.python.PythonSensor
+opskit.core.dag.sensors.time:DateTimeSensor
+    airflow.sensors.date_time.DateTimeSensor airflow.sensors.date_time_sensor.DateTimeSensor
+    airflow.providers.standard.sensors.date_time.DateTimeSensor
+opskit.core.dag.sensors.time:TimeDeltaSensor
+    airflow.sensors.time_delta.TimeDeltaSensor airflow.sensors.time_delta_sensor.TimeDeltaSensor
+    airflow.operators.sensors.TimeDeltaSensor airflow.providers.standard.sensors.time_delta.TimeDeltaSensor
+opskit.core.dag.sensors.time:TimeSensor
+    airflow.sensors.time_sensor.TimeSensor airflow.operators.sensors.TimeSensor
+    airflow.providers.standard.sensors.time.TimeSensor
+"""

@@ -1,0 +1,91 @@
+"""The alias table: which import paths of Airflow lead to which of our names.
+
+The `names_*` modules hold it as text, sorted by our names: a line at the left margin is the target, the indented words
+below it are the Airflow paths that lead to it. A target `module:attribute` is one name. A target without a colon is a
+whole module: each of its public names is found under each of the paths (a row for a single name goes before it)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+
+_PARTS = ("names_authoring", "names_operators", "names_providers", "names_core")
+
+
+@dataclass(slots=True)
+class Names:
+    """One synthetic module."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Name → `module:attribute` of ours."""
+    modules: list[str] = field(default_factory=list)
+    """Our modules, whose public names it has, too."""
+    children: set[str] = field(default_factory=set)
+    """The last part of the names of the modules below it."""
+
+
+def rows() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(target, Airflow paths) of every row."""
+    for part in _PARTS:
+        yield from parse(import_module(f"opskit.compat.{part}").NAMES)
+
+
+def parse(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    target = ""
+    paths: list[str] = []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line[0].isspace():
+            paths += line.split()
+            continue
+        if target:
+            yield target, tuple(paths)
+        target, paths = line.strip(), []
+    if target:
+        yield target, tuple(paths)
+
+
+@cache
+def index() -> dict[str, Names]:
+    """Synthetic module → its names. Modules that others lie in are there, too."""
+    found: dict[str, Names] = {"airflow": Names()}
+    for target, paths in rows():
+        for path in paths:
+            if ":" in target:
+                module, _, name = path.rpartition(".")
+                _module(found, module).attributes[name] = target
+            else:
+                _module(found, path).modules.append(target)
+    return found
+
+
+def _module(found: dict[str, Names], name: str) -> Names:
+    names = found.get(name)
+    if names is None:
+        names = found[name] = Names()
+        parent, _, child = name.rpartition(".")
+        _module(found, parent).children.add(child)
+    return names
+
+
+def public_names(module: str) -> list[str]:
+    """The names of one of our modules that a row for the whole module offers."""
+    loaded = import_module(module)
+    listed = getattr(loaded, "__all__", None)
+    if listed is not None:
+        return list(listed)
+    return [name for name in vars(loaded) if not name.startswith("_") and name != "annotations"]
+
+
+def all_paths() -> set[str]:
+    """Every dotted path that can be imported: modules and names in them. Loads the modules of whole-module rows."""
+    paths = set()
+    for module, names in index().items():
+        paths.add(module)
+        paths.update(f"{module}.{name}" for name in names.attributes)
+        for ours in names.modules:
+            paths.update(f"{module}.{name}" for name in public_names(ours))
+    return paths
