@@ -8,6 +8,7 @@ import sys
 
 _VERBS = {
     "materialise": "put the corpus into a folder",
+    "run": "run the corpus on opskit and compare",
 }
 
 

@@ -18,30 +18,23 @@ from pathlib import Path
 from compat_harness.corpus import Source, read, state_of
 
 _LARGEST = 2_000_000
-_SUFFIXES = frozenset(
-    [
-        ".py",
-        ".sql",
-        ".json",
-        ".yaml",
-        ".yml",
-        ".csv",
-        ".txt",
-        ".sh",
-        ".j2",
-        ".jinja",
-        ".jinja2",
-        ".html",
-        ".md",
-        ".cfg",
-        ".ini",
-        ".toml",
-        ".airflowignore",
-        ".hql",
-        ".zip",
-        ".tmpl",
-    ]
-)
+_TEXTS = {
+    ".py",
+    ".sql",
+    ".json",
+    ".yaml",
+    ".yml",
+    ".csv",
+    ".txt",
+    ".sh",
+    ".html",
+    ".md",
+    ".cfg",
+    ".ini",
+    ".toml",
+    ".hql",
+}
+_SUFFIXES = frozenset(_TEXTS | {".j2", ".jinja", ".jinja2", ".tmpl", ".airflowignore", ".zip"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

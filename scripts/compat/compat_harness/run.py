@@ -1,0 +1,193 @@
+"""Run the corpus on opskit and compare with the answers of real Airflow.
+
+Each file runs once per release of Airflow that has an answer for it, in that release's dialect; files that no release
+could load are loaded, too. Everything happens in a sandbox without network. RESULTS gets a line per file and release; a
+summary is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from compat_harness import answers, classify, sandbox, surroundings
+from compat_harness.corpus import DATA, DagFile, read, state_of
+
+_ROOT = Path(__file__).resolve().parents[3]
+_ITEMS_PER_SANDBOX = 60
+"""Then another one, so that what files leave behind does not add up."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--answers", type=Path, default=DATA / "corpus_answers.jsonl.xz")
+    parser.add_argument("--only", nargs="*", metavar="ID", help="source, or source@path; also a part of it")
+    parser.add_argument("--kind", choices=("runnable", "parse-only"))
+    parser.add_argument("--airflow", choices=("2", "3"), help="one dialect only")
+    parser.add_argument("--parse", action="store_true", help="load the files, run nothing")
+    parser.add_argument("--again", metavar="RESULTS", type=Path, help="only what differed in these results")
+    parser.add_argument("--seconds", type=int, default=60, help="limit per file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    expected = {(row["id"], row["airflow"]): row for row in answers.read(arguments.answers)}
+    files = {file.id: file for source in read() for file in source.files}
+    corpus = arguments.corpus.resolve()
+    again = None
+    if arguments.again:
+        again = {(row["id"], row["airflow"]) for row in answers.read(arguments.again) if row["class"]}
+    items = [
+        item
+        for item in _items(files, expected, corpus, arguments)
+        if again is None or (item["id"], item["airflow"]) in again
+    ]
+    rows = []
+    with arguments.results.open("w") as out:
+        for item, found in _answered(items):
+            row = judge(item, found, expected.get((item["id"], item["airflow"])))
+            rows.append(row)
+            out.write(json.dumps(row, sort_keys=True) + "\n")
+            out.flush()
+    print_summary(rows)
+    return 0
+
+
+def judge(item: dict[str, Any], found: dict[str, Any], expected: dict[str, Any] | None) -> dict[str, Any]:
+    """A line of the results: `class` is "" where nothing differs."""
+    row = {
+        "id": item["id"],
+        "airflow": item["airflow"],
+        "kind": item["kind"],
+        "seconds": found.get("seconds"),
+        "parse_s": found.get("parse_s"),
+        "class": "",
+        "reason": "",
+        "differences": [],
+        "parsed": bool(found["dags"]) and not found.get("import_errors"),
+    }
+    if expected is None:
+        if not row["parsed"] and (found.get("import_errors") or found.get("fatal")):
+            row["class"], row["reason"] = classify.of_import_errors(found)
+        return row
+    differences = answers.compare(expected, found)
+    if not item["run"]:
+        differences = [difference for difference in differences if difference.part in answers.STRUCTURE]
+    if differences:
+        row["class"], row["reason"] = classify.classify(differences, found, unstable=expected.get("unstable", False))
+        row["differences"] = [asdict(difference) for difference in differences[:20]]
+        row["parts"] = sorted({difference.part for difference in differences})
+        row["log"] = found.get("log", "")
+    return row
+
+
+def print_summary(rows: list[dict[str, Any]]) -> None:
+    for kind in ("runnable", "parse-only", "not loaded by Airflow"):
+        chosen = [row for row in rows if row["kind"] == kind]
+        if not chosen:
+            continue
+        same = sum(not row["class"] for row in chosen)
+        print(f"{kind}: {len(chosen)} answers, {same} the same ({100 * same / len(chosen):.1f} %)")
+        if kind == "runnable":
+            ends = sum(ends_alike(row) for row in chosen)
+            print(f"  ending alike, whatever else differs: {ends} ({100 * ends / len(chosen):.1f} %)")
+        print(f"  loaded: {sum(row['parsed'] for row in chosen)}")
+        for name, count in Counter(row["class"] for row in chosen if row["class"]).most_common():
+            print(f"  {name}: {count}")
+
+
+def ends_alike(row: dict[str, Any]) -> bool:
+    """Same DAGs, same tasks, same final states."""
+    return not set(row.get("parts", ())) & {"import", "dags", "tasks", "run", "states"} and row["parsed"]
+
+
+def _items(
+    files: dict[str, DagFile], expected: dict[tuple[str, str], Any], corpus: Path, arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    releases = sorted({airflow for _, airflow in expected})
+    for file in files.values():
+        if arguments.only and not any(part in file.id for part in arguments.only):
+            continue
+        if arguments.kind and file.kind != arguments.kind:
+            continue
+        if state_of(file, corpus) != "present":
+            continue
+        answered = [airflow for airflow in releases if (file.id, airflow) in expected]
+        for airflow in answered or ["auto"]:
+            if arguments.airflow and not airflow.startswith(arguments.airflow):
+                continue
+            yield {
+                "id": file.id,
+                "airflow": airflow,
+                "kind": file.kind if answered else "not loaded by Airflow",
+                "path": str(file.below(corpus)),
+                "root": str(corpus / file.source),
+                "run": file.kind == "runnable" and bool(answered) and not arguments.parse,
+                "seconds": arguments.seconds,
+                "companions": sorted(_companions(file, files, expected, airflow, corpus)),
+            }
+
+
+def _companions(
+    file: DagFile, files: dict[str, DagFile], expected: dict[tuple[str, str], Any], airflow: str, corpus: Path
+) -> Iterator[str]:
+    """DAGs of the same source that this file names: cross-DAG operators find their target."""
+    text = file.below(corpus).read_text(errors="replace")
+    if not surroundings.names_other_dags(text):
+        return
+    near = {"std-examples": ("std-examples", "af3-examples")}.get(file.source, (file.source,))
+    for other in files.values():
+        if other.source in near and other.id != file.id and (other.id, airflow) in expected:
+            yield from (dag_id for dag_id in other.dag_ids if surroundings.is_named(dag_id, text))
+
+
+def _answered(items: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    server: subprocess.Popen[str] | None = None
+    for number, item in enumerate(items):
+        if server is None or number % _ITEMS_PER_SANDBOX == 0:
+            _stop(server)
+            server = _start()
+        stdin, stdout = server.stdin, server.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps(item) + "\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line:
+            yield item, json.loads(line)
+            continue
+        _stop(server)
+        server = None
+        yield item, {"id": item["id"], "airflow": item["airflow"], "dags": {}, "fatal": "it ended the whole sandbox"}
+    _stop(server)
+
+
+def _start() -> subprocess.Popen[str]:
+    inner = [sys.executable, "-m", "compat_harness.opskit_side", "--home", str(sandbox.HOME)]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": f"{Path(__file__).parents[1]}:{_ROOT}"}
+    return subprocess.Popen(
+        sandbox.command(*inner), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def _stop(server: subprocess.Popen[str] | None) -> None:
+    if server is None:
+        return
+    stdin: IO[str] | None = server.stdin
+    try:
+        if stdin is not None:
+            stdin.close()
+        server.wait(timeout=20)
+    except (BrokenPipeError, subprocess.TimeoutExpired):
+        server.kill()
+        server.wait()
