@@ -7,13 +7,13 @@ written or started. The loop writes what was collected, in one transaction, and 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import retries, states
-from opskit.core.dag.serialized import SerializedDag, SerializedTask
+from opskit.core.dag import lengths, retries, states
+from opskit.core.dag.serialized import MappedUnit, SerializedDag, SerializedTask
 from opskit.core.dag.trigger_rules import decide
 
 Key = tuple[str, int]
@@ -50,6 +50,16 @@ class TaskInstance:
     removed: int = 0
 
     @property
+    def is_unexpanded(self) -> bool:
+        """Stands for the instances of a mapped task that are not known yet."""
+        return self.map_index < 0 and self.task.expand is not None
+
+    @property
+    def waits(self) -> bool:
+        """It has not begun."""
+        return self.state is None or self.state == states.SCHEDULED
+
+    @property
     def key(self) -> Key:
         return (self.task.task_id, self.map_index)
 
@@ -80,6 +90,10 @@ class TaskInstance:
             removed=self.removed,
             done=self.done,
         )
+
+
+Todo = deque[tuple[TaskInstance, str | None]]
+"""Task instances with the state that they end with; None: that is to be decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,38 +140,45 @@ class RunState:
     changed: dict[Key, TaskInstance] = field(default_factory=dict)
     added: list[TaskInstance] = field(default_factory=list)
     """Task instances without a row yet."""
+    dropped: list[Key] = field(default_factory=list)
+    """Rows of mapped tasks that others have taken the place of."""
     superseded: list[Superseded] = field(default_factory=list)
     due: list[tuple[datetime, Key]] = field(default_factory=list)
     """Times at which a retry or a reschedule becomes ready; the loop moves them to its timers."""
     ended: bool = False
+    lengths: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    """`(task_id, key)` → map_index → length of the XCom, for those that something is mapped over."""
+    by_task: dict[str, list[TaskInstance]] = field(default_factory=dict)
+    """`instances` by task_id, in the order of their map_index."""
 
     # --- building ---
 
-    def wire(self, skipped: Iterable[str] = ()) -> None:
-        """Count upstream states and find what is ready, after `instances` has been filled from rows.
+    def wire(self, skipped: Iterable[tuple[Key, Iterable[str]]] = ()) -> None:
+        """Count upstream states and find what is ready, after `instances` (and `lengths`) have been filled from rows.
 
-        `skipped`: tasks that a branch or short circuit of this run has skipped; a clear does not bring them back.
+        `skipped`: branches and short circuits of this run, with the tasks that they have skipped; a clear does not
+        bring these back.
         """
-        self.unfinished = 0
-        for instance in self.instances.values():
-            if instance.state not in states.FINISHED:
-                self.unfinished += 1
-            for task_id in instance.task.downstream:
-                below = self.instances.get((task_id, -1))
-                if below is not None:
-                    below.total += 1
-                    below.count(instance.state, 1)
-
-        skip = set(skipped)
+        self.by_task.clear()
+        for key in sorted(self.instances):
+            self.by_task.setdefault(key[0], []).append(self.instances[key])
+        for instances in self.by_task.values():
+            self._count_upstream(instances)
+        self.unfinished = sum(instance.state not in states.FINISHED for instance in self.instances.values())
+        skip = {instance.key for by, task_ids in skipped for instance in self._skipped_by(by, task_ids)}
         for instance in list(self.instances.values()):
-            if instance.state == states.UP_FOR_RETRY or instance.state == states.UP_FOR_RESCHEDULE:
+            if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE):
                 if instance.next_at is not None:
                     self.due.append((instance.next_at, instance.key))
-            elif instance.state in (None, states.SCHEDULED):
-                if instance.task.task_id in skip:
+            elif instance.waits:
+                if instance.key in skip:
                     self._finish(instance, states.SKIPPED, None)
                 else:
                     self._consider(instance)
+        todo: Todo = deque()
+        for unit in self.dag.all_units:
+            self._fit(unit, todo)
+        self._settle(todo)
         self._check_end()
 
     # --- events ---
@@ -204,6 +225,8 @@ class RunState:
         instance.reason = result.get("reason")
         instance.unconfirmed = False
         state = str(result["state"])
+        if instance.task.task_id in self.dag.mapped_over:
+            self._measure(instance, result.get("xcoms") or ())
         if state == states.FAILED and result.get("retry", True) and instance.try_number <= instance.max_tries:
             instance.state = states.UP_FOR_RETRY
             instance.next_at = instance.end_date + timedelta(seconds=self._retry_delay(instance))
@@ -218,9 +241,8 @@ class RunState:
             self.changed[instance.key] = instance
             return state
         # What a branch skips is skipped before its own end lets the others go: an empty task would end at once.
-        for task_id in result.get("skip") or ():
-            below = self.instances.get((task_id, -1))
-            if below is not None and below.state not in states.FINISHED and below.state not in states.IN_FLIGHT:
+        for below in self._skipped_by(instance.key, result.get("skip") or ()):
+            if below.state not in states.FINISHED and below.state not in states.IN_FLIGHT:
                 self._finish(below, states.SKIPPED, instance.end_date)
         self._finish(instance, state, instance.end_date)
         self._check_end()
@@ -273,19 +295,37 @@ class RunState:
         if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE):
             # It has run before: its upstream has been judged already.
             self._make_ready(instance)
-            return
+        else:
+            self._settle(deque([(instance, None)]))
+
+    def _decide(self, instance: TaskInstance) -> str:
+        """What is to become of an instance that has not begun: run, wait, or the state that it ends with."""
+        task = instance.task
+        if instance.is_unexpanded and task.mapped_group is not None:
+            return "wait"  # the group is expanded as a whole, by _fit
+        for setup in task.setups:
+            found = {above.state for above in self.by_task.get(setup, ())}
+            if found & {states.FAILED, states.UPSTREAM_FAILED}:
+                return states.UPSTREAM_FAILED
+            if states.SKIPPED in found:
+                return states.SKIPPED
+            if found - {states.SUCCESS, states.REMOVED}:
+                return "wait"
         decision = instance.decide()
-        if decision == "wait":
-            return
-        if decision == "run":
-            if not self._past_allows(instance.task):
-                return
-            if instance.task.is_empty:
-                self._finish(instance, states.SUCCESS, None, ran=True)
-            else:
-                self._make_ready(instance)
-            return
-        self._finish(instance, decision, None)
+        if decision == "run" and task.is_teardown and task.trigger_rule == "all_done_setup_success":
+            decision = self._after_setups(instance)
+        if decision == "run" and not self._past_allows(task):
+            return "wait"
+        return decision
+
+    def _after_setups(self, instance: TaskInstance) -> str:
+        """A teardown runs when one of its setups has succeeded, whatever came of the work between."""
+        setups = [above for above in self._above(instance) if above.task.is_setup]
+        if not setups or any(above.state == states.SUCCESS for above in setups):
+            return "run"
+        if all(above.state == states.SKIPPED for above in setups):
+            return states.SKIPPED
+        return states.UPSTREAM_FAILED
 
     def _make_ready(self, instance: TaskInstance) -> None:
         if instance.key not in self.ready:
@@ -297,63 +337,236 @@ class RunState:
             return True
         wanted = [task.task_id, *(task.downstream if task.wait_for_downstream else ())]
         if self.previous is not None:
-            instances = self.previous.instances
+            before = self.previous.by_task
             return all(
-                instances[(task_id, -1)].state in (states.SUCCESS, states.SKIPPED)
+                instance.state in (states.SUCCESS, states.SKIPPED, states.REMOVED)
                 for task_id in wanted
-                if (task_id, -1) in instances
+                for instance in before.get(task_id, ())
             )
         if self.past is None:
             return True
         return all(self.past[task_id] in (states.SUCCESS, states.SKIPPED) for task_id in wanted if task_id in self.past)
 
-    def _finish(self, instance: TaskInstance, state: str, at: datetime | None, *, ran: bool = False) -> None:
-        """End an instance and all that follows from it, without recursion: chains may be long."""
-        todo = deque([(instance, state)])
+    def _finish(self, instance: TaskInstance, state: str, at: datetime | None) -> None:
+        """End an instance, and all that ends because of it. None: the wave gives the time."""
+        instance.end_date = at
+        self._settle(deque([(instance, state)]))
+
+    def _settle(self, todo: Todo) -> None:
+        """Work through instances to end, and instances to decide about (state None), with all that follows from it,
+        without recursion: chains may be long."""
         while todo:
             current, new = todo.popleft()
-            if current.state in states.FINISHED:
+            if new is None:
+                new = self._what_follows(current, todo)
+            if new is None or current.state in states.FINISHED:
                 continue
             current.state = new
             self.ready.pop(current.key, None)
             self.unfinished -= 1
-            if current is not instance or at is None:
-                # It ended without a process: the wave sets its time.
-                current.end_date = at
-                if ran and current is instance:
-                    current.try_number += 1
             self.changed[current.key] = current
-            for task_id in current.task.downstream:
-                below = self.instances.get((task_id, -1))
-                if below is None:
-                    continue
+            for below in self._below(current):
                 below.count(new, 1)
-                if below.state not in (None, states.SCHEDULED):
-                    continue
-                decision = below.decide()
-                if decision == "wait":
-                    continue
-                if decision != "run":
-                    todo.append((below, decision))
-                elif self._past_allows(below.task):
-                    if below.task.is_empty:
-                        below.try_number += 1
-                        todo.append((below, states.SUCCESS))
-                    else:
-                        self._make_ready(below)
+                if below.waits:
+                    todo.append((below, None))
+            task_id = current.task.task_id
+            for user in self.dag.set_up_by.get(task_id, ()):
+                todo.extend((below, None) for below in self.by_task.get(user, ()))
+            for unit in self.dag.mapped_over.get(task_id, ()):
+                self._fit(unit, todo)
             for run in self.following:
-                for task_id in (current.task.task_id, *current.task.upstream):
-                    later = run.instances.get((task_id, -1))
-                    if later is not None and later.state in (None, states.SCHEDULED) and later.key not in run.ready:
-                        run._consider(later)
+                for near in (task_id, *current.task.upstream):
+                    run._settle(deque((later, None) for later in run.by_task.get(near, ())))
                 run._check_end()
+
+    def _what_follows(self, instance: TaskInstance, todo: Todo) -> str | None:
+        """The state with which an instance that has not begun ends now without a process; None when it does not."""
+        if not instance.waits or instance.key in self.ready:
+            return None
+        decision = self._decide(instance)
+        if decision == "wait":
+            return None
+        if decision != "run":
+            return decision
+        if instance.is_unexpanded:
+            return self._expand(instance, todo)
+        if not instance.task.is_empty:
+            self._make_ready(instance)
+            return None
+        instance.try_number += 1
+        return states.SUCCESS
+
+    # --- neighbours ---
+
+    def _below(self, instance: TaskInstance) -> Iterator[TaskInstance]:
+        group = instance.task.mapped_group
+        for task_id in instance.task.downstream:
+            for below in self.by_task.get(task_id, ()):
+                # Inside a mapped group instance i follows instance i.
+                if group is None or below.task.mapped_group != group or below.map_index == instance.map_index:
+                    yield below
+
+    def _above(self, instance: TaskInstance) -> Iterator[TaskInstance]:
+        group = instance.task.mapped_group
+        for task_id in instance.task.upstream:
+            for above in self.by_task.get(task_id, ()):
+                if group is None or above.task.mapped_group != group or above.map_index == instance.map_index:
+                    yield above
+
+    def _count_upstream(self, instances: list[TaskInstance]) -> None:
+        """Count anew what these instances of one task have above them."""
+        group = instances[0].task.mapped_group
+        shared = TaskInstance(instances[0].task)
+        inside = []
+        for task_id in shared.task.upstream:
+            above = self.by_task.get(task_id, ())
+            if group is not None and above and above[0].task.mapped_group == group:
+                inside.append(task_id)
+                continue
+            shared.total += len(above)
+            for one in above:
+                shared.count(one.state, 1)
+        for instance in instances:
+            instance.total, instance.success, instance.failed = shared.total, shared.success, shared.failed
+            instance.skipped, instance.upstream_failed = shared.skipped, shared.upstream_failed
+            instance.removed = shared.removed
+            for task_id in inside:
+                other = self.instances.get((task_id, instance.map_index))
+                if other is not None:
+                    instance.total += 1
+                    instance.count(other.state, 1)
+
+    def _skipped_by(self, by: Key, task_ids: Iterable[str]) -> list[TaskInstance]:
+        """The instances that a branch or short circuit means by these task_ids."""
+        branch = self.instances.get(by)
+        group = branch.task.mapped_group if branch is not None else None
+        return [
+            instance
+            for task_id in task_ids
+            for instance in self.by_task.get(task_id, ())
+            if group is None or instance.task.mapped_group != group or instance.map_index == by[1]
+        ]
+
+    # --- mapping ---
+
+    def _measure(self, instance: TaskInstance, xcoms: Iterable[tuple[str, Any]]) -> None:
+        """Remember how long the XComs of an attempt are."""
+        pushed = dict(xcoms)
+        keys = {
+            key
+            for unit in self.dag.mapped_over[instance.task.task_id]
+            for task_id, key in unit.sources
+            if task_id == instance.task.task_id
+        }
+        for key in keys:
+            known = self.lengths.setdefault((instance.task.task_id, key), {})
+            length = lengths.of_value(pushed[key]) if key in pushed else None
+            if length is None and not (instance.task.expand is not None and key in pushed):
+                known.pop(instance.map_index, None)
+            else:
+                known[instance.map_index] = length or 0
+
+    def _known_length(self, task_id: str, key: str) -> int | None:
+        known = self.lengths.get((task_id, key), {})
+        task = self.dag.by_id.get(task_id)
+        if task is not None and task.expand is not None:
+            return len(known)
+        return known.get(-1)
+
+    def _length(self, unit: MappedUnit) -> int | str | None:
+        """How many instances it has; a state when it can have none because a task that it is mapped over has not
+        succeeded; None while one of these has not ended."""
+        above = [instance for task_id, _ in unit.sources for instance in self.by_task.get(task_id, ())]
+        ended = {instance.state for instance in above if instance.map_index < 0}
+        if ended & {states.FAILED, states.UPSTREAM_FAILED}:
+            return states.UPSTREAM_FAILED
+        if states.SKIPPED in ended:
+            return states.SKIPPED
+        if any(instance.state not in states.FINISHED for instance in above):
+            return None
+        length = lengths.evaluate(unit.expand, self._known_length)
+        return states.UPSTREAM_FAILED if length is None else length
+
+    def _expand(self, instance: TaskInstance, todo: Todo) -> str | None:
+        """Put the instances of a mapped task, whose turn it is, in the place of the one that stood for them; the state
+        with which that one ends when there are none."""
+        length = self._length(self.dag.mapped_units[instance.task.task_id])
+        if length == 0:
+            return states.SKIPPED
+        if isinstance(length, int):
+            self._resize([instance.task], length, todo)
+            return None
+        return length
+
+    def _fit(self, unit: MappedUnit, todo: Todo) -> None:
+        """What a mapped unit is mapped over has ended, perhaps. Expand a group; make what is expanded already and has
+        not begun (it was cleared together with what it is mapped over) as many as there are now."""
+        first = self.by_task.get(unit.tasks[0].task_id)
+        if not first:
+            return
+        fresh = first[0].map_index < 0
+        if fresh and unit.group is None:
+            todo.extend((one, None) for one in first)
+            return
+        instances = [one for task in unit.tasks for one in self.by_task.get(task.task_id, ())]
+        if not all(one.waits or one.state == states.REMOVED for one in instances):
+            return
+        length = self._length(unit)
+        if isinstance(length, int) and length > 0:
+            if fresh or length != sum(one.state != states.REMOVED for one in first):
+                self._resize(unit.tasks, length, todo)
+        elif length == 0:
+            todo.extend((one, states.SKIPPED if fresh else states.REMOVED) for one in instances)
+        elif isinstance(length, str) and fresh:
+            todo.extend((one, length) for one in instances)
+
+    def _resize(self, tasks: Sequence[SerializedTask], length: int, todo: Todo) -> None:
+        """Give mapped tasks so many instances; `todo` gets those that may have become ready, or are too many."""
+        for task in tasks:
+            before = self.by_task[task.task_id]
+            kept = [one for one in before if 0 <= one.map_index < length]
+            todo.extend((one, states.REMOVED) for one in before if one.map_index >= length)
+            for one in before:
+                if one.map_index < 0:
+                    del self.instances[one.key]
+                    self.unfinished -= 1
+                    self.changed.pop(one.key, None)
+                    self.added = [other for other in self.added if other is not one]
+                    self.dropped.append(one.key)
+            for one in kept:
+                if one.state == states.REMOVED:
+                    one.state = None
+                    self.unfinished += 1
+                    self.changed[one.key] = one
+            have = {one.map_index for one in kept}
+            for map_index in range(length):
+                if map_index not in have:
+                    one = TaskInstance(task, map_index, max_tries=task.retries)
+                    kept.append(one)
+                    self.instances[one.key] = one
+                    self.added.append(one)
+                    self.unfinished += 1
+            kept.sort(key=lambda one: one.map_index)
+            self.by_task[task.task_id] = [*kept, *(one for one in before if one.map_index >= length)]
+        for task in tasks:
+            self._count_upstream(self.by_task[task.task_id])
+        own = {task.task_id for task in tasks}
+        for task_id in dict.fromkeys(below for task in tasks for below in task.downstream if below not in own):
+            if task_id in self.by_task:
+                self._count_upstream(self.by_task[task_id])
+        todo.extend((one, None) for task in tasks for one in self.by_task[task.task_id])
+
+    # --- the end ---
 
     def _check_end(self) -> None:
         if self.unfinished or self.ended:
             return
         bad = (states.FAILED, states.UPSTREAM_FAILED)
-        leaves = [instance for instance in self.instances.values() if not instance.task.downstream]
-        failed = any(instance.state in bad for instance in leaves)
+        failed = any(
+            instance.state in bad
+            and (not instance.task.downstream if instance.task.leaf is None else instance.task.leaf)
+            for instance in self.instances.values()
+        )
         ends = [instance.end_date for instance in self.instances.values() if instance.end_date is not None]
         self._end(states.FAILED if failed else states.SUCCESS, max(ends, default=None))
 

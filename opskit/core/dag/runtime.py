@@ -143,10 +143,10 @@ class MemoryStore:
     def set_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         self._xcoms.setdefault((dag_id, run_id), {})[task_id, map_index, key] = value
 
-    def clear_xcoms(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Forget what a task has pushed, before it runs again."""
+    def clear_xcoms(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
+        """Forget what a task instance has pushed, before it runs again."""
         xcoms = self._xcoms.get((dag_id, run_id), {})
-        for name in [name for name in xcoms if name[0] == task_id]:
+        for name in [name for name in xcoms if name[:2] == (task_id, map_index)]:
             del xcoms[name]
 
     def get_variable(self, key: str) -> str | None:

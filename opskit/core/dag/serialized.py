@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cached_property
 from typing import Any
+
+from opskit.core.dag import lengths
 
 FORMAT = 1
 """Version of the JSON form. A reader refuses a newer one."""
@@ -50,8 +53,7 @@ class SerializedTask:
     expand: dict[str, Any] | None = None
     """How many instances it is mapped to: a length as `opskit.core.dag.lengths` defines it. None: it is not mapped."""
     mapped_group: str | None = None
-    """Full id of the mapped task group around it. Its tasks have the same `expand`; instance i of one follows instance i of
-    another."""
+    """Full id of the mapped task group around it. Its tasks have the same `expand`; instance i follows instance i."""
     is_setup: bool = False
     is_teardown: bool = False
     setups: tuple[str, ...] = ()
@@ -64,6 +66,20 @@ class SerializedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class MappedUnit:
+    """Tasks that are mapped together: one, or all of a mapped task group."""
+
+    tasks: tuple[SerializedTask, ...]
+    expand: dict[str, Any]
+    group: str | None
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """`(task_id, key)` of the XComs that decide how many instances there are."""
+        return list(lengths.sources(self.expand))
+
+
+@dataclass(frozen=True)
 class SerializedDag:
     """One DAG. `tasks` is in a topological order."""
 
@@ -96,10 +112,51 @@ class SerializedDag:
     """For display only: doc_md, default_view, schedule text …"""
 
     def task(self, task_id: str) -> SerializedTask:
+        return self.by_id[task_id]
+
+    @cached_property
+    def by_id(self) -> dict[str, SerializedTask]:
+        return {task.task_id: task for task in self.tasks}
+
+    @cached_property
+    def mapped_units(self) -> dict[str, MappedUnit]:
+        """By the task_id of each task in them."""
+        groups: dict[str, list[SerializedTask]] = {}
+        found: dict[str, MappedUnit] = {}
         for task in self.tasks:
-            if task.task_id == task_id:
-                return task
-        raise KeyError(task_id)
+            if task.mapped_group is not None:
+                groups.setdefault(task.mapped_group, []).append(task)
+            elif task.expand is not None:
+                found[task.task_id] = MappedUnit((task,), task.expand, None)
+        for group, tasks in groups.items():
+            expand = next((task.expand for task in tasks if task.expand is not None), None)
+            if expand is None:
+                raise ValueError(f"the tasks of mapped task group {group} say nothing of its length")
+            unit = MappedUnit(tuple(tasks), expand, group)
+            found.update((task.task_id, unit) for task in tasks)
+        return found
+
+    @cached_property
+    def all_units(self) -> list[MappedUnit]:
+        return list({id(unit): unit for unit in self.mapped_units.values()}.values())
+
+    @cached_property
+    def mapped_over(self) -> dict[str, list[MappedUnit]]:
+        """task_id → what is mapped over its XComs."""
+        found: dict[str, list[MappedUnit]] = {}
+        for unit in self.all_units:
+            for task_id in dict.fromkeys(task_id for task_id, _ in unit.sources):
+                found.setdefault(task_id, []).append(unit)
+        return found
+
+    @cached_property
+    def set_up_by(self) -> dict[str, list[str]]:
+        """Setup task → the tasks that need it and do not follow it directly."""
+        found: dict[str, list[str]] = {}
+        for task in self.tasks:
+            for setup in task.setups:
+                found.setdefault(setup, []).append(task.task_id)
+        return found
 
 
 _DAG_FIELDS = {f.name for f in fields(SerializedDag)}

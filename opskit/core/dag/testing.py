@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import runtime
 from opskit.core.dag.context import run_params
-from opskit.core.dag.execution import Outcome, execute
+from opskit.core.dag.execution import execute
 from opskit.core.dag.params import ParamsDict
-from opskit.core.dag.states import FAILED, FINISHED, REMOVED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE, UPSTREAM_FAILED
-from opskit.core.dag.trigger_rules import decide
+from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.serialization import serialize
+from opskit.core.dag.serialized import load
+from opskit.core.dag.states import FINISHED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.zones import utc
 
 if TYPE_CHECKING:
-    from opskit.core.dag.base_operator import BaseOperator
     from opskit.core.dag.model import DAG
 
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """How a run ended. States and reasons are by task_id."""
+    """How a run ended. States, reasons, tries and XComs are by task_id; of mapped tasks `task_id[map_index]`."""
 
     __test__ = False  # no test class, whatever pytest thinks of the name
 
@@ -35,7 +35,7 @@ class TestRun:
     reasons: dict[str, str]
     tries: dict[str, int]
     xcoms: dict[str, dict[str, Any]]
-    """By task_id, then key; plain JSON values."""
+    """By task, then key; plain JSON values."""
 
 
 def run_in_process(
@@ -82,80 +82,107 @@ class _Run:
         self.info = info
         self.store = store
         self.report = report
-        self.states: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
-        self.tries: dict[str, int] = {}
         self.xcoms: dict[str, dict[str, Any]] = {}
+        self.run_state = RunState(
+            id=0,
+            dag=load(serialize(dag)),
+            run_id=info.run_id,
+            run_type=info.run_type,
+            logical_date=info.logical_date,
+            data_interval_start=info.data_interval_start,
+            data_interval_end=info.data_interval_end,
+            conf=info.conf,
+            start_date=info.start_date,
+        )
 
     def run(self) -> TestRun:
-        # In a topological order every upstream task has ended before, so each decision is final.
-        for task in self.dag.topological_sort():
-            if task.task_id not in self.states:
-                self._run_task(task)
-            self.report(f"{task.task_id}: {self.states[task.task_id]}")
-        leaves = [self.states[task.task_id] for task in self.dag.leaves]
-        state = FAILED if any(leaf in (FAILED, UPSTREAM_FAILED) for leaf in leaves) else SUCCESS
-        self.store.add_run(replace(self.info, state=state, end_date=datetime.now(UTC)))
-        if self.dag.on_success_callback if state == SUCCESS else self.dag.on_failure_callback:
-            kind = "dag_on_success_callback" if state == SUCCESS else "dag_on_failure_callback"
-            reason = "success" if state == SUCCESS else "task_failure"
+        run = self.run_state
+        for task in run.dag.tasks:
+            instance = TaskInstance(task, max_tries=task.retries)
+            run.instances[instance.key] = instance
+        run.wire()
+        while not run.ended:
+            self._tell()
+            for at, key in sorted(run.due):
+                # A retry follows at once, a sensor waits for its time.
+                instance = run.instances[key]
+                if instance.state == UP_FOR_RESCHEDULE:
+                    time.sleep(max((at - datetime.now(UTC)).total_seconds(), 0.0))
+                run.consider(key)
+            run.due.clear()
+            ready, run.newly_ready = run.newly_ready, []
+            assert ready or run.ended, (
+                f"{self.dag.dag_id} can't go on: {sorted(k for k, i in run.instances.items() if i.waits)}"
+            )
+            for instance in ready:
+                if run.ready.get(instance.key) is instance:
+                    self._attempt(instance)
+        self._tell()
+        self.store.add_run(replace(self.info, state=run.state, end_date=datetime.now(UTC)))
+        if self.dag.on_success_callback if run.state == SUCCESS else self.dag.on_failure_callback:
+            kind = "dag_on_success_callback" if run.state == SUCCESS else "dag_on_failure_callback"
+            reason = "success" if run.state == SUCCESS else "task_failure"
             execute(
                 self.dag, {"kind": kind, "task_id": "", "run_id": self.info.run_id, "reason": reason}, self._frame()
             )
-        return TestRun(self.dag.dag_id, self.info.run_id, state, self.states, self.reasons, self.tries, self.xcoms)
-
-    def _run_task(self, task: BaseOperator) -> None:
-        count = Counter(self.states[task_id] for task_id in task.upstream_task_ids)
-        decision = decide(
-            task.trigger_rule.value,
-            len(task.upstream_task_ids),
-            count[SUCCESS],
-            count[FAILED],
-            count[SKIPPED],
-            count[UPSTREAM_FAILED],
-            count[REMOVED],
-            sum(count[state] for state in FINISHED),
+        instances = sorted(run.instances.values(), key=lambda one: one.key)
+        return TestRun(
+            self.dag.dag_id,
+            self.info.run_id,
+            run.state,
+            {_label(one): str(one.state) for one in instances},
+            self.reasons,
+            {_label(one): one.try_number for one in instances if one.try_number},
+            self.xcoms,
         )
-        assert decision != "wait", f"{task.task_id} can't be decided"
-        if decision != "run":
-            self._set(task.task_id, decision)
-            return
-        for try_number in range(1, task.retries + 2):
-            self.tries[task.task_id] = try_number
-            outcome = self._attempt(task, try_number)
-            if outcome.state != FAILED or not outcome.retry:
-                break
+
+    def _attempt(self, instance: TaskInstance) -> None:
+        run, task = self.run_state, instance.task
+        began = datetime.now(UTC)
+        again = instance.state == UP_FOR_RESCHEDULE
+        run.claim(instance, "", began)
+        if not again:
+            self.store.clear_xcoms(self.dag.dag_id, self.info.run_id, task.task_id, instance.map_index)
+            self.xcoms.pop(_label(instance), None)
+        run.started(instance, 0, "", began)
+        self._set(instance)
+        frame = {
+            "kind": "task",
+            "task_id": task.task_id,
+            "run_id": self.info.run_id,
+            "map_index": instance.map_index,
+            "try_number": instance.try_number,
+            "max_tries": instance.max_tries,
+            "first_poke_at": instance.first_poke_at or began,
+        }
+        outcome = execute(self.dag, frame, self._frame(), test_mode=True)
+        for key, value in outcome.xcoms:
+            self.store.set_xcom(self.dag.dag_id, self.info.run_id, task.task_id, instance.map_index, key, value)
+            self.xcoms.setdefault(_label(instance), {})[key] = value
+        now = datetime.now(UTC)
+        fields = {**outcome.fields(), "reschedule_at": outcome.reschedule_at, "started_at": began, "ended_at": now}
+        run.finished(instance, fields, now)
         if outcome.reason:
-            self.reasons[task.task_id] = outcome.reason
-        self._set(task.task_id, outcome.state)
-        if outcome.state == SUCCESS:
-            for task_id in outcome.skip:
-                if task_id not in self.states:
-                    self._set(task_id, SKIPPED)
+            self.reasons[_label(instance)] = outcome.reason
 
-    def _attempt(self, task: BaseOperator, try_number: int) -> Outcome:
-        first_poke_at = datetime.now(UTC)
-        self.store.clear_xcoms(self.dag.dag_id, self.info.run_id, task.task_id)
-        while True:
-            frame = {
-                "kind": "task",
-                "task_id": task.task_id,
-                "run_id": self.info.run_id,
-                "try_number": try_number,
-                "max_tries": task.retries,
-                "first_poke_at": first_poke_at,
-            }
-            outcome = execute(self.dag, frame, self._frame(), test_mode=True)
-            for key, value in outcome.xcoms:
-                self.store.set_xcom(self.dag.dag_id, self.info.run_id, task.task_id, -1, key, value)
-                self.xcoms.setdefault(task.task_id, {})[key] = value
-            if outcome.state != UP_FOR_RESCHEDULE or outcome.reschedule_at is None:
-                return outcome
-            time.sleep(max((outcome.reschedule_at - datetime.now(UTC)).total_seconds(), 0.0))
+    def _tell(self) -> None:
+        """Show what has changed to the tasks that follow, and report what has ended."""
+        run = self.run_state
+        for key in run.dropped:
+            self.store.states.get((self.dag.dag_id, self.info.run_id), {}).pop(key, None)
+        run.dropped.clear()
+        for instance in run.changed.values():
+            self._set(instance)
+            if instance.state in FINISHED:
+                self.report(f"{_label(instance)}: {instance.state}")
+        run.changed.clear()
+        run.added.clear()
+        run.superseded.clear()
 
-    def _set(self, task_id: str, state: str) -> None:
-        self.states[task_id] = state
-        self.store.states.setdefault((self.dag.dag_id, self.info.run_id), {})[task_id, -1] = state
+    def _set(self, instance: TaskInstance) -> None:
+        states = self.store.states.setdefault((self.dag.dag_id, self.info.run_id), {})
+        states[instance.key] = instance.state
 
     def _frame(self) -> dict[str, Any]:
         info = self.info
@@ -167,3 +194,8 @@ class _Run:
             "conf": info.conf,
             "start_date": info.start_date,
         }
+
+
+def _label(instance: TaskInstance) -> str:
+    """`task_id`, with `[map_index]` for an instance of a mapped task."""
+    return instance.task.task_id if instance.map_index < 0 else f"{instance.task.task_id}[{instance.map_index}]"

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection, Engine, Row
 
-from opskit.core.dag import states
+from opskit.core.dag import lengths, states
 from opskit.core.metastore.bulk import bulk_insert, bulk_update, guarded_move
 from opskit.core.metastore.engine import autocommitted
 from opskit.core.metastore.tables import (
@@ -121,8 +121,8 @@ class DagRows:
     """Active DagRuns (queued, running), in the order of their logical dates."""
     instances: dict[int, list[Row[Any]]] = field(default_factory=dict)
     """Task instances of the running ones, by dag_run.id."""
-    skipped: dict[int, set[str]] = field(default_factory=dict)
-    """task_ids that branches have skipped, by dag_run.id."""
+    skipped: dict[int, list[tuple[tuple[str, int], list[str]]]] = field(default_factory=dict)
+    """What branches have skipped, by dag_run.id: `((task_id, map_index) of the branch, task_ids)`."""
     last_automated: tuple[datetime, datetime] | None = None
     """Data interval of the newest scheduled or backfill run."""
 
@@ -156,10 +156,12 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
         for row in connection.execute(select(task_instance).where(task_instance.c.dag_run_id.in_(list(by_run)))):
             by_run[row.dag_run_id].instances.setdefault(row.dag_run_id, []).append(row)
         for row in connection.execute(
-            select(xcom.c.dag_run_id, xcom.c.value).where(xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key == SKIP_KEY)
+            select(xcom.c.dag_run_id, xcom.c.task_id, xcom.c.map_index, xcom.c.value).where(
+                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key == SKIP_KEY
+            )
         ):
-            skipped = by_run[row.dag_run_id].skipped.setdefault(row.dag_run_id, set())
-            skipped.update(json.loads(row.value).get("skipped", ()))
+            skipped = by_run[row.dag_run_id].skipped.setdefault(row.dag_run_id, [])
+            skipped.append(((row.task_id, row.map_index), json.loads(row.value).get("skipped", [])))
     newest = (
         select(dag_run.c.dag_id, func.max(dag_run.c.logical_date).label("at"))
         .where(dag_run.c.dag_id.in_(dag_ids), dag_run.c.run_type.in_(["scheduled", "backfill"]))
@@ -194,7 +196,32 @@ def previous_states(
     rows = connection.execute(
         select(task_instance.c.task_id, task_instance.c.state).where(task_instance.c.dag_run_id == row.id)
     )
-    return row.id, {item.task_id: item.state for item in rows}
+    found: dict[str, str | None] = {}
+    for item in rows:
+        # Of a mapped task, the instance that holds others back counts.
+        if item.state not in (states.SUCCESS, states.SKIPPED, states.REMOVED) or item.task_id not in found:
+            found[item.task_id] = states.SUCCESS if item.state == states.REMOVED else item.state
+    return row.id, found
+
+
+def xcom_lengths(
+    connection: Connection, run_ids: Sequence[int], sources: Collection[tuple[str, str]]
+) -> list[tuple[int, str, int, str, int]]:
+    """`(dag_run_id, task_id, map_index, key, length)` of the XComs of these runs with these `(task_id, key)`; one that
+    has no length is left out, or has 0 where it is one of a mapped task."""
+    rows = connection.execute(
+        select(xcom.c.dag_run_id, xcom.c.task_id, xcom.c.map_index, xcom.c.key, xcom.c.value).where(
+            xcom.c.dag_run_id.in_(run_ids),
+            xcom.c.task_id.in_({task_id for task_id, _ in sources}),
+            xcom.c.key.in_({key for _, key in sources}),
+        )
+    )
+    found = []
+    for row in rows:
+        length = lengths.of_value(json.loads(row.value))
+        if (row.task_id, row.key) in sources and (length is not None or row.map_index >= 0):
+            found.append((row.dag_run_id, row.task_id, row.map_index, row.key, length or 0))
+    return found
 
 
 def lock_dags(connection: Connection, dag_ids: Iterable[str]) -> dict[str, tuple[str | None, int, int]]:
@@ -286,6 +313,18 @@ def insert_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> N
 def update_instances(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
     """Write task instances, rows of INSTANCE_KEY and INSTANCE_COLUMNS; how many were found."""
     return bulk_update(connection, task_instance, INSTANCE_KEY, INSTANCE_COLUMNS, rows)
+
+
+def delete_instances(connection: Connection, keys: Sequence[tuple[int, str, int]]) -> None:
+    """Rows `(dag_run_id, task_id, map_index)` that stood for the instances of a mapped task."""
+    for run in sorted({key[0] for key in keys}):
+        connection.execute(
+            delete(task_instance).where(
+                task_instance.c.dag_run_id == run,
+                task_instance.c.map_index == -1,
+                task_instance.c.task_id.in_([key[1] for key in keys if key[0] == run]),
+            )
+        )
 
 
 def moves_in_one_statement(engine: Engine) -> bool:

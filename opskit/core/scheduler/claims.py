@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from opskit.core.scheduler.owned_dag import OwnedDag
 from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.scheduler.owned_dag import OwnedDag
 
 Claim = tuple[OwnedDag, RunState, TaskInstance]
 
@@ -63,12 +63,11 @@ def choose(
         if instance.task.pool_slots > left.get(pool, 0):
             continue
         heapq.heappop(dag.queues[pool])
-        limit = instance.task.max_active_tis_per_dag
-        if limit is not None and dag.per_task.get(instance.task.task_id, 0) >= limit:
+        if dag.is_limited(run, instance.task):
             put_back.append((dag, pool, candidate))
         else:
             run.claim(instance, worker_id, now)
-            dag.occupy(instance)
+            dag.occupy(run, instance)
             left[pool] -= instance.task.pool_slots
             free -= 1
             claims.append((dag, run, instance))

@@ -19,13 +19,13 @@ from typing import Any
 
 from opskit.config import Config
 from opskit.core.dag import serialized, states
+from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.executors import contract
 from opskit.core.metastore import instances, partitions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.runner.wire import as_key
 from opskit.core.scheduler import attempts
 from opskit.core.scheduler.owned_dag import OwnedDag, build
-from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.scheduler.wave import Outcome, Pending, Wave, xcom_rows
 from opskit.errors import MetastoreUnavailable
 from opskit.system import daemon
@@ -251,7 +251,7 @@ class Scheduler:
         self, owned: OwnedDag, run: RunState, instance: TaskInstance, result: dict[str, Any], now: datetime
     ) -> None:
         result.setdefault("hostname", self._hostname)
-        owned.vacate(instance)
+        owned.vacate(run, instance)
         state = run.finished(instance, result, now)
         for row in xcom_rows(run.id, instance.task.task_id, instance.map_index, result, now):
             self._pending.xcoms.append((owned.dag_id, row))
@@ -323,7 +323,7 @@ class Scheduler:
         logger.warning("%s %s: dagrun_timeout of %g s has passed", owned.dag_id, run.run_id, timeout)
         keys = []
         for instance in run.time_out(now):
-            owned.vacate(instance)
+            owned.vacate(run, instance)
             keys.append((run.id, instance.task.task_id, instance.map_index, instance.dispatches))
         self.executor.kill(keys, "the DagRun ran longer than dagrun_timeout")
         self._after_change(owned, run)
@@ -419,6 +419,7 @@ class Scheduler:
                     max_active_runs=int(self._config.get("core", "max_active_runs_per_dag")),
                     max_active_tasks=int(self._config.get("core", "max_active_tasks_per_dag")),
                     previous=lambda owned, run: self._previous(connection, owned, run),
+                    lengths=lambda runs, dag: self._lengths(connection, runs, dag),
                     now=now,
                 )
                 self._take(owned)
@@ -457,6 +458,13 @@ class Scheduler:
         return scheduling.previous_states(
             connection, owned.dag_id, run.logical_date, scheduled_only=owned.catchup and run.run_type == "scheduled"
         )
+
+    @staticmethod
+    def _lengths(connection: Connection, runs: Mapping[int, RunState], dag: serialized.SerializedDag) -> None:
+        """Read how long the XComs are that something is mapped over."""
+        sources = {source for unit in dag.all_units for source in unit.sources}
+        for run_id, task_id, map_index, key, length in scheduling.xcom_lengths(connection, list(runs), sources):
+            runs[run_id].lengths.setdefault((task_id, key), {})[map_index] = length
 
     # --- results that come otherwise, and never ---
 

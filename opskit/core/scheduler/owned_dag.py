@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from opskit.core.dag import states, timetables
+from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.metastore.scheduling import INSTANCE_COLUMNS, DagRows
-from opskit.core.dag.run_state import RunState, TaskInstance
 
 _order = itertools.count()
 
@@ -21,6 +21,8 @@ Candidate = tuple[int, datetime, int, RunState, TaskInstance]
 """(-priority_weight, logical date, order, run, instance): sorts as Airflow queues."""
 
 
+Lengths = Callable[[Mapping[int, RunState], SerializedDag], None]
+"""Fills `lengths` of these runs, by dag_run.id."""
 Previous = Callable[["OwnedDag", RunState], tuple[int, Mapping[str, str | None]] | None]
 """Reads the newest run before a given one: its dag_run.id and the states of its task instances."""
 
@@ -52,6 +54,8 @@ class OwnedDag:
     """Task instances in flight."""
     per_task: dict[str, int] = field(default_factory=dict)
     """In flight by task_id, for tasks with max_active_tis_per_dag."""
+    per_run: dict[tuple[int, str], int] = field(default_factory=dict)
+    """In flight by dag_run.id and task_id, for tasks with max_active_tis_per_dagrun."""
     held: bool = False
     """The worker has said which attempts of this DAG it has; nothing is dispatched before."""
     asked: int = 0
@@ -85,19 +89,26 @@ class OwnedDag:
             heapq.heappop(heap)
         return None
 
-    def occupy(self, instance: TaskInstance) -> None:
+    def occupy(self, run: RunState, instance: TaskInstance, slots: int = 1) -> None:
+        """Count a task instance as in flight; `slots=-1`: no longer."""
         task = instance.task
-        self.active += 1
-        self.pool_delta[task.pool] = self.pool_delta.get(task.pool, 0) + task.pool_slots
+        self.active += slots
+        self.pool_delta[task.pool] = self.pool_delta.get(task.pool, 0) + slots * task.pool_slots
         if task.max_active_tis_per_dag is not None:
-            self.per_task[task.task_id] = self.per_task.get(task.task_id, 0) + 1
+            self.per_task[task.task_id] = self.per_task.get(task.task_id, 0) + slots
+        if task.max_active_tis_per_dagrun is not None:
+            key = (run.id, task.task_id)
+            self.per_run[key] = self.per_run.get(key, 0) + slots
 
-    def vacate(self, instance: TaskInstance) -> None:
-        task = instance.task
-        self.active -= 1
-        self.pool_delta[task.pool] = self.pool_delta.get(task.pool, 0) - task.pool_slots
-        if task.max_active_tis_per_dag is not None:
-            self.per_task[task.task_id] -= 1
+    def vacate(self, run: RunState, instance: TaskInstance) -> None:
+        self.occupy(run, instance, -1)
+
+    def is_limited(self, run: RunState, task: SerializedTask) -> bool:
+        """Whether as many instances of this task are in flight as may be."""
+        limit, limit_in_run = task.max_active_tis_per_dag, task.max_active_tis_per_dagrun
+        if limit is not None and self.per_task.get(task.task_id, 0) >= limit:
+            return True
+        return limit_in_run is not None and self.per_run.get((run.id, task.task_id), 0) >= limit_in_run
 
     def plan_next(self, now: datetime) -> None:
         """Find the next scheduled run, from the newest automated one."""
@@ -128,6 +139,7 @@ def build(
     max_active_runs: int,
     max_active_tasks: int,
     previous: Previous,
+    lengths: Lengths,
     now: datetime,
 ) -> OwnedDag:
     """Make the memory of a DAG from its rows."""
@@ -148,13 +160,17 @@ def build(
     )
     if rows.last_automated is not None:
         owned.last_automated = timetables.DataInterval(*rows.last_automated)
+    runs = {}
     for row in rows.runs:
         if row.state == states.QUEUED:
             owned.waiting.append(row)
             continue
-        run = run_from_row(row, dag)
+        run = runs[row.id] = run_from_row(row, dag)
         restore_instances(run, rows.instances.get(row.id, ()))
-        add_run(owned, run, previous, skipped=rows.skipped.get(row.id, ()))
+    if runs and dag.mapped_over:
+        lengths(runs, dag)
+    for run in runs.values():
+        add_run(owned, run, previous, skipped=rows.skipped.get(run.id, ()))
     owned.pool_delta.clear()  # what is in flight is counted in the pools already
     owned.plan_next(now)
     return owned
@@ -186,16 +202,19 @@ def restore_instances(run: RunState, rows: Any) -> None:
     seen = set()
     for row in rows:
         task = tasks.get(row.task_id)
+        if task is not None and row.map_index >= 0 and task.expand is None:
+            task = None  # it was mapped in the version that the run began with
         known = task is not None
         if task is None:
             if row.state in states.FINISHED:
                 continue
             task = SerializedTask(row.task_id, row.operator, pool=row.pool, pool_slots=row.pool_slots)
-        seen.add(row.task_id)
+        if known:
+            seen.add(row.task_id)
         instance = TaskInstance(task, row.map_index, max_tries=row.max_tries)
         for column in INSTANCE_COLUMNS:
             setattr(instance, column, getattr(row, column))
-        if known and instance.state == states.REMOVED:
+        if known and instance.state == states.REMOVED and row.map_index < 0:
             instance.state = None
             run.changed[instance.key] = instance
         elif instance.state in states.IN_FLIGHT:
@@ -231,7 +250,7 @@ def add_run(
     owned.runs[run.id] = run
     for instance in run.instances.values():
         if instance.state in states.IN_FLIGHT:
-            owned.occupy(instance)
+            owned.occupy(run, instance)
     run.wire(skipped)
     owned.take_ready(run)
 

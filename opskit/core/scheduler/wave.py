@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from opskit.core.dag import states
+from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.metastore import scheduling
 from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
 from opskit.core.scheduler import claims
@@ -24,7 +25,6 @@ from opskit.core.scheduler.owned_dag import (
     new_instance_row,
     run_from_row,
 )
-from opskit.core.dag.run_state import RunState, TaskInstance
 
 
 @dataclass(slots=True)
@@ -244,7 +244,7 @@ class Wave:
             return False
         changed = []
         for run in dag.runs.values():
-            if run.ended or run.added or run.superseded:
+            if run.ended or run.added or run.dropped or run.superseded:
                 return False
             for instance in run.changed.values():
                 if instance.state == states.QUEUED and instance.dispatches > 1:
@@ -278,6 +278,7 @@ class Wave:
         attempts: list[tuple[Any, ...]] = []
         runs: list[tuple[Any, ...]] = []
         forget: list[tuple[int, str, int]] = []
+        dropped: list[tuple[int, str, int]] = []
         deltas: dict[str, int] = {}
         release: dict[str, datetime | None] = {}
         started = {id(run) for _, run in outcome.started}
@@ -286,11 +287,15 @@ class Wave:
                 deltas[name] = deltas.get(name, 0) + delta
             dag.pool_delta.clear()
             for run in list(dag.runs.values()):
+                fresh = {instance.key for instance in run.added}
                 for instance in run.changed.values():
+                    if instance.key in fresh:
+                        continue
                     changed.append(_finished_row(run, instance, now))
                     if instance.state == states.QUEUED and instance.dispatches > 1:
                         forget.append((run.id, *instance.key))
-                new.extend(new_instance_row(run, instance) for instance in run.added)
+                new.extend(_new_row(run, instance, now) for instance in run.added)
+                dropped.extend((run.id, *key) for key in run.dropped)
                 attempts.extend(
                     (
                         run.id,
@@ -312,11 +317,14 @@ class Wave:
                     runs.append((run.id, run.state, run.start_date, run.end_date, dag.version_hash))
                 run.changed.clear()
                 run.added.clear()
+                run.dropped.clear()
                 run.superseded.clear()
             for _, run in outcome.ended:
                 dag.runs.pop(run.id, None)
             if not dag.runs and not dag.waiting and not dag.start_due(now):
                 release[dag.dag_id] = dag.idle_until(now)
+        if dropped:
+            scheduling.delete_instances(connection, dropped)
         if new:
             scheduling.insert_instances(connection, new)
         if changed:
@@ -345,10 +353,19 @@ class Wave:
 
 def _finished_row(run: RunState, instance: TaskInstance, now: datetime) -> tuple[Any, ...]:
     """The row of a changed instance; one that ended without a process gets its times now."""
+    _set_times(instance, now)
+    return instance_row(run, instance)
+
+
+def _new_row(run: RunState, instance: TaskInstance, now: datetime) -> tuple[Any, ...]:
+    _set_times(instance, now)
+    return new_instance_row(run, instance)
+
+
+def _set_times(instance: TaskInstance, now: datetime) -> None:
     if instance.state in states.FINISHED:
         instance.end_date = instance.end_date or now
         instance.start_date = instance.start_date or instance.end_date
-    return instance_row(run, instance)
 
 
 def xcom_rows(
