@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import click
@@ -22,10 +23,14 @@ def _set_up(component: str) -> Config:
 
 def _run(run: Callable[[Config], int], config: Config) -> int:
     try:
-        return run(config)
+        code = run(config)
     except BrokenPipeError as error:
         # Not the reader of our output, as elsewhere on the command line: a daemon that ends says why.
         raise RuntimeError(f"a connection between processes of opskit broke: {error}") from error
+    # The stop is complete. One more signal while the interpreter ends must not make it look like a failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 @click.command()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -545,6 +547,16 @@ def test_a_stopped_worker_hands_back_what_has_not_begun_and_reports_what_it_ends
         assert not (home / "count").exists()
         assert not list((home / "run").glob("worker.*.pid.json"))
         assert not (home / "run" / "worker.sock").exists()
+
+
+def test_a_signal_that_comes_after_a_clean_stop_does_not_make_it_look_like_a_failure(home: Path) -> None:
+    with worker(home) as running:
+        running.connect().close()
+        while running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                running.process.wait(0.001)
+        assert running.process.returncode == 0
 
 
 def test_nonsense_on_the_socket_closes_that_connection_only(running: WorkerProcess, scheduler: Scheduler) -> None:
