@@ -11,7 +11,7 @@ _EXCEPTION = re.compile(
     r"^(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception|Invalid|NotFound|Timeout|Failed)\b: ?[^\n]{0,200})", re.M
 )
 _REASON = re.compile(r"Task failed: ([^\n]{1,200})")
-_MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
+_MISSING_MODULE = re.compile(r"(?:No module named|has no module) '([\w.]+)'")
 
 
 def classify(differences: list[Difference], found: dict[str, Any], *, unstable: bool) -> tuple[str, str]:

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--airflow", choices=("2", "3"), help="one dialect only")
     parser.add_argument("--parse", action="store_true", help="load the files, run nothing")
     parser.add_argument("--again", metavar="RESULTS", type=Path, help="only what differed in these results")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter with opskit and what the DAG files import"
+    )
     parser.add_argument("--seconds", type=int, default=60, help="limit per file")
 
 
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     rows = []
     with arguments.results.open("w") as out:
-        for item, found in _answered(items):
+        for item, found in _answered(items, arguments.python):
             row = judge(item, found, expected.get((item["id"], item["airflow"])))
             rows.append(row)
             out.write(json.dumps(row, sort_keys=True) + "\n")
@@ -148,12 +151,12 @@ def _companions(
             yield from (dag_id for dag_id in other.dag_ids if surroundings.is_named(dag_id, text))
 
 
-def _answered(items: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _answered(items: list[dict[str, Any]], python: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     server: subprocess.Popen[str] | None = None
     for number, item in enumerate(items):
         if server is None or number % _ITEMS_PER_SANDBOX == 0:
             _stop(server)
-            server = _start()
+            server = _start(python)
         stdin, stdout = server.stdin, server.stdout
         assert stdin is not None
         assert stdout is not None
@@ -172,8 +175,8 @@ def _answered(items: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dic
     _stop(server)
 
 
-def _start() -> subprocess.Popen[str]:
-    inner = [sys.executable, "-m", "compat_harness.opskit_side", "--home", str(sandbox.HOME)]
+def _start(python: str) -> subprocess.Popen[str]:
+    inner = [python, "-m", "compat_harness.opskit_side", "--home", str(sandbox.HOME)]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": f"{Path(__file__).parents[1]}:{_ROOT}"}
     return subprocess.Popen(
         sandbox.command(*inner), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
