@@ -103,7 +103,7 @@ def test_task(
         dag = load_local_dag(cluster, dag_id, file)
         if task_id not in dag.task_dict:
             raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=nearest(task_id, dag.task_dict))
-        interval = dag.timetable.infer_manual_data_interval(at)
+        interval = dag.infer_automated_data_interval(at)
         run = {
             "run_type": "manual",
             "logical_date": at,

@@ -52,7 +52,7 @@ def intervals(dag: SerializedDag, start: datetime, end: datetime, now: datetime)
     found: list[DataInterval] = []
     last: DataInterval | None = None
     while True:
-        info = timetable.next_dagrun_info(last, timetables.TimeRestriction(start, end, True, now))
+        info = timetables.next_run(timetable, last, timetables.TimeRestriction(start, end, True, now))
         if info is None or info.run_after > now or info.logical_date > end:
             return found
         if len(found) == _MOST_RUNS:

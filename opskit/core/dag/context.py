@@ -248,7 +248,7 @@ def _previous_date(context: Context) -> Any:
     run = _run(context)
     if run.external_trigger:
         return run.logical_date
-    interval = context["dag"].timetable.infer_manual_data_interval(run._info.data_interval_start)
+    interval = context["dag"].infer_automated_data_interval(run._info.data_interval_start)
     return moment(interval.start) if context["dag"].timetable.can_be_scheduled else None
 
 

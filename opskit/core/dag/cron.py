@@ -37,14 +37,16 @@ class Cron:
         self.zone = zone
         self._plain = plain_cron.read(self.expression)
 
-    def check(self) -> None:
+    def check(self, *, may_never_match: bool = False) -> None:
         """DagInvalid when the expression is none."""
         if self._plain is not None:
             return
         from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
         try:
-            croniter(self.expression, datetime(2024, 1, 1)).get_next(datetime)  # noqa: DTZ001
+            cron = croniter(self.expression, datetime(2024, 1, 1))  # noqa: DTZ001
+            if not may_never_match:
+                cron.get_next(datetime)
         except CroniterBadDateError as error:
             raise DagInvalid(f"the cron expression {self.expression!r} never matches") from error
         except (CroniterBadCronError, ValueError, KeyError, AttributeError) as error:
@@ -52,36 +54,37 @@ class Cron:
                 f"{self.expression!r} is no cron expression: {error}", hint="minute hour day month weekday"
             ) from error
 
-    def next(self, moment: datetime) -> datetime:
-        return self._step(moment, forward=True)
+    def next(self, moment: datetime, *, as_airflow: bool = False) -> datetime:
+        """The first match after `moment` (both plain, in UTC).
 
-    def previous(self, moment: datetime) -> datetime:
-        return self._step(moment, forward=False)
+        Around a change of the clock Airflow can give the moment itself for the match before it, or a later one, and so
+        loses a run now and then. `as_airflow` does the same: a DAG that moves here keeps its intervals."""
+        return self._step(moment, True, as_airflow)
 
-    def at_or_after(self, moment: datetime) -> datetime:
-        following = self.next(moment)
-        return moment if self.previous(following) == moment else following
+    def previous(self, moment: datetime, *, as_airflow: bool = False) -> datetime:
+        """The last match before `moment`."""
+        return self._step(moment, False, as_airflow)
 
-    def at_or_before(self, moment: datetime) -> datetime:
-        before = self.previous(moment)
-        return moment if self.next(before) == moment else before
+    def at_or_after(self, moment: datetime, *, as_airflow: bool = False) -> datetime:
+        following = self._step(moment, True, as_airflow)
+        return moment if self._step(following, False, as_airflow) == moment else following
 
-    def _step(self, moment: datetime, *, forward: bool) -> datetime:
-        wall = moment.astimezone(self.zone).replace(tzinfo=None)
+    def at_or_before(self, moment: datetime, *, as_airflow: bool = False) -> datetime:
+        before = self._step(moment, False, as_airflow)
+        return moment if self._step(before, True, as_airflow) == moment else before
+
+    def _step(self, moment: datetime, forward: bool, as_airflow: bool) -> datetime:
+        wall = moment.astimezone(self.zone).replace(tzinfo=None, fold=0)
         found = self._wall_step(wall, forward)
         if self.zone is UTC:
             return found.replace(tzinfo=UTC)
         if self._every_hour():
             # Runs every hour: real hours count, so that none is lost or doubled when the clock changes.
-            delta = found - wall
-            if delta.days not in (0, -1):
-                shifted = localize(wall + timedelta(days=delta.days), self.zone)
-                return shifted.astimezone(UTC) + timedelta(seconds=delta.seconds)
-            return moment + delta
+            return moment + (found - wall)
         while True:
             at = localize(found, self.zone).astimezone(UTC)
             # Wall times in the gap of a change to summer time fall together with later ones: go on until time moves.
-            if (at > moment) if forward else (at < moment):
+            if as_airflow or ((at > moment) if forward else (at < moment)):
                 return at
             found = self._wall_step(found, forward)
 

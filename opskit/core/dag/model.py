@@ -12,7 +12,16 @@ from opskit.core.dag.base_operator import LONGEST_ID, BaseOperator, Callbacks
 from opskit.core.dag.dependencies import Label, chain, chain_linear, cross_downstream
 from opskit.core.dag.params import NOTSET, DagParam, ParamsDict
 from opskit.core.dag.task_group import VALID_ID, TaskGroup
-from opskit.core.dag.timetables import DagRunInfo, DataInterval, TimeRestriction, Timetable, make_timetable
+from opskit.core.dag.timetables import (
+    DEFAULT_SCHEDULE,
+    DagRunInfo,
+    DataInterval,
+    TimeRestriction,
+    Timetable,
+    make_timetable,
+    manual_interval,
+    next_run,
+)
 from opskit.core.dag.zones import aware, default_zone, load_zone
 from opskit.errors import DagInvalid
 
@@ -97,6 +106,9 @@ class DAG:
         self.schedule = (
             schedule if schedule is not NOTSET else schedule_interval if schedule_interval is not NOTSET else timetable
         )
+        spoken = dialect.current()
+        if not given and spoken == 2:
+            self.schedule = DEFAULT_SCHEDULE
         try:
             self.timetable = make_timetable(self.schedule, self.timezone)
         except DagInvalid as error:
@@ -124,7 +136,7 @@ class DAG:
         self.sla_miss_callback = sla_miss_callback
         self.default_view = default_view
         self.orientation = orientation
-        self.catchup = catchup
+        self.catchup = catchup if catchup is not None or spoken is None else spoken == 2
         self.on_success_callback = on_success_callback
         self.on_failure_callback = on_failure_callback
         self.doc_md = doc_md
@@ -137,6 +149,8 @@ class DAG:
         self.auto_register = auto_register
         self.fail_stop = fail_stop
         self.dag_display_name = dag_display_name or dag_id
+        self.dialect = dialect.current()
+        """2 or 3: the Airflow that its file was written for; None for a file that knows only opskit."""
         self.task_dict: dict[str, BaseOperator] = {}
         self.edge_info: dict[str, dict[str, dict[str, Any]]] = {}
         self.fileloc = full_filepath or _calling_file()
@@ -240,6 +254,18 @@ class DAG:
         except KeyError:
             raise DagInvalid(f"DAG {self.dag_id} has no task {task_id!r}") from None
 
+    @property
+    def mapped_over(self) -> frozenset[str]:
+        """Ids of the tasks whose output something is mapped over."""
+        found: frozenset[str] | None = self.__dict__.get("_mapped_over")
+        if found is None:
+            inputs = [task.expand_input for task in self.tasks if task.is_mapped]
+            inputs += [group.expand_input for group in self.task_group.iter_groups() if group.is_mapped]
+            found = self._mapped_over = frozenset(
+                task.task_id for expand_input in inputs if expand_input for task in expand_input.iter_references()
+            )
+        return found
+
     def topological_sort(self) -> tuple[BaseOperator, ...]:
         """Tasks, each after its upstream tasks; in the order of the file where that is free.
 
@@ -292,7 +318,7 @@ class DAG:
                 ) from None
 
     def infer_automated_data_interval(self, logical_date: datetime) -> DataInterval:
-        return self.timetable.infer_manual_data_interval(logical_date)
+        return manual_interval(self.timetable, logical_date)
 
     def get_run_data_interval(self, run: Any) -> DataInterval:
         return DataInterval(run.data_interval_start, run.data_interval_end)
@@ -311,7 +337,7 @@ class DAG:
             if restricted
             else TimeRestriction(None, None, True, now)
         )
-        return self.timetable.next_dagrun_info(last_automated_dagrun, restriction)
+        return next_run(self.timetable, last_automated_dagrun, restriction)
 
     def get_template_env(self, *, force_sandboxed: bool = False) -> Any:
         from opskit.core.dag import templates

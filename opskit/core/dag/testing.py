@@ -52,7 +52,7 @@ def run_in_process(
     dag.validate()
     run_params(dag.params, ParamsDict(), conf)
     at = utc(logical_date) if logical_date is not None else datetime.now(UTC)
-    interval = dag.timetable.infer_manual_data_interval(at)
+    interval = dag.infer_automated_data_interval(at)
     info = runtime.RunInfo(
         dag_id=dag.dag_id,
         run_id=f"manual__{at.isoformat()}",

@@ -104,7 +104,7 @@ def trigger(
         )
     if data_interval is None:
         timetable = timetables.deserialize(get_serialized(connection, dag_id).timetable)
-        data_interval = timetable.infer_manual_data_interval(at)
+        data_interval = timetables.manual_interval(timetable, at)
     done = connection.execute(
         insert(dag_run).values(
             dag_id=dag_id,

@@ -21,9 +21,8 @@ def next_runs(
     while len(found) < count:
         # After the first one the present is when that one was due, else catchup=False would give it again.
         present = max(now, found[-1].run_after) if found else now
-        info = timetable.next_dagrun_info(
-            interval, timetables.TimeRestriction(dag.start_date, dag.end_date, catchup, present)
-        )
+        restriction = timetables.TimeRestriction(dag.start_date, dag.end_date, catchup, present)
+        info = timetables.next_run(timetable, interval, restriction)
         if info is None:
             break
         found.append(info)
