@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opskit.core.dag.base_operator import BaseOperator
     from opskit.core.dag.model import DAG
     from opskit.core.dag.task_group import TaskGroup
 
@@ -44,6 +47,25 @@ def push_group(group: TaskGroup) -> None:
 
 def pop_group() -> None:
     _groups.pop()
+
+
+_unmapped: BaseOperator | None = None
+
+
+@contextmanager
+def unmapping(task: BaseOperator) -> Iterator[None]:
+    """Within the block, an operator with the id of this mapped task is one of its instances: it joins no DAG."""
+    global _unmapped
+    _unmapped = task
+    try:
+        yield
+    finally:
+        _unmapped = None
+
+
+def being_unmapped(task_id: object) -> BaseOperator | None:
+    """The mapped task of this id that an operator is being made for."""
+    return _unmapped if _unmapped is not None and _unmapped.task_id == task_id else None
 
 
 def forget() -> None:

@@ -19,6 +19,8 @@ from opskit.errors import DagInvalid
 if TYPE_CHECKING:
     import logging
 
+    from opskit.core.dag.expand_input import ExpandInput
+    from opskit.core.dag.mapped_operator import OperatorPartial
     from opskit.core.dag.model import DAG
     from opskit.core.dag.task_group import TaskGroup
 
@@ -44,7 +46,8 @@ class OperatorMeta(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         task = super().__call__(*args, **kwargs)
         task.__dict__.pop("_default_values", None)
-        task._connect_references()
+        if not task.__dict__.pop("_is_instance", False):
+            task._connect_references()
         return task
 
 
@@ -112,6 +115,9 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
     ui_fgcolor: str = "#000"
     operator_extra_links: Sequence[Any] = ()
     inherits_from_empty_operator = False
+    expand_input: ExpandInput | None = None
+    is_mapped = False
+    """Whether it has an instance for each element of something."""
     shallow_copy_attrs: Sequence[str] = ()
     start_date: datetime | None
     end_date: datetime | None
@@ -182,12 +188,16 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         group = task_group or authoring_context.current_group(dag)
         if dag is None and group is not None:
             dag = group.dag
+        mapped = authoring_context.being_unmapped(task_id)
         self.label: str = task_id
-        self.task_id: str = _checked_id(group.child_id(task_id) if group is not None else task_id)
         self.task_group: TaskGroup | None = None
         self.upstream_task_ids: set[str] = set()
         self.downstream_task_ids: set[str] = set()
         self._dag: DAG | None = None
+        if mapped is None:
+            self.task_id: str = _checked_id(group.child_id(task_id) if group is not None else task_id)
+        else:
+            self._take_place_of(mapped)
 
         def invalid(argument: str, problem: str) -> DagInvalid:
             return DagInvalid(f"task {self.task_id}: {argument} {problem}")
@@ -260,11 +270,38 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         self.task_display_name = task_display_name or self.task_id
         self.logger_name = logger_name
         self.map_index_template = map_index_template
-        if group is not None:
+        if mapped is not None:
+            pass  # its mapped task has a place already
+        elif group is not None:
             # The DAG tells about duplicate ids; only then may the group know the task.
             self._place(dag, group)
         elif dag is not None:
             self._place(dag, dag.task_group)
+
+    def _take_place_of(self, mapped: BaseOperator) -> None:
+        """Be an instance of a mapped task."""
+        for name in ("label", "task_id", "task_group", "upstream_task_ids", "downstream_task_ids", "_dag"):
+            setattr(self, name, getattr(mapped, name))
+        self._is_instance = True
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """The arguments that all instances of a mapped task share: `Operator.partial(task_id=…).expand(…)`."""
+        from opskit.core.dag.mapped_operator import OperatorPartial
+
+        return OperatorPartial(cls, kwargs)
+
+    def unmap(self, context: Any) -> BaseOperator:
+        """The operator of one instance; itself where it is not mapped."""
+        return self
+
+    @property
+    def mapped_task_group(self) -> TaskGroup | None:
+        """The mapped task group around it."""
+        return self.task_group.mapped_group if self.task_group is not None else None
+
+    def get_closest_mapped_task_group(self) -> TaskGroup | None:
+        return self.mapped_task_group
 
     def _place(self, dag: DAG | None, group: TaskGroup) -> None:
         if dag is not None:

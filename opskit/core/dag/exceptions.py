@@ -52,5 +52,13 @@ class XComNotFound(AirflowException):
         self.dag_id, self.task_id, self.key = dag_id, task_id, key
 
 
+class XComForMappingNotPushed(AirflowException):
+    """Another task is mapped over the output of a task, and that has returned nothing."""
+
+
+class UnmappableXComTypePushed(AirflowException):
+    """Another task is mapped over the output of a task, and that has returned neither a list nor a dict."""
+
+
 class ParamValidationError(AirflowException):
     """A param has no value, or one that its declaration does not allow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from opskit.core.dag.exceptions import (
     AirflowSkipException,
     AirflowTaskTerminated,
     AirflowTaskTimeout,
+    UnmappableXComTypePushed,
+    XComForMappingNotPushed,
 )
 from opskit.core.dag.runtime import RunInfo
 from opskit.core.dag.states import FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
@@ -54,12 +56,14 @@ class Outcome:
     """Key and plain JSON value, in the order of the pushes."""
     skip: list[str] = field(default_factory=list)
     """task_ids to skip, sorted."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Events of its outlets, as `asset_context.emitted` gives them."""
     reusable: bool = True
     """Whether the process is fit for another attempt. Not part of the frame."""
 
     def fields(self) -> dict[str, Any]:
         """As JSON, named as in the frame."""
-        return {
+        fields = {
             "state": self.state,
             "retry": self.retry,
             "reason": self.reason,
@@ -67,6 +71,9 @@ class Outcome:
             "xcoms": [[key, value] for key, value in self.xcoms],
             "skip": self.skip,
         }
+        if self.events:
+            fields["events"] = self.events
+        return fields
 
 
 def execute(
@@ -112,20 +119,24 @@ def execute(
         with context:
             problem = _call_all(getattr(task, kind), kind, context)
         return Outcome(SUCCESS, reason=problem)
-    with context, _Handling(signal.SIGTERM, _terminator(task)):
-        return _attempt(task, ti, context)
+    with context, _Handling(signal.SIGTERM, _terminator(ti)):
+        return _attempt(ti, context)
 
 
-def _attempt(task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
+def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
     """Run the task and its callbacks. The outcome stands before the callbacks start: they can't change it."""
+    task = ti.task
     try:
+        if task.is_mapped:
+            task = ti.task = task.unmap(context)
         result = _run_task(task, context)
         _push_result(task, ti, result)
+        events = _asset_events(task, context)
     except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
         outcome = _failed_outcome(ti, error)
         context["exception"] = error
     else:
-        outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=sorted(ti.skip_downstream))
+        outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=sorted(ti.skip_downstream), events=events)
     ti._end_date = datetime.now(UTC)
     ti.state = outcome.state
     if outcome.state == SUCCESS:
@@ -155,6 +166,8 @@ def _run_task(task: BaseOperator, context: contexts.Context) -> Any:
 
 
 def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> None:
+    if ti.map_index < 0:
+        _check_mappable(task, result if task.do_xcom_push else None)
     if result is None or not task.do_xcom_push:
         return
     if task.multiple_outputs:
@@ -168,6 +181,27 @@ def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> No
         for key, value in result.items():
             ti.xcom_push(key, value)
     ti.xcom_push(XCOM_RETURN_KEY, result)
+
+
+def _check_mappable(task: BaseOperator, result: Any) -> None:
+    """AirflowException when another task is mapped over this result, and can't be."""
+    if result is not None and isinstance(result, (list, dict)):
+        return
+    dag = task.get_dag()
+    if dag is None or task.task_id not in dag.mapped_over:
+        return
+    if result is None:
+        raise XComForMappingNotPushed("did not push XCom for task mapping")
+    if not isinstance(result, Sequence) or isinstance(result, (str, bytes, bytearray)):
+        raise UnmappableXComTypePushed(f"unmappable return type {type(result).__qualname__!r}")
+
+
+def _asset_events(task: BaseOperator, context: contexts.Context) -> list[dict[str, Any]]:
+    if not task.outlets:
+        return []
+    from opskit.core.dag.asset_context import emitted
+
+    return emitted(task, context["outlet_events"])
 
 
 def _failed_outcome(ti: RuntimeTaskInstance, error: BaseException) -> Outcome:
@@ -237,7 +271,7 @@ def _call_all(callbacks: Callbacks, name: str, context: Any) -> str | None:
     return "; ".join(problems) or None
 
 
-def _terminator(task: BaseOperator) -> _Handler:
+def _terminator(ti: RuntimeTaskInstance) -> _Handler:
     """A handler of SIGTERM: ends the task with AirflowTaskTerminated, after its on_kill."""
     pid = os.getpid()
 
@@ -247,7 +281,7 @@ def _terminator(task: BaseOperator) -> _Handler:
             os._exit(128 + signum)
         set_handler(signal.SIGTERM, IGNORE)
         _log().error("Received SIGTERM. Terminating subprocesses.")
-        _kill(task)
+        _kill(ti.task)
         raise AirflowTaskTerminated("Task received SIGTERM signal")
 
     return terminate

@@ -106,6 +106,8 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
         "has_on_retry_callback": bool(task.on_retry_callback),
         "is_empty": _is_empty(task),
         "group": group.group_id if group is not None else None,
+        "max_active_tis_per_dagrun": task.max_active_tis_per_dagrun,
+        **_mapping(task),
         "ui": _task_ui(task),
     }
     data.update(_without_empty(optional))
@@ -115,6 +117,15 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
     if weight != 1:
         data["priority_weight"] = weight
     return data
+
+
+def _mapping(task: BaseOperator) -> dict[str, Any]:
+    group = task.mapped_task_group
+    over = group.expand_input if group is not None else task.expand_input
+    return {
+        "expand": over.length() if over is not None else None,
+        "mapped_group": group.group_id if group is not None else None,
+    }
 
 
 def _is_empty(task: BaseOperator) -> bool:
@@ -154,7 +165,7 @@ def _connections(task: BaseOperator) -> list[str]:
     """The connections that its arguments name, as far as they are no templates: `ssh_conn_id="…"` and the like."""
     named = {
         value
-        for name, value in vars(task).items()
+        for name, value in getattr(task, "partial_kwargs", vars(task)).items()
         if name.endswith("conn_id") and isinstance(value, str) and value and "{" not in value
     }
     return sorted(named)

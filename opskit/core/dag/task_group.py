@@ -12,6 +12,7 @@ from opskit.errors import DagInvalid
 
 if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
+    from opskit.core.dag.expand_input import ExpandInput
     from opskit.core.dag.model import DAG
 
 VALID_ID = re.compile(r"[\w.-]+", re.ASCII)
@@ -35,7 +36,10 @@ class TaskGroup(DependencyMixin):
         ui_fgcolor: str = "#000",
         add_suffix_on_collision: bool = False,
         group_display_name: str = "",
+        *,
+        expand_input: ExpandInput | None = None,
     ) -> None:
+        self.expand_input = expand_input
         self.prefix_group_id = prefix_group_id
         self.default_args = dict(default_args or {})
         self.tooltip = tooltip
@@ -55,6 +59,12 @@ class TaskGroup(DependencyMixin):
         self.dag = dag or (self.parent_group.dag if self.parent_group else None)
         if self.parent_group is None:
             raise DagInvalid(f"task group {group_id} belongs to no DAG", hint="use it inside `with DAG(…):`")
+        if expand_input is not None and self.parent_group.mapped_group is not None:
+            raise DagInvalid(
+                f"task group {group_id}: a mapped task group inside of the mapped task group "
+                f"{self.parent_group.mapped_group.group_id} is not supported",
+                hint="map the outer group over all combinations",
+            )
         self.used_group_ids = self.parent_group.used_group_ids
         if self.group_id in self._taken_ids():
             if not add_suffix_on_collision:
@@ -88,6 +98,18 @@ class TaskGroup(DependencyMixin):
     @property
     def label(self) -> str | None:
         return self.group_display_name or self._group_id
+
+    @property
+    def is_mapped(self) -> bool:
+        return self.expand_input is not None
+
+    @property
+    def mapped_group(self) -> TaskGroup | None:
+        """The mapped task group around it; itself when it is mapped."""
+        group: TaskGroup | None = self
+        while group is not None and group.expand_input is None:
+            group = group.parent_group
+        return group
 
     def child_id(self, label: str) -> str:
         """The full id of a task or group that is called `label` inside this group."""
@@ -148,8 +170,14 @@ class TaskGroup(DependencyMixin):
         authoring_context.push_group(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         authoring_context.pop_group()
+        if self.expand_input is not None and error[0] is None:
+            for task in self.iter_tasks():
+                if task.trigger_rule == "always":
+                    raise DagInvalid(f"task {task.task_id} of a mapped task group can't have the trigger rule 'always'")
+            for upstream in dict.fromkeys(self.expand_input.iter_references()):
+                self.set_upstream(upstream)
 
     def __repr__(self) -> str:
         return f"<TaskGroup {self.group_id}>"

@@ -315,20 +315,29 @@ class RuntimeTaskInstance:
             by_index = {map_index: value for _, map_index, value in rows}
             return [decode(by_index[wanted]) for wanted in indexes if wanted in by_index]
         if not single:
-            by_task: dict[str, Any] = {}
-            mapped: list[Any] = []
-            for task_id, map_index, value in rows:
-                if map_index >= 0 and index is None:
-                    mapped.append(decode(value))
-                by_task[task_id] = value
-            if mapped:
-                return mapped
-            return [decode(by_task[task_id]) if task_id in by_task else default for task_id in ids or ()]
+            by_task: dict[str, list[Any]] = {}
+            for task_id, _, value in rows:
+                by_task.setdefault(task_id, []).append(decode(value))
+            values: list[Any] = []
+            for task_id in ids or ():
+                # A task that has pushed nothing: Airflow 2 leaves it out, Airflow 3 does not.
+                values.extend(by_task.get(task_id, [] if self._dialect == 2 else [default]))
+            return values
         if not rows:
             return default
         if ids is not None and index is None and any(map_index >= 0 for _, map_index, _ in rows):
             return [decode(value) for _, _, value in rows]
         return decode(rows[-1][2] if ids is None else rows[0][2])
+
+    @property
+    def _dialect(self) -> int | None:
+        dag = self.task.get_dag()
+        return dag.dialect if dag is not None else None
+
+    def xcoms_by_index(self, task_id: str, key: str) -> list[Any]:
+        """What the instances of a mapped task of this run have pushed, in the order of their indexes."""
+        rows = runtime.store().get_xcoms(self.dag_id, self.run_id, [task_id], key)
+        return [decode(value) for _, map_index, value in rows if map_index >= 0]
 
     def _rows(
         self, dag_id: str, run_id: str, ids: list[str] | None, key: str, index: int | None

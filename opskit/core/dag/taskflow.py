@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from opskit.core.dag import authoring_context
+from opskit.core.dag import authoring_context, task_kinds
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.decorated import (
-    BashDecoratedOperator,
-    BranchDecoratedOperator,
-    PythonDecoratedOperator,
-    SensorDecoratedOperator,
-    ShortCircuitDecoratedOperator,
-    infers_multiple_outputs,
-)
+from opskit.core.dag.decorated import PythonDecoratedOperator, infers_multiple_outputs
+from opskit.core.dag.expand_input import DictOfLists, ExpandInput, ListOfDicts, MappedArgument
+from opskit.core.dag.mapped_operator import Expandable, check_disjoint, check_mappable, map_operator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.params import Param
 from opskit.core.dag.task_group import TaskGroup, unique_id
@@ -24,7 +19,7 @@ from opskit.core.dag.xcom_arg import XComArg
 from opskit.errors import DagInvalid
 
 
-class TaskDecorated:
+class TaskDecorated(Expandable):
     """A function that makes a task each time it is called, and gives that task's output."""
 
     def __init__(self, function: Callable[..., Any], operator: type[BaseOperator], arguments: dict[str, Any]) -> None:
@@ -34,14 +29,54 @@ class TaskDecorated:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
-        task = self.operator_class(
-            python_callable=self.function, op_args=args, op_kwargs=kwargs, **self._task_arguments()
-        )
+        arguments = self._task_arguments()
+        arguments["op_kwargs"] = {**arguments.get("op_kwargs", {}), **kwargs}
+        task = self.operator_class(python_callable=self.function, op_args=args, **arguments)
         return XComArg(task)
 
     def override(self, **kwargs: Any) -> TaskDecorated:
         """The same function with other operator arguments."""
-        return TaskDecorated(self.function, self.operator_class, {**self.kwargs, **kwargs})
+        return self._copy({**self.kwargs, **kwargs})
+
+    def _copy(self, arguments: dict[str, Any]) -> TaskDecorated:
+        return TaskDecorated(self.function, self.operator_class, arguments)
+
+    def partial(self, **kwargs: Any) -> TaskDecorated:
+        """The same function with some of its arguments; `expand` gives the others."""
+        self._check_arguments("partial", kwargs)
+        known = self.kwargs.get("op_kwargs", {})
+        check_disjoint(known, kwargs, "duplicate partial")
+        return self._copy({**self.kwargs, "op_kwargs": {**known, **kwargs}})
+
+    def expand(self, **kwargs: Any) -> XComArg:
+        """A task with an instance for each combination of the elements."""
+        check_mappable(self.function.__name__, kwargs)
+        self._check_arguments("expand", kwargs)
+        check_disjoint(self.kwargs.get("op_kwargs", {}), kwargs, "mapping already partial")
+        return self._map(DictOfLists(kwargs), strict=False)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> XComArg:
+        """A task with an instance for each dict of arguments."""
+        return self._map(ListOfDicts(kwargs), strict=strict)
+
+    def _check_arguments(self, method: str, names: Iterable[str]) -> None:
+        from opskit.core.dag.context import CONTEXT_NAMES
+
+        for name in names:
+            if name in CONTEXT_NAMES:
+                raise DagInvalid(f"{self.function.__name__}: {method}() can't give the context variable {name!r}")
+        self._check_names(method, names)
+
+    def _map(self, expand_input: ExpandInput, *, strict: bool) -> XComArg:
+        arguments = self._task_arguments()
+        dag = arguments.get("dag") or authoring_context.current_dag()
+        arguments.setdefault("op_kwargs", {})
+        arguments |= {
+            "python_callable": self.function,
+            "dag": dag,
+            "task_group": arguments.get("task_group") or authoring_context.current_group(dag),
+        }
+        return XComArg(map_operator(self.operator_class, arguments, expand_input, strict=strict, into="op_kwargs"))
 
     def _task_arguments(self) -> dict[str, Any]:
         arguments = dict(self.kwargs)
@@ -56,7 +91,7 @@ class TaskDecorated:
             return dag is not None and (full in dag.task_dict or full in dag.task_group.used_group_ids)
 
         arguments["task_id"] = unique_id(wanted, is_taken)
-        if self.operator_class is PythonDecoratedOperator and "multiple_outputs" not in arguments:
+        if "multiple_outputs" not in arguments:
             arguments["multiple_outputs"] = infers_multiple_outputs(self.function)
         if self.function.__doc__ and not {"doc", "doc_md"} & arguments.keys():
             arguments["doc_md"] = inspect.cleandoc(self.function.__doc__)
@@ -82,25 +117,13 @@ class TaskDecorator:
             raise DagInvalid(f"@task on {function!r}: a function is needed")
         return TaskDecorated(function, self._operator, arguments)
 
-    @property
-    def python(self) -> TaskDecorator:
-        return TaskDecorator()
-
-    @property
-    def branch(self) -> TaskDecorator:
-        return TaskDecorator(BranchDecoratedOperator)
-
-    @property
-    def short_circuit(self) -> TaskDecorator:
-        return TaskDecorator(ShortCircuitDecoratedOperator)
-
-    @property
-    def sensor(self) -> TaskDecorator:
-        return TaskDecorator(SensorDecoratedOperator)
-
-    @property
-    def bash(self) -> TaskDecorator:
-        return TaskDecorator(BashDecoratedOperator)
+    def __getattr__(self, name: str) -> Any:
+        """`@task.virtualenv` and its kind."""
+        if name in task_kinds.OPERATORS:
+            return TaskDecorator(task_kinds.load(task_kinds.OPERATORS[name]))
+        if name in task_kinds.FUNCTIONS:
+            return task_kinds.load(task_kinds.FUNCTIONS[name])
+        raise task_kinds.unknown(name)
 
 
 task = TaskDecorator()
@@ -156,25 +179,57 @@ def task_group(python_callable: Callable[..., Any] | None = None, **group_argume
     return _group_factory(python_callable, group_arguments)
 
 
-class TaskGroupDecorated:
+class TaskGroupDecorated(Expandable):
     """A function that makes a task group each time it is called."""
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: dict[str, Any], partial: dict[str, Any] | None = None
+    ) -> None:
         self.function = function
         self.arguments = arguments
+        self._partial = partial or {}
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._make(None, args, kwargs)
+
+    def _make(self, expand_input: ExpandInput | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = {"add_suffix_on_collision": True, **self.arguments}
         arguments.setdefault("group_id", self.function.__name__)
         if self.function.__doc__:
             arguments.setdefault("tooltip", inspect.cleandoc(self.function.__doc__))
-        with TaskGroup(**arguments) as group:
-            result = self.function(*args, **kwargs)
+        with TaskGroup(**arguments, expand_input=expand_input) as group:
+            result = self.function(*args, **{**self._partial, **kwargs})
         return group if result is None else result
 
     def override(self, **kwargs: Any) -> TaskGroupDecorated:
-        return TaskGroupDecorated(self.function, {**self.arguments, **kwargs})
+        return TaskGroupDecorated(self.function, {**self.arguments, **kwargs}, self._partial)
+
+    def partial(self, **kwargs: Any) -> TaskGroupDecorated:
+        """The same function with some of its arguments; `expand` gives the others."""
+        self._check_names("partial", kwargs)
+        check_disjoint(self._partial, kwargs, "duplicate partial")
+        return TaskGroupDecorated(self.function, self.arguments, {**self._partial, **kwargs})
+
+    def expand(self, **kwargs: Any) -> Any:
+        """A group each of whose tasks has an instance for each combination of the elements."""
+        check_mappable(self.function.__name__, kwargs)
+        self._check_names("expand", kwargs)
+        check_disjoint(self._partial, kwargs, "mapping already partial")
+        expand_input = DictOfLists(kwargs)
+        return self._make(expand_input, (), {name: MappedArgument(expand_input, name) for name in kwargs})
+
+    def expand_kwargs(self, kwargs: Any) -> Any:
+        """A group each of whose tasks has an instance for each dict of arguments."""
+        parameters = inspect.signature(self.function).parameters
+        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
+            raise DagInvalid(
+                f"{self.function.__name__}: expand_kwargs() is not supported on a task group function with * or **"
+            )
+        expand_input = ListOfDicts(kwargs)
+        # Which of the arguments the dicts will have is not known yet.
+        names = [name for name in parameters if name not in self._partial]
+        return self._make(expand_input, (), {name: MappedArgument(expand_input, name) for name in names})
 
 
 def _group_factory(function: Callable[..., Any], group_arguments: dict[str, Any]) -> TaskGroupDecorated:

@@ -17,7 +17,10 @@ _MARKS = ("{{", "{%", "{#")
 
 
 def render_fields(task: BaseOperator, context: Any, env: Any = None) -> None:
-    """Render the template fields of a task in place. Fields without a template are left as they are."""
+    """Render the template fields of a task in place. Fields without a template are left as they are, and so is what a
+    mapped task has got from XComs."""
+    resolved = task.__dict__.get("_resolved_values")
+    leave = frozenset(map(id, resolved)) if resolved else frozenset()
     for name in task.template_fields:
         try:
             value = getattr(task, name)
@@ -27,17 +30,20 @@ def render_fields(task: BaseOperator, context: Any, env: Any = None) -> None:
             ) from None
         if value is None:
             continue
-        rendered = render(value, context, task, env)
+        rendered = render(value, context, task, env, leave)
         if rendered is not value:
             setattr(task, name, rendered)
 
 
-def render(value: Any, context: Any, task: BaseOperator, env: Any = None) -> Any:
+def render(value: Any, context: Any, task: BaseOperator, env: Any = None, leave: frozenset[int] = frozenset()) -> Any:
     """`value` with all templates in it rendered, in texts, lists, tuples, sets, dicts, and in objects that name
     template_fields of their own. The value itself when nothing was to be done.
 
     A text that ends like one of the task's template_ext is the name of a file beside the DAG file or on
-    template_searchpath. jinja2.UndefinedError for a name that does not exist."""
+    template_searchpath. jinja2.UndefinedError for a name that does not exist. Objects with an id in `leave` stay as
+    they are."""
+    if leave and id(value) in leave:
+        return value
     if isinstance(value, str):
         if task.template_ext and value.endswith(tuple(task.template_ext)):
             return _render_file(value, context, env or task.get_template_env())
@@ -47,10 +53,10 @@ def render(value: Any, context: Any, task: BaseOperator, env: Any = None) -> Any
     if isinstance(value, ResolveMixin):
         return value.resolve(context)
     if isinstance(value, Mapping):
-        items = {key: render(item, context, task, env) for key, item in value.items()}
+        items = {key: render(item, context, task, env, leave) for key, item in value.items()}
         return items if any(items[key] is not value[key] for key in items) else value
     if isinstance(value, (list, tuple, set, frozenset)):
-        rendered = [render(item, context, task, env) for item in value]
+        rendered = [render(item, context, task, env, leave) for item in value]
         if all(new is old for new, old in zip(rendered, value, strict=True)):
             return value
         if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -60,7 +66,7 @@ def render(value: Any, context: Any, task: BaseOperator, env: Any = None) -> Any
         for name in value.template_fields:
             inner = getattr(value, name, None)
             if inner:
-                setattr(value, name, render(inner, context, task, env))
+                setattr(value, name, render(inner, context, task, env, leave))
     return value
 
 

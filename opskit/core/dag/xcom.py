@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from opskit.core.dag.xcom_sequences import LazySequence
+
 XCOM_RETURN_KEY = "return_value"
 
 _CLASS, _VERSION, _DATA = "__classname__", "__version__", "__data__"
@@ -63,8 +65,8 @@ def _encode_other(value: Any) -> Any:
         return _wrap("builtins.bytes", bytes(value).hex())
     if isinstance(value, dict):
         return {_key(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [encode(item) for item in value]
+    if isinstance(value, (list, LazySequence)):
+        return [encode(item) for item in value]  # a list, or the outputs of a mapped task
     if isinstance(value, bool | int | float | str):  # subclasses, such as str and int enums
         for base in (str, int, float):
             if isinstance(value, base):
