@@ -32,6 +32,11 @@ class BaseHook:
     def get_connections(cls, conn_id: str) -> list[Connection]:
         return [cls.get_connection(conn_id)]
 
+    @classmethod
+    def get_hook(cls, conn_id: str, hook_params: dict[str, Any] | None = None) -> Any:
+        """The hook for a connection, by its type. AirflowException for a type that has none."""
+        return cls.get_connection(conn_id).get_hook(hook_params=hook_params)
+
     def get_conn(self) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no get_conn()")
 

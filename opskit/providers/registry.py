@@ -1,0 +1,37 @@
+"""Which hook serves which type of connection: names only, nothing is imported until a hook is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opskit.core.dag.exceptions import AirflowException
+
+if TYPE_CHECKING:
+    from opskit.core.dag.connection import Connection
+
+HOOKS: dict[str, str] = {
+    "mysql": "opskit.providers.sql.mysql.MySqlHook",
+    "postgres": "opskit.providers.sql.postgres.PostgresHook",
+    "sqlite": "opskit.providers.sql.sqlite.SqliteHook",
+}
+"""Connection type to the path of its hook class. The class has `conn_name_attr`, the argument that takes the id."""
+
+
+def register(conn_type: str, path: str) -> None:
+    """Let connections of this type be served by the class at `path` (`package.module.Class`)."""
+    HOOKS[conn_type] = path
+
+
+def hook_for(connection: Connection, hook_params: dict[str, Any] | None = None) -> Any:
+    """The hook of a connection, made with its id and `hook_params`. AirflowException for a type without a hook."""
+    from importlib import import_module
+
+    path = HOOKS.get(connection.conn_type or "")
+    if path is None:
+        raise AirflowException(
+            f"connection {connection.conn_id}: there is no hook for its type {connection.conn_type!r} "
+            f"(there is one for {', '.join(sorted(HOOKS))})"
+        )
+    module, _, name = path.rpartition(".")
+    hook_class = getattr(import_module(module), name)
+    return hook_class(**{hook_class.conn_name_attr: connection.conn_id}, **(hook_params or {}))
