@@ -76,6 +76,14 @@ SETTINGS: tuple[Setting, ...] = (
             "Running DagRuns of one DAG, where the DAG does not say.",
             minimum=1,
         ),
+        Setting(
+            "core",
+            "max_consecutive_failed_dag_runs_per_dag",
+            "int",
+            0,
+            "So many failed runs in a row pause a DAG, where the DAG does not say; 0: never.",
+            minimum=0,
+        ),
         Setting("core", "dags_are_paused_at_creation", "bool", True, "New DAGs start paused."),
         Setting(
             "core",

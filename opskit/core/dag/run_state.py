@@ -262,6 +262,20 @@ class RunState:
         self._end(states.FAILED, now)
         return running
 
+    def stop_rest(self, now: datetime) -> list[TaskInstance]:
+        """A task has failed for good in a DAG with fail_fast: what runs fails, what waits is skipped; teardowns still
+        run. Returns the attempts that are to be killed."""
+        why = "another task has failed, and the DAG has fail_fast"
+        rest = [one for one in self.instances.values() if one.state not in states.FINISHED and not one.task.is_teardown]
+        running = [one for one in rest if one.state in states.IN_FLIGHT]
+        for one in rest:
+            one.reason = why
+        for one in running:
+            one.end_date = now
+        self._settle(deque((one, states.FAILED if one in running else states.SKIPPED) for one in rest))
+        self._check_end()
+        return running
+
     # --- inside ---
 
     def _retry_delay(self, instance: TaskInstance) -> float:

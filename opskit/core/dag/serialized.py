@@ -101,6 +101,10 @@ class SerializedDag:
     max_active_runs: int | None = None
     max_active_tasks: int | None = None
     dagrun_timeout: float | None = None
+    fail_fast: bool = False
+    """The first task that fails for good ends the run."""
+    max_consecutive_failed_dag_runs: int | None = None
+    """So many failed runs in a row pause the DAG. None: the configuration decides, 0: never."""
     is_paused_upon_creation: bool | None = None
     has_on_success_callback: bool = False
     has_on_failure_callback: bool = False

@@ -15,6 +15,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection, Engine, Row
 
 from opskit.core.dag import lengths, states
+from opskit.core.metastore import audit
 from opskit.core.metastore.bulk import bulk_insert, bulk_update, guarded_move
 from opskit.core.metastore.engine import autocommitted
 from opskit.core.metastore.tables import (
@@ -293,6 +294,24 @@ def run_exists(connection: Connection, dag_id: str, logical_date: datetime, run_
 def update_runs(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
     """Rows of `(id, state, start_date, end_date, version_hash)` of DagRuns."""
     bulk_update(connection, dag_run, ["id"], ["state", "start_date", "end_date", "version_hash"], rows)
+
+
+def has_failed_in_a_row(connection: Connection, dag_id: str, times: int) -> bool:
+    """Whether the newest `times` runs that have ended failed."""
+    newest = connection.execute(
+        select(dag_run.c.state)
+        .where(dag_run.c.dag_id == dag_id, dag_run.c.state.in_([states.SUCCESS, states.FAILED]))
+        .order_by(dag_run.c.logical_date.desc(), dag_run.c.id.desc())
+        .limit(times)
+    ).scalars()
+    return list(newest) == [states.FAILED] * times
+
+
+def pause(connection: Connection, dag_id: str, failures: int, now: datetime) -> None:
+    """Pause a DAG because of its failures; the caller owns it, and holds the lock of its row."""
+    connection.execute(update(dag).where(dag.c.dag_id == dag_id).values(is_paused=True))
+    why = f"{failures} runs have failed in a row (max_consecutive_failed_dag_runs)"
+    audit.write(connection, "dags pause", now, owner="scheduler", dag_id=dag_id, extra={"reason": why})
 
 
 INSTANCE_KEY = ["dag_run_id", "task_id", "map_index"]

@@ -257,7 +257,14 @@ class Scheduler:
             self._pending.xcoms.append((owned.dag_id, row))
         if result.get("signal") or result.get("exit_code"):
             self._late_callback(owned, run, instance, state, str(result.get("reason") or ""))
+        if state == states.FAILED and owned.dag.fail_fast:
+            self._kill(owned, run, run.stop_rest(now), "another task has failed, and the DAG has fail_fast")
         self._after_change(owned, run)
+
+    def _kill(self, owned: OwnedDag, run: RunState, given_up: list[TaskInstance], why: str) -> None:
+        for instance in given_up:
+            owned.vacate(run, instance)
+        self.executor.kill([(run.id, *instance.key, instance.dispatches) for instance in given_up], why)
 
     def _late_callback(self, owned: OwnedDag, run: RunState, instance: TaskInstance, state: str, reason: str) -> None:
         """The process that would have run the callback is gone: another one does it."""
@@ -321,11 +328,7 @@ class Scheduler:
         if timeout is None or run.start_date is None or run.start_date + timedelta(seconds=timeout) > now:
             return
         logger.warning("%s %s: dagrun_timeout of %g s has passed", owned.dag_id, run.run_id, timeout)
-        keys = []
-        for instance in run.time_out(now):
-            owned.vacate(run, instance)
-            keys.append((run.id, instance.task.task_id, instance.map_index, instance.dispatches))
-        self.executor.kill(keys, "the DagRun ran longer than dagrun_timeout")
+        self._kill(owned, run, run.time_out(now), "the DagRun ran longer than dagrun_timeout")
         self._after_change(owned, run)
 
     # --- the metastore ---
@@ -418,6 +421,7 @@ class Scheduler:
                     catchup_by_default=bool(self._config.get("scheduler", "catchup_by_default")),
                     max_active_runs=int(self._config.get("core", "max_active_runs_per_dag")),
                     max_active_tasks=int(self._config.get("core", "max_active_tasks_per_dag")),
+                    most_failures=int(self._config.get("core", "max_consecutive_failed_dag_runs_per_dag")),
                     previous=lambda owned, run: self._previous(connection, owned, run),
                     lengths=lambda runs, dag: self._lengths(connection, runs, dag),
                     now=now,

@@ -41,6 +41,8 @@ class OwnedDag:
     catchup: bool
     max_active_runs: int
     max_active_tasks: int
+    most_failures: int = 0
+    """So many failed runs in a row pause it; 0: never."""
     release: str | None = None
     """Of the DAG folder, from which the version was loaded; None: a plain folder."""
     runs: dict[int, RunState] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def build(
     catchup_by_default: bool,
     max_active_runs: int,
     max_active_tasks: int,
+    most_failures: int = 0,
     previous: Previous,
     lengths: Lengths,
     now: datetime,
@@ -157,6 +160,9 @@ def build(
         catchup=catchup_by_default if dag.catchup is None else dag.catchup,
         max_active_runs=dag.max_active_runs or max_active_runs,
         max_active_tasks=dag.max_active_tasks or max_active_tasks,
+        most_failures=(
+            most_failures if dag.max_consecutive_failed_dag_runs is None else dag.max_consecutive_failed_dag_runs
+        ),
     )
     if rows.last_automated is not None:
         owned.last_automated = timetables.DataInterval(*rows.last_automated)

@@ -342,6 +342,7 @@ class Wave:
             scheduling.insert_xcoms(connection, xcoms)
         if runs:
             scheduling.update_runs(connection, runs)
+            self._pause_failing(connection, outcome.ended, now)
         scheduling.add_used_slots(connection, deltas)
         taken = [number for dag_id, number in pending.taken_results if dag_id in concerned]
         if taken:
@@ -349,6 +350,15 @@ class Wave:
         if release:
             scheduling.release(connection, release, self.me)
             outcome.released.extend(release)
+
+    @staticmethod
+    def _pause_failing(connection: Connection, ended: list[tuple[OwnedDag, RunState]], now: datetime) -> None:
+        """Pause DAGs whose newest runs have failed, as many as max_consecutive_failed_dag_runs says."""
+        failed = {id(dag): dag for dag, run in ended if run.state == states.FAILED and dag.most_failures > 0}
+        for dag in failed.values():
+            if not dag.is_paused and scheduling.has_failed_in_a_row(connection, dag.dag_id, dag.most_failures):
+                scheduling.pause(connection, dag.dag_id, dag.most_failures, now)
+                dag.is_paused = True
 
 
 def _finished_row(run: RunState, instance: TaskInstance, now: datetime) -> tuple[Any, ...]:
