@@ -1,4 +1,73 @@
 """Alias table: operators and hooks that reach outside, and what provider packages share."""
 
 NAMES = """
+opskit.providers.optional:AirflowOptionalProviderFeatureException
+    airflow.exceptions.AirflowOptionalProviderFeatureException
+    airflow.providers.common.compat.sdk.AirflowOptionalProviderFeatureException
+opskit.providers.sql.checks:SQLCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLCheckOperator airflow.operators.sql.SQLCheckOperator
+    airflow.operators.check_operator.CheckOperator airflow.operators.check_operator.SQLCheckOperator
+opskit.providers.sql.checks:SQLIntervalCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLIntervalCheckOperator airflow.operators.sql.SQLIntervalCheckOperator
+    airflow.operators.check_operator.IntervalCheckOperator airflow.operators.check_operator.SQLIntervalCheckOperator
+opskit.providers.sql.checks:SQLThresholdCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLThresholdCheckOperator airflow.operators.sql.SQLThresholdCheckOperator
+    airflow.operators.check_operator.ThresholdCheckOperator airflow.operators.check_operator.SQLThresholdCheckOperator
+opskit.providers.sql.checks:SQLValueCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLValueCheckOperator airflow.operators.sql.SQLValueCheckOperator
+    airflow.operators.check_operator.ValueCheckOperator airflow.operators.check_operator.SQLValueCheckOperator
+opskit.providers.sql.column_checks:SQLColumnCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLColumnCheckOperator airflow.operators.sql.SQLColumnCheckOperator
+opskit.providers.sql.column_checks:SQLTableCheckOperator
+    airflow.providers.common.sql.operators.sql.SQLTableCheckOperator airflow.operators.sql.SQLTableCheckOperator
+opskit.providers.sql.handlers:fetch_all_handler
+    airflow.providers.common.sql.hooks.sql.fetch_all_handler airflow.providers.common.sql.hooks.handlers.fetch_all_handler
+opskit.providers.sql.handlers:fetch_one_handler
+    airflow.providers.common.sql.hooks.sql.fetch_one_handler airflow.providers.common.sql.hooks.handlers.fetch_one_handler
+opskit.providers.sql.handlers:get_row_count
+    airflow.providers.common.sql.hooks.handlers.get_row_count
+opskit.providers.sql.handlers:return_single_query_results
+    airflow.providers.common.sql.hooks.sql.return_single_query_results
+    airflow.providers.common.sql.hooks.handlers.return_single_query_results
+opskit.providers.sql.hook:DbApiHook
+    airflow.providers.common.sql.hooks.sql.DbApiHook airflow.hooks.dbapi.DbApiHook airflow.hooks.dbapi_hook.DbApiHook
+opskit.providers.sql.mysql:MySqlHook
+    airflow.providers.mysql.hooks.mysql.MySqlHook airflow.hooks.mysql_hook.MySqlHook airflow.hooks.MySqlHook
+    airflow.providers.mysql.operators.mysql.MySqlHook
+opskit.providers.sql.operators:BaseSQLOperator
+    airflow.providers.common.sql.operators.sql.BaseSQLOperator airflow.operators.sql.BaseSQLOperator
+opskit.providers.sql.operators:BranchSQLOperator
+    airflow.providers.common.sql.operators.sql.BranchSQLOperator airflow.operators.sql.BranchSQLOperator
+    airflow.operators.sql_branch_operator.BranchSqlOperator airflow.operators.sql_branch_operator.BranchSQLOperator
+opskit.providers.sql.operators:MsSqlOperator
+    airflow.providers.microsoft.mssql.operators.mssql.MsSqlOperator airflow.operators.mssql_operator.MsSqlOperator
+opskit.providers.sql.operators:MySqlOperator
+    airflow.providers.mysql.operators.mysql.MySqlOperator airflow.operators.mysql_operator.MySqlOperator
+    airflow.operators.MySqlOperator
+opskit.providers.sql.operators:PostgresOperator
+    airflow.providers.postgres.operators.postgres.PostgresOperator airflow.operators.postgres_operator.PostgresOperator
+    airflow.operators.postgres.PostgresOperator airflow.operators.PostgresOperator
+opskit.providers.sql.operators:SQLExecuteQueryOperator
+    airflow.providers.common.sql.operators.sql.SQLExecuteQueryOperator airflow.operators.sql.SQLExecuteQueryOperator
+opskit.providers.sql.operators:SqliteOperator
+    airflow.providers.sqlite.operators.sqlite.SqliteOperator airflow.operators.sqlite_operator.SqliteOperator
+    airflow.operators.SqliteOperator
+opskit.providers.sql.operators:truth
+    airflow.providers.common.sql.operators.sql._parse_boolean airflow.operators.sql.parse_boolean
+opskit.providers.sql.postgres:PostgresHook
+    airflow.providers.postgres.hooks.postgres.PostgresHook airflow.hooks.postgres_hook.PostgresHook
+    airflow.hooks.postgres.PostgresHook airflow.hooks.PostgresHook
+    airflow.providers.postgres.operators.postgres.PostgresHook airflow.operators.postgres_operator.PostgresHook
+opskit.providers.sql.sensor:SqlSensor
+    airflow.providers.common.sql.sensors.sql.SqlSensor airflow.sensors.sql.SqlSensor
+    airflow.sensors.sql_sensor.SqlSensor airflow.sensors.SqlSensor
+opskit.providers.sql.sqlite:SqliteHook
+    airflow.providers.sqlite.hooks.sqlite.SqliteHook airflow.hooks.sqlite_hook.SqliteHook airflow.hooks.SqliteHook
+opskit.providers.sql.transfer:GenericTransfer
+    airflow.providers.common.sql.operators.generic_transfer.GenericTransfer
+    airflow.operators.generic_transfer.GenericTransfer airflow.operators.GenericTransfer
+opskit.providers.sql.transfer:SQLBulkLoadOperator
+    airflow.providers.common.sql.operators.sql.SQLBulkLoadOperator
+opskit.providers.sql.transfer:SQLInsertRowsOperator
+    airflow.providers.common.sql.operators.sql.SQLInsertRowsOperator
 """
