@@ -272,6 +272,27 @@ def _none(_: Context) -> None:
     return None
 
 
+def _outlet_events(context: Context) -> Any:
+    from opskit.core.dag.asset_context import OutletEvents
+
+    return OutletEvents(_ti(context).task)
+
+
+def _inlet_events(context: Context) -> Any:
+    from opskit.core.dag.asset_context import InletEvents
+
+    return InletEvents(_ti(context).task)
+
+
+def _triggering_events(*, by_uri: bool) -> Callable[[Context], Any]:
+    def make(context: Context) -> Any:
+        from opskit.core.dag.asset_context import TriggeringEvents
+
+        return TriggeringEvents(_run(context), by_uri=by_uri)
+
+    return make
+
+
 _FROM_STORE = frozenset(
     {
         "prev_data_interval_end_success",
@@ -295,6 +316,7 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "exception": _none,
     "execution_date": lambda context: context["logical_date"],
     "expanded_ti_count": _none,
+    "inlet_events": _inlet_events,
     "inlets": lambda context: _ti(context).task.inlets,
     "logical_date": lambda context: _run(context).logical_date,
     "macros": _macros,
@@ -303,6 +325,7 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "next_ds": _day("next_execution_date"),
     "next_ds_nodash": _day("next_execution_date", ""),
     "next_execution_date": _next_date,
+    "outlet_events": _outlet_events,
     "outlets": lambda context: _ti(context).task.outlets,
     "params": _params,
     "prev_data_interval_end_success": _of_last_success("data_interval_end"),
@@ -322,6 +345,8 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "templates_dict": _none,
     "tomorrow_ds": _shifted_ds(1),
     "tomorrow_ds_nodash": lambda context: context["tomorrow_ds"].replace("-", ""),
+    "triggering_asset_events": _triggering_events(by_uri=False),
+    "triggering_dataset_events": _triggering_events(by_uri=True),
     "try_number": lambda context: _ti(context).try_number,
     "ts": _ts,
     "ts_nodash": lambda context: str(context["logical_date"].strftime("%Y%m%dT%H%M%S")),

@@ -36,6 +36,11 @@ class RunInfo:
     end_date: datetime | None = None
 
 
+EventRow = dict[str, Any]
+"""An event of an asset: `id, at` (datetime)`, name, uri, group, asset_extra` (of the asset)`, extra, source_dag_id,
+source_task_id, source_run_id` (None when no task made it)`, source_map_index, aliases` (names, sorted)."""
+
+
 class RuntimeStore(Protocol):
     """Every method may block while the metastore is down: it waits and retries, it does not fail."""
 
@@ -86,6 +91,29 @@ class RuntimeStore(Protocol):
         """Create a manual run. NotFound for an unknown DAG; UsageError when the run exists and is not to be reset."""
         ...
 
+    def find_asset(self, name: str | None = None, uri: str | None = None) -> dict[str, Any] | None:
+        """The asset with this name (and this URI): `{"name", "uri", "group", "extra"}`."""
+        ...
+
+    def asset_events(
+        self,
+        *,
+        name: str | None = None,
+        uri: str | None = None,
+        alias: str | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        ascending: bool = True,
+        limit: int | None = None,
+    ) -> list[EventRow]:
+        """Events of the asset with this name (and URI), or those that came through this alias, in the order in which they
+        happened; `after` and `before` are excluded."""
+        ...
+
+    def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:
+        """The events that made this run, the oldest first."""
+        ...
+
 
 _store: RuntimeStore | None = None
 
@@ -122,6 +150,8 @@ class MemoryStore:
         self.runs: dict[tuple[str, str], RunInfo] = {}
         self.states: dict[tuple[str, str], dict[tuple[str, int], str | None]] = {}
         self._xcoms: dict[tuple[str, str], dict[tuple[str, int, str], Any]] = {}
+        self.events: list[EventRow] = []
+        """Events of assets, the oldest first."""
 
     def add_run(self, run: RunInfo) -> None:
         """Add a run, or put it in the place of the one with its id."""
@@ -222,6 +252,62 @@ class MemoryStore:
         run = RunInfo(dag_id, run_id, "manual", "queued", at, at, at, dict(conf or {}))
         self.add_run(run)
         return run
+
+    def add_asset_events(self, made: list[dict[str, Any]], source: tuple[str, str, str, int] | None = None) -> None:
+        """Take events as a task that succeeded gives them. `source`: its dag_id, task_id, run_id and map_index."""
+        dag_id, task_id, run_id, map_index = source or (None, None, None, -1)
+        for event in made:
+            self.events.append(
+                {
+                    "id": len(self.events) + 1,
+                    "at": datetime.now(UTC),
+                    "name": event["name"],
+                    "uri": event["uri"],
+                    "group": event["group"],
+                    "asset_extra": {},
+                    "extra": event["extra"],
+                    "source_dag_id": dag_id,
+                    "source_task_id": task_id,
+                    "source_run_id": run_id,
+                    "source_map_index": map_index,
+                    "aliases": sorted(event["aliases"]),
+                }
+            )
+
+    def find_asset(self, name: str | None = None, uri: str | None = None) -> dict[str, Any] | None:
+        for event in self.events:
+            if name in (None, event["name"]) and uri in (None, event["uri"]):
+                return {"name": event["name"], "uri": event["uri"], "group": event["group"], "extra": {}}
+        return self.behind.find_asset(name, uri) if self.behind is not None else None
+
+    def asset_events(
+        self,
+        *,
+        name: str | None = None,
+        uri: str | None = None,
+        alias: str | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        ascending: bool = True,
+        limit: int | None = None,
+    ) -> list[EventRow]:
+        found: list[EventRow] = []
+        if self.behind is not None:
+            found += self.behind.asset_events(name=name, uri=uri, alias=alias, after=after, before=before)
+        found += [
+            event
+            for event in self.events
+            if (alias in event["aliases"] if alias is not None else event["name"] == name or name is None)
+            and uri in (None, event["uri"])
+            and (after is None or event["at"] > after)
+            and (before is None or event["at"] < before)
+        ]
+        return (found if ascending else found[::-1])[:limit]
+
+    def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:
+        if (dag_id, run_id) in self.runs or self.behind is None:
+            return []
+        return self.behind.triggering_asset_events(dag_id, run_id)
 
     def _runs_of(self, dag_id: str) -> list[RunInfo]:
         return [run for (owner, _), run in self.runs.items() if owner == dag_id]
