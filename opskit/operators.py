@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from opskit.core.dag.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
     from opskit.core.dag.operators.smooth import SmoothOperator
     from opskit.core.dag.operators.trigger_dagrun import TriggerDagRunOperator
+    from opskit.core.dag.operators.virtualenv import (
+        BranchExternalPythonOperator,
+        BranchPythonVirtualenvOperator,
+        ExternalPythonOperator,
+        PythonVirtualenvOperator,
+    )
 
 _MODULES = {
     "BaseBranchOperator": "operators.branch",
@@ -21,10 +27,14 @@ _MODULES = {
     "BashOperator": "operators.bash",
     "BranchDateTimeOperator": "operators.branch_time",
     "BranchDayOfWeekOperator": "operators.branch_time",
+    "BranchExternalPythonOperator": "operators.virtualenv",
     "BranchPythonOperator": "operators.python",
+    "BranchPythonVirtualenvOperator": "operators.virtualenv",
     "EmptyOperator": "operators.empty",
+    "ExternalPythonOperator": "operators.virtualenv",
     "LatestOnlyOperator": "operators.latest_only",
     "PythonOperator": "operators.python",
+    "PythonVirtualenvOperator": "operators.virtualenv",
     "ShortCircuitOperator": "operators.python",
     "SmoothOperator": "operators.smooth",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
@@ -35,10 +45,14 @@ __all__ = [
     "BashOperator",
     "BranchDateTimeOperator",
     "BranchDayOfWeekOperator",
+    "BranchExternalPythonOperator",
     "BranchPythonOperator",
+    "BranchPythonVirtualenvOperator",
     "EmptyOperator",
+    "ExternalPythonOperator",
     "LatestOnlyOperator",
     "PythonOperator",
+    "PythonVirtualenvOperator",
     "ShortCircuitOperator",
     "SmoothOperator",
     "TriggerDagRunOperator",

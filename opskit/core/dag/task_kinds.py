@@ -1,0 +1,44 @@
+"""The kinds of `@task`: the class behind `@task.branch`, `@task.virtualenv` and the others, loaded when it is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DECORATED = "opskit.core.dag.decorated"
+_ELSEWHERE = "opskit.core.dag.operators.decorated_virtualenv"
+OPERATORS: dict[str, str] = {
+    "python": f"{_DECORATED}:PythonDecoratedOperator",
+    "branch": f"{_DECORATED}:BranchDecoratedOperator",
+    "short_circuit": f"{_DECORATED}:ShortCircuitDecoratedOperator",
+    "sensor": f"{_DECORATED}:SensorDecoratedOperator",
+    "bash": f"{_DECORATED}:BashDecoratedOperator",
+    "virtualenv": f"{_ELSEWHERE}:_PythonVirtualenvDecoratedOperator",
+    "external_python": f"{_ELSEWHERE}:_PythonExternalDecoratedOperator",
+    "branch_virtualenv": f"{_ELSEWHERE}:_BranchPythonVirtualenvDecoratedOperator",
+    "branch_external_python": f"{_ELSEWHERE}:_BranchExternalPythonDecoratedOperator",
+}
+"""`module:class` of an operator that takes `python_callable`, `op_args` and `op_kwargs`."""
+FUNCTIONS: dict[str, str] = {
+    "run_if": "opskit.core.dag.task_conditions:run_if",
+    "skip_if": "opskit.core.dag.task_conditions:skip_if",
+}
+"""`module:function` of decorators that go around a `@task`."""
+
+
+def register(name: str, place: str) -> None:
+    """Make `@task.<name>` an operator of this place (`module:class`)."""
+    OPERATORS[name] = place
+
+
+def load(place: str) -> Any:
+    """What a `module:name` names."""
+    from importlib import import_module
+
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def unknown(name: str) -> AttributeError:
+    """The error for a kind that does not exist."""
+    known = sorted({*OPERATORS, *FUNCTIONS})
+    return AttributeError(f"there is no @task.{name} here: the kinds are {', '.join(known)}")
