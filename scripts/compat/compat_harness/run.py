@@ -178,9 +178,13 @@ def _answered(items: list[dict[str, Any]], python: str) -> Iterator[tuple[dict[s
 def _start(python: str) -> subprocess.Popen[str]:
     inner = [python, "-m", "compat_harness.opskit_side", "--home", str(sandbox.HOME)]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": f"{Path(__file__).parents[1]}:{_ROOT}"}
-    return subprocess.Popen(
+    server = subprocess.Popen(
         sandbox.command(*inner), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
+    assert server.stdout is not None
+    if not server.stdout.readline():
+        raise SystemExit("opskit does not start in the sandbox")
+    return server
 
 
 def _stop(server: subprocess.Popen[str] | None) -> None:

@@ -68,6 +68,8 @@ class Child:
 
 
 def serve(make: Callable[[dict[str, Any], Path, int], Child], home: Path, replies: Any) -> None:
+    replies.write("ready\n")
+    replies.flush()
     for line in sys.stdin:
         replies.write(json.dumps(handle(make, json.loads(line), home), default=str) + "\n")
         replies.flush()
