@@ -1,6 +1,13 @@
 """Alias table: operators and hooks that reach outside, and what provider packages share."""
 
 NAMES = """
+opskit.providers.http:HttpHook
+    airflow.providers.http.hooks.http.HttpHook airflow.hooks.http_hook.HttpHook airflow.hooks.HttpHook
+opskit.providers.http:HttpOperator
+    airflow.providers.http.operators.http.HttpOperator airflow.providers.http.operators.http.SimpleHttpOperator
+    airflow.operators.http_operator.SimpleHttpOperator airflow.operators.SimpleHttpOperator
+opskit.providers.http:HttpSensor
+    airflow.providers.http.sensors.http.HttpSensor airflow.sensors.http_sensor.HttpSensor airflow.sensors.HttpSensor
 opskit.providers.optional:AirflowOptionalProviderFeatureException
     airflow.exceptions.AirflowOptionalProviderFeatureException
     airflow.providers.common.compat.sdk.AirflowOptionalProviderFeatureException
@@ -21,9 +28,11 @@ opskit.providers.sql.column_checks:SQLColumnCheckOperator
 opskit.providers.sql.column_checks:SQLTableCheckOperator
     airflow.providers.common.sql.operators.sql.SQLTableCheckOperator airflow.operators.sql.SQLTableCheckOperator
 opskit.providers.sql.handlers:fetch_all_handler
-    airflow.providers.common.sql.hooks.sql.fetch_all_handler airflow.providers.common.sql.hooks.handlers.fetch_all_handler
+    airflow.providers.common.sql.hooks.sql.fetch_all_handler
+    airflow.providers.common.sql.hooks.handlers.fetch_all_handler
 opskit.providers.sql.handlers:fetch_one_handler
-    airflow.providers.common.sql.hooks.sql.fetch_one_handler airflow.providers.common.sql.hooks.handlers.fetch_one_handler
+    airflow.providers.common.sql.hooks.sql.fetch_one_handler
+    airflow.providers.common.sql.hooks.handlers.fetch_one_handler
 opskit.providers.sql.handlers:get_row_count
     airflow.providers.common.sql.hooks.handlers.get_row_count
 opskit.providers.sql.handlers:return_single_query_results

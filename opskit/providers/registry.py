@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from opskit.core.dag.connection import Connection
 
 HOOKS: dict[str, str] = {
+    "http": "opskit.providers.http.HttpHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
     "postgres": "opskit.providers.sql.postgres.PostgresHook",
     "sqlite": "opskit.providers.sql.sqlite.SqliteHook",
