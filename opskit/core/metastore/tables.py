@@ -89,6 +89,7 @@ dag = Table(
     Column("next_interval_start", UtcDateTime),
     Column("next_interval_end", UtcDateTime),
     Column("next_run_after", UtcDateTime, comment="when the next scheduled run may be created"),
+    Column("asset_condition", _LONG, comment="JSON: the events of assets that make a run; NULL: none do"),
     # --- the protocol: see ARCHITECTURE.md, "Leases" ---
     Column("wake_at", UtcDateTime, comment="earliest time at which a scheduler should look; NULL: never"),
     Column("revision", _BIG, nullable=False, default=0, comment="raised by every change from outside"),
@@ -132,7 +133,12 @@ dag_run = Table(
     Column("id", _BIG, primary_key=True, autoincrement=True),
     Column("dag_id", ID, nullable=False),
     Column("run_id", ID, nullable=False),
-    Column("run_type", String(20), nullable=False, comment="scheduled, manual, backfill"),
+    Column(
+        "run_type",
+        String(20),
+        nullable=False,
+        comment="scheduled, manual, backfill, asset_triggered, dataset_triggered",
+    ),
     Column("state", String(20), nullable=False, comment="queued, running, success, failed"),
     Column("logical_date", UtcDateTime, nullable=False),
     Column("data_interval_start", UtcDateTime, nullable=False),
@@ -280,6 +286,81 @@ log = Table(
     Column("task_id", ID),
     Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
     comment="the audit log: one line per change that a person or a verb made",
+)
+
+asset = Table(
+    "asset",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False, unique=True, comment="of name and URI, which are too long for a key"),
+    Column("name_hash", String(64), nullable=False, index=True),
+    Column("uri_hash", String(64), nullable=False, index=True),
+    Column("name", String(1500), nullable=False),
+    Column("uri", String(1500), nullable=False),
+    Column("asset_group", String(1500), nullable=False, default="asset"),
+    Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+asset_alias = Table(
+    "asset_alias",
+    metadata,
+    Column("name_hash", String(64), primary_key=True),
+    Column("asset_id", _BIG, primary_key=True, autoincrement=False),
+    Column("name", String(1500), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "asset_id"),
+    comment="the assets that tasks have linked to an alias",
+)
+
+asset_reference = Table(
+    "asset_reference",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("task_id", ID, primary_key=True, comment="empty: the schedule of the DAG"),
+    Column("role", String(10), primary_key=True, comment="schedule, outlet, inlet"),
+    Column("hash", String(64), primary_key=True, comment="of kind, name and URI"),
+    Column("kind", String(10), nullable=False, comment="asset, alias; name, uri: an asset that is defined elsewhere"),
+    Column("name", String(1500), nullable=False),
+    Column("uri", String(1500), nullable=False),
+    Column("watchers", Text, nullable=False, default="[]", comment="JSON list: names of the watchers it declares"),
+    Index(None, "hash", "role"),
+    comment="which DAGs and tasks name which assets and aliases, by the current version of each DAG",
+)
+
+asset_event = Table(
+    "asset_event",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("asset_id", _BIG, nullable=False),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
+    Column("aliases", _LONG, nullable=False, default="[]", comment="JSON list: names of the aliases it came through"),
+    Column("source_dag_id", ID),
+    Column("source_task_id", ID),
+    Column("source_run_id", ID),
+    Column("source_map_index", Integer, nullable=False, default=-1),
+    Index(None, "asset_id", "at"),
+)
+
+asset_queue = Table(
+    "asset_queue",
+    metadata,
+    Column("event_id", _BIG, primary_key=True, autoincrement=False),
+    Column("dag_id", ID, primary_key=True),
+    Column("asset_id", _BIG, nullable=False),
+    Column("counts", Boolean(create_constraint=False), nullable=False, comment="false: the DAG was paused at the time"),
+    Index(None, "dag_id"),
+    comment="events that no run of this DAG has been made of yet",
+)
+
+asset_event_run = Table(
+    "asset_event_run",
+    metadata,
+    Column("event_id", _BIG, primary_key=True, autoincrement=False),
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
+    Index(None, "dag_run_id"),
+    comment="the runs that an event has made",
 )
 
 for _table in metadata.tables.values():

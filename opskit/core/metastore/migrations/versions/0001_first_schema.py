@@ -27,6 +27,92 @@ _OPTIONS: dict[str, Any] = {
 
 def upgrade() -> None:
     op.create_table(
+        "asset",
+        sa.Column("id", _BIG, autoincrement=True, nullable=False),
+        sa.Column(
+            "hash", sa.String(length=64), nullable=False, comment="of name and URI, which are too long for a key"
+        ),
+        sa.Column("name_hash", sa.String(length=64), nullable=False),
+        sa.Column("uri_hash", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=1500), nullable=False),
+        sa.Column("uri", sa.String(length=1500), nullable=False),
+        sa.Column("asset_group", sa.String(length=1500), nullable=False),
+        sa.Column("extra", _LONG, nullable=False, comment="JSON"),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_asset")),
+        sa.UniqueConstraint("hash", name=op.f("uq_asset_hash")),
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_name_hash"), "asset", ["name_hash"])
+    op.create_index(op.f("ix_asset_uri_hash"), "asset", ["uri_hash"])
+    op.create_table(
+        "asset_alias",
+        sa.Column("name_hash", sa.String(length=64), nullable=False),
+        sa.Column("asset_id", _BIG, autoincrement=False, nullable=False),
+        sa.Column("name", sa.String(length=1500), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("name_hash", "asset_id", name=op.f("pk_asset_alias")),
+        comment="the assets that tasks have linked to an alias",
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_alias_asset_id"), "asset_alias", ["asset_id"])
+    op.create_table(
+        "asset_event",
+        sa.Column("id", _BIG, autoincrement=True, nullable=False),
+        sa.Column("asset_id", _BIG, nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("extra", _LONG, nullable=False, comment="JSON"),
+        sa.Column("aliases", _LONG, nullable=False, comment="JSON list: names of the aliases it came through"),
+        sa.Column("source_dag_id", _ID, nullable=True),
+        sa.Column("source_task_id", _ID, nullable=True),
+        sa.Column("source_run_id", _ID, nullable=True),
+        sa.Column("source_map_index", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_asset_event")),
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_event_asset_id_at"), "asset_event", ["asset_id", "at"])
+    op.create_index(op.f("ix_asset_event_at"), "asset_event", ["at"])
+    op.create_table(
+        "asset_event_run",
+        sa.Column("event_id", _BIG, autoincrement=False, nullable=False),
+        sa.Column("dag_run_id", _BIG, autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("event_id", "dag_run_id", name=op.f("pk_asset_event_run")),
+        comment="the runs that an event has made",
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_event_run_dag_run_id"), "asset_event_run", ["dag_run_id"])
+    op.create_table(
+        "asset_queue",
+        sa.Column("event_id", _BIG, autoincrement=False, nullable=False),
+        sa.Column("dag_id", _ID, nullable=False),
+        sa.Column("asset_id", _BIG, nullable=False),
+        sa.Column("counts", sa.Boolean(), nullable=False, comment="false: the DAG was paused at the time"),
+        sa.PrimaryKeyConstraint("event_id", "dag_id", name=op.f("pk_asset_queue")),
+        comment="events that no run of this DAG has been made of yet",
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_queue_dag_id"), "asset_queue", ["dag_id"])
+    op.create_table(
+        "asset_reference",
+        sa.Column("dag_id", _ID, nullable=False),
+        sa.Column("task_id", _ID, nullable=False, comment="empty: the schedule of the DAG"),
+        sa.Column("role", sa.String(length=10), nullable=False, comment="schedule, outlet, inlet"),
+        sa.Column("hash", sa.String(length=64), nullable=False, comment="of kind, name and URI"),
+        sa.Column(
+            "kind",
+            sa.String(length=10),
+            nullable=False,
+            comment="asset, alias; name, uri: an asset that is defined elsewhere",
+        ),
+        sa.Column("name", sa.String(length=1500), nullable=False),
+        sa.Column("uri", sa.String(length=1500), nullable=False),
+        sa.Column("watchers", sa.Text(), nullable=False, comment="JSON list: names of the watchers it declares"),
+        sa.PrimaryKeyConstraint("dag_id", "task_id", "role", "hash", name=op.f("pk_asset_reference")),
+        comment="which DAGs and tasks name which assets and aliases, by the current version of each DAG",
+        **_OPTIONS,
+    )
+    op.create_index(op.f("ix_asset_reference_hash_role"), "asset_reference", ["hash", "role"])
+    op.create_table(
         "attempt_result",
         sa.Column("id", _BIG, autoincrement=True, nullable=False),
         sa.Column("dag_id", _ID, nullable=False),
@@ -75,6 +161,9 @@ def upgrade() -> None:
         sa.Column("next_interval_end", _TIME, nullable=True),
         sa.Column("next_run_after", _TIME, nullable=True, comment="when the next scheduled run may be created"),
         sa.Column(
+            "asset_condition", _LONG, nullable=True, comment="JSON: the events of assets that make a run; NULL: none do"
+        ),
+        sa.Column(
             "wake_at", _TIME, nullable=True, comment="earliest time at which a scheduler should look; NULL: never"
         ),
         sa.Column("revision", _BIG, nullable=False, comment="raised by every change from outside"),
@@ -112,7 +201,12 @@ def upgrade() -> None:
         sa.Column("id", _BIG, autoincrement=True, nullable=False),
         sa.Column("dag_id", _ID, nullable=False),
         sa.Column("run_id", _ID, nullable=False),
-        sa.Column("run_type", sa.String(length=20), nullable=False, comment="scheduled, manual, backfill"),
+        sa.Column(
+            "run_type",
+            sa.String(length=20),
+            nullable=False,
+            comment="scheduled, manual, backfill, asset_triggered, dataset_triggered",
+        ),
         sa.Column("state", sa.String(length=20), nullable=False, comment="queued, running, success, failed"),
         sa.Column("logical_date", _TIME, nullable=False),
         sa.Column("data_interval_start", _TIME, nullable=False),
