@@ -14,6 +14,8 @@ _LAZY = {
     "dag": "opskit.core.dag.taskflow",
     "task": "opskit.core.dag.taskflow",
     "task_group": "opskit.core.dag.taskflow",
+    "setup": "opskit.core.dag.taskflow",
+    "teardown": "opskit.core.dag.taskflow",
     "TaskGroup": "opskit.core.dag.task_group",
     "XComArg": "opskit.core.dag.xcom_arg",
     "chain": "opskit.core.dag.model",
@@ -33,7 +35,7 @@ if TYPE_CHECKING:  # the names of _LAZY, for type checkers and editors
     from opskit.core.dag.model import DAG, Label, chain, cross_downstream
     from opskit.core.dag.params import Param
     from opskit.core.dag.task_group import TaskGroup
-    from opskit.core.dag.taskflow import dag, task, task_group
+    from opskit.core.dag.taskflow import dag, setup, task, task_group, teardown
     from opskit.core.dag.variable import Variable
     from opskit.core.dag.xcom_arg import XComArg
 

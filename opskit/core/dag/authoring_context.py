@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -73,3 +74,6 @@ def forget() -> None:
     _dags.clear()
     _groups.clear()
     registered.clear()
+    setup_teardown = sys.modules.get("opskit.core.dag.setup_teardown")
+    if setup_teardown is not None:
+        setup_teardown.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -118,6 +119,10 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
     expand_input: ExpandInput | None = None
     is_mapped = False
     """Whether it has an instance for each element of something."""
+    on_failure_fail_dagrun: bool = False
+    """Of a teardown: whether its failure fails the run."""
+    _is_setup = False
+    _is_teardown = False
     shallow_copy_attrs: Sequence[str] = ()
     start_date: datetime | None
     end_date: datetime | None
@@ -277,11 +282,67 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
             self._place(dag, group)
         elif dag is not None:
             self._place(dag, dag.task_group)
+        if mapped is None and (setup_teardown := sys.modules.get("opskit.core.dag.setup_teardown")) is not None:
+            setup_teardown.collect(self)
+
+    @property
+    def is_setup(self) -> bool:
+        """Whether it prepares something for other tasks."""
+        return self._is_setup
+
+    @is_setup.setter
+    def is_setup(self, value: bool) -> None:
+        if value and self._is_teardown:
+            raise ValueError(f"Cannot mark task '{self.task_id}' as setup; task is already a teardown.")
+        self._is_setup = value
+
+    @property
+    def is_teardown(self) -> bool:
+        """Whether it cleans up after other tasks, however they ended."""
+        return self._is_teardown
+
+    @is_teardown.setter
+    def is_teardown(self, value: bool) -> None:
+        if value and self._is_setup:
+            raise ValueError(f"Cannot mark task '{self.task_id}' as teardown; task is already a setup.")
+        self._is_teardown = value
+
+    def as_setup(self) -> BaseOperator:
+        """Make it a setup task."""
+        self.is_setup = True
+        return self
+
+    def as_teardown(self, *, setups: Any = None, on_failure_fail_dagrun: bool | None = None) -> BaseOperator:
+        """Make it a teardown task: it runs once its setups have succeeded and all else before it has ended. `setups`
+        become setup tasks and come before it."""
+        self.is_teardown = True
+        self.trigger_rule = TriggerRule.ALL_DONE_SETUP_SUCCESS
+        if on_failure_fail_dagrun is not None:
+            self.on_failure_fail_dagrun = on_failure_fail_dagrun
+        if setups is not None:
+            for setup in setups if isinstance(setups, (list, tuple, set)) else [setups]:
+                for task in setup.leaves if isinstance(setup, DependencyMixin) else [setup]:
+                    task.as_setup()
+                setup.set_downstream(self)
+        return self
+
+    def __enter__(self) -> Any:
+        """`with teardown:` — the tasks made in the block run between its setups and it."""
+        from opskit.core.dag import setup_teardown
+
+        return setup_teardown.enter([self])
+
+    def __exit__(self, *_: object) -> None:
+        from opskit.core.dag import setup_teardown
+
+        setup_teardown.leave()
 
     def _take_place_of(self, mapped: BaseOperator) -> None:
         """Be an instance of a mapped task."""
         for name in ("label", "task_id", "task_group", "upstream_task_ids", "downstream_task_ids", "_dag"):
             setattr(self, name, getattr(mapped, name))
+        self._is_setup, self._is_teardown = mapped.is_setup, mapped.is_teardown
+        self.on_failure_fail_dagrun = mapped.on_failure_fail_dagrun
         self._is_instance = True
 
     @classmethod

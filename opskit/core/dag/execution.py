@@ -136,7 +136,7 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
         outcome = _failed_outcome(ti, error)
         context["exception"] = error
     else:
-        outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=sorted(ti.skip_downstream), events=events)
+        outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=_skipped(task, ti), events=events)
     ti._end_date = datetime.now(UTC)
     ti.state = outcome.state
     if outcome.state == SUCCESS:
@@ -181,6 +181,15 @@ def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> No
         for key, value in result.items():
             ti.xcom_push(key, value)
     ti.xcom_push(XCOM_RETURN_KEY, result)
+
+
+def _skipped(task: BaseOperator, ti: RuntimeTaskInstance) -> list[str]:
+    """What a branch or short circuit skips: never a teardown."""
+    dag = task.get_dag()
+    known = dag.task_dict if dag is not None else {}
+    return sorted(
+        task_id for task_id in ti.skip_downstream if (below := known.get(task_id)) is None or not below.is_teardown
+    )
 
 
 def _check_mappable(task: BaseOperator, result: Any) -> None:

@@ -304,6 +304,7 @@ class DAG:
         from opskit.core.dag.exceptions import ParamValidationError
 
         self.topological_sort()
+        self._validate_setup_teardown()
         try:
             timetables.check(self.timetable)
         except DagInvalid as error:
@@ -316,6 +317,21 @@ class DAG:
                     f"DAG {self.dag_id} has a schedule, but {error}",
                     hint="give every param of a scheduled DAG a valid default",
                 ) from None
+
+    def _validate_setup_teardown(self) -> None:
+        for task in self.tasks:
+            if task.is_setup:
+                for below in task.downstream_list:
+                    if not below.is_teardown and below.trigger_rule != "all_success":
+                        raise DagInvalid(
+                            f"task {below.task_id} has the trigger rule {below.trigger_rule}, but follows the setup "
+                            f"{task.task_id}",
+                            hint="what follows a setup has the trigger rule all_success",
+                        )
+
+    @property
+    def teardowns(self) -> list[BaseOperator]:
+        return [task for task in self.tasks if task.is_teardown]
 
     def infer_automated_data_interval(self, logical_date: datetime) -> DataInterval:
         return manual_interval(self.timetable, logical_date)

@@ -27,7 +27,8 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
     dag.validate()
     order = dag.topological_sort()
     weights = _effective_weights(order)
-    tasks = [_task(task, weights[task.task_id]) for task in order]
+    marks = _setup_teardown(dag)
+    tasks = [{**_task(task, weights[task.task_id]), **marks.get(task.task_id, {})} for task in order]
     starts = [moment for moment in (dag.start_date, *(task.start_date for task in order)) if moment is not None]
     data: dict[str, Any] = {
         "format": serialized.FORMAT,
@@ -117,6 +118,27 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
     if weight != 1:
         data["priority_weight"] = weight
     return data
+
+
+def _setup_teardown(dag: DAG) -> dict[str, dict[str, Any]]:
+    """By task_id, what setups and teardowns mean for a task; only what differs from a DAG without them."""
+    if not any(task.is_setup or task.is_teardown for task in dag.tasks):
+        return {}
+    from opskit.core.dag import setup_teardown
+
+    setups, leaves = setup_teardown.setups_of(dag), setup_teardown.effective_leaves(dag)
+    found: dict[str, dict[str, Any]] = {}
+    for task in dag.tasks:
+        marks = {
+            "is_setup": task.is_setup,
+            "is_teardown": task.is_teardown,
+            "setups": sorted(setups.get(task.task_id, ())),
+        }
+        found[task.task_id] = _without_empty(marks)
+        leaf = task.task_id in leaves
+        if leaf != (not task.downstream_task_ids):
+            found[task.task_id]["leaf"] = leaf
+    return found
 
 
 def _mapping(task: BaseOperator) -> dict[str, Any]:

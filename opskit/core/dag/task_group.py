@@ -153,10 +153,30 @@ class TaskGroup(DependencyMixin):
         return [task for task in tasks if not task.upstream_task_ids & ids]
 
     def get_leaves(self) -> list[BaseOperator]:
-        """Tasks without a downstream task inside the group."""
-        tasks = list(self.iter_tasks())
-        ids = {task.task_id for task in tasks}
-        return [task for task in tasks if not task.downstream_task_ids & ids]
+        """Tasks without a downstream task inside the group. Teardowns are none: what follows the group does not wait
+        for them, but for what they wait for."""
+        tasks = {task.task_id: task for task in self.iter_tasks()}
+        found: dict[str, BaseOperator] = {}
+
+        def before(teardown: BaseOperator) -> None:
+            for task_id in sorted(teardown.upstream_task_ids & tasks.keys()):
+                task = tasks[task_id]
+                if task.is_teardown:
+                    before(task)
+                elif not task.is_setup and not any(
+                    not tasks[after].is_teardown
+                    for after in task.downstream_task_ids & tasks.keys()
+                    if after != teardown.task_id
+                ):
+                    found[task_id] = task
+
+        for task in tasks.values():
+            if not task.downstream_task_ids & tasks.keys():
+                if task.is_teardown:
+                    before(task)
+                else:
+                    found[task.task_id] = task
+        return list(found.values())
 
     @property
     def roots(self) -> Sequence[BaseOperator]:

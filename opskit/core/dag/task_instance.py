@@ -316,7 +316,7 @@ class RuntimeTaskInstance:
             return [decode(by_index[wanted]) for wanted in indexes if wanted in by_index]
         if not single:
             by_task: dict[str, list[Any]] = {}
-            for task_id, _, value in rows:
+            for task_id, _index, value in rows:
                 by_task.setdefault(task_id, []).append(decode(value))
             values: list[Any] = []
             for task_id in ids or ():

@@ -22,6 +22,10 @@ from opskit.errors import DagInvalid
 class TaskDecorated(Expandable):
     """A function that makes a task each time it is called, and gives that task's output."""
 
+    is_setup = False
+    is_teardown = False
+    on_failure_fail_dagrun = False
+
     def __init__(self, function: Callable[..., Any], operator: type[BaseOperator], arguments: dict[str, Any]) -> None:
         self.function = function
         self.operator_class = operator
@@ -31,7 +35,13 @@ class TaskDecorated(Expandable):
     def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
         arguments = self._task_arguments()
         arguments["op_kwargs"] = {**arguments.get("op_kwargs", {}), **kwargs}
-        task = self.operator_class(python_callable=self.function, op_args=args, **arguments)
+        return self._made(self.operator_class(python_callable=self.function, op_args=args, **arguments))
+
+    def _made(self, task: BaseOperator) -> XComArg:
+        if self.is_setup:
+            task.as_setup()
+        if self.is_teardown:
+            task.as_teardown(on_failure_fail_dagrun=self.on_failure_fail_dagrun)
         return XComArg(task)
 
     def override(self, **kwargs: Any) -> TaskDecorated:
@@ -39,7 +49,10 @@ class TaskDecorated(Expandable):
         return self._copy({**self.kwargs, **kwargs})
 
     def _copy(self, arguments: dict[str, Any]) -> TaskDecorated:
-        return TaskDecorated(self.function, self.operator_class, arguments)
+        copied = TaskDecorated(self.function, self.operator_class, arguments)
+        for name in ("is_setup", "is_teardown", "on_failure_fail_dagrun"):
+            setattr(copied, name, getattr(self, name))
+        return copied
 
     def partial(self, **kwargs: Any) -> TaskDecorated:
         """The same function with some of its arguments; `expand` gives the others."""
@@ -76,10 +89,14 @@ class TaskDecorated(Expandable):
             "dag": dag,
             "task_group": arguments.get("task_group") or authoring_context.current_group(dag),
         }
-        return XComArg(map_operator(self.operator_class, arguments, expand_input, strict=strict, into="op_kwargs"))
+        return self._made(map_operator(self.operator_class, arguments, expand_input, strict=strict, into="op_kwargs"))
 
     def _task_arguments(self) -> dict[str, Any]:
         arguments = dict(self.kwargs)
+        if "on_failure_fail_dagrun" in arguments:
+            self.on_failure_fail_dagrun = arguments.pop("on_failure_fail_dagrun")
+        if self.is_teardown and "trigger_rule" in arguments:
+            raise DagInvalid(f"{self.function.__name__}: the trigger rule of a teardown can't be chosen")
         wanted = arguments.pop("task_id", None) or self.function.__name__
         dag = arguments.get("dag") or authoring_context.current_dag()
         group = arguments.get("task_group") or authoring_context.current_group(dag)
@@ -127,6 +144,34 @@ class TaskDecorator:
 
 
 task = TaskDecorator()
+
+
+def setup(python_callable: Callable[..., Any]) -> TaskDecorated:
+    """`@setup` on a function, or above `@task`: its tasks prepare something for others."""
+    decorated = _task_of(python_callable)
+    decorated.is_setup = True
+    return decorated
+
+
+def teardown(python_callable: Callable[..., Any] | None = None, *, on_failure_fail_dagrun: bool = False) -> Any:
+    """`@teardown` on a function, or above `@task`: its tasks clean up after others."""
+
+    def decorate(function: Callable[..., Any]) -> TaskDecorated:
+        decorated = _task_of(function)
+        decorated.is_teardown = True
+        decorated.on_failure_fail_dagrun = on_failure_fail_dagrun
+        return decorated
+
+    return decorate if python_callable is None else decorate(python_callable)
+
+
+def _task_of(function: Any) -> TaskDecorated:
+    if isinstance(function, TaskGroupDecorated):
+        raise DagInvalid("Task groups cannot be marked as setup or teardown.")
+    if isinstance(function, TaskDecorated):
+        return function
+    decorated: TaskDecorated = task(function)
+    return decorated
 
 
 def dag(dag_id: Any = "", *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Trigger rules: what the states of the direct upstream tasks mean for a task. Pure; the semantics are Airflow 2's."""
+"""Trigger rules: what the states of the direct upstream tasks mean for a task. Pure; the semantics are Airflow's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class TriggerRule(StrEnum):
     ALL_SUCCESS = "all_success"
     ALL_FAILED = "all_failed"
     ALL_DONE = "all_done"
+    ALL_DONE_MIN_ONE_SUCCESS = "all_done_min_one_success"
+    ALL_DONE_SETUP_SUCCESS = "all_done_setup_success"
     ONE_SUCCESS = "one_success"
     ONE_FAILED = "one_failed"
     ONE_DONE = "one_done"
@@ -74,8 +76,14 @@ def decide(
         if skipped:
             return "skipped"
         return "run" if success >= total else "wait"
-    if rule == "all_done":
-        return "run" if all_done else "wait"
+    if rule in ("all_done", "all_done_setup_success"):
+        return "run" if all_done else "wait"  # which setups have succeeded is the run's to judge
+    if rule == "all_done_min_one_success":
+        if skipped:
+            return "skipped"
+        if not all_done:
+            return "wait"
+        return "run" if success else "upstream_failed"
     if rule == "one_success":
         if success:
             return "run"
