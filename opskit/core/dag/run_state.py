@@ -16,6 +16,8 @@ from opskit.core.dag import lengths, retries, states
 from opskit.core.dag.serialized import MappedUnit, SerializedDag, SerializedTask
 from opskit.core.dag.trigger_rules import decide
 
+TRIGGER_PAUSE_SECONDS = 5.0
+"""From the loss of a trigger's process to the next one."""
 Key = tuple[str, int]
 """`(task_id, map_index)`"""
 
@@ -39,6 +41,8 @@ class TaskInstance:
     hostname: str | None = None
     pid: int | None = None
     reason: str | None = None
+    deferral: dict[str, Any] | None = None
+    """What a deferred task waits for and how it goes on, until an attempt of it ends."""
     unconfirmed: bool = False
     """Claimed by an earlier scheduler; the worker has not said yet whether it knows the key."""
     # --- upstream task instances by what they came to ---
@@ -143,6 +147,12 @@ class RunState:
     dropped: list[Key] = field(default_factory=list)
     """Rows of mapped tasks that others have taken the place of."""
     superseded: list[Superseded] = field(default_factory=list)
+    to_trigger: list[TaskInstance] = field(default_factory=list)
+    """Deferred ones whose trigger is to be dispatched once that is durable."""
+    resumed: list[Key] = field(default_factory=list)
+    """Those whose deferral is over."""
+    unneeded: list[tuple[Key, int]] = field(default_factory=list)
+    """Triggers, with their dispatch, that nobody waits for any more; the loop kills them."""
     due: list[tuple[datetime, Key]] = field(default_factory=list)
     """Times at which a retry or a reschedule becomes ready; the loop moves them to its timers."""
     ended: bool = False
@@ -167,9 +177,11 @@ class RunState:
         self.unfinished = sum(instance.state not in states.FINISHED for instance in self.instances.values())
         skip = {instance.key for by, task_ids in skipped for instance in self._skipped_by(by, task_ids)}
         for instance in list(self.instances.values()):
-            if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE):
+            if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE, states.DEFERRED):
                 if instance.next_at is not None:
                     self.due.append((instance.next_at, instance.key))
+            elif instance.deferral is not None and instance.waits:
+                self._make_ready(instance)
             elif instance.waits:
                 if instance.key in skip:
                     self._finish(instance, states.SKIPPED, None)
@@ -188,7 +200,10 @@ class RunState:
         instance = self.instances.get(key)
         if instance is None or instance.state in states.FINISHED or instance.state in states.IN_FLIGHT:
             return
-        self._consider(instance)
+        if instance.state == states.DEFERRED:
+            self._trigger(instance)
+        else:
+            self._consider(instance)
         self._check_end()
 
     def claim(self, instance: TaskInstance, worker_id: str, now: datetime) -> None:
@@ -196,7 +211,7 @@ class RunState:
         del self.ready[instance.key]
         if instance.state == states.UP_FOR_RETRY:
             self._supersede(instance)
-        if instance.state != states.UP_FOR_RESCHEDULE:
+        if instance.state != states.UP_FOR_RESCHEDULE and instance.deferral is None:
             instance.try_number += 1
             instance.first_poke_at = None
         instance.state = states.QUEUED
@@ -225,6 +240,12 @@ class RunState:
         instance.reason = result.get("reason")
         instance.unconfirmed = False
         state = str(result["state"])
+        if instance.deferral is not None:
+            instance.deferral = None
+            self.resumed.append(instance.key)
+        if state == states.DEFERRED:
+            self._defer(instance, result["deferral"])
+            return state
         if instance.task.task_id in self.dag.mapped_over:
             self._measure(instance, result.get("xcoms") or ())
         if state == states.FAILED and result.get("retry", True) and instance.try_number <= instance.max_tries:
@@ -242,17 +263,50 @@ class RunState:
             return state
         # What a branch skips is skipped before its own end lets the others go: an empty task would end at once.
         for below in self._skipped_by(instance.key, result.get("skip") or ()):
-            if below.state not in states.FINISHED and below.state not in states.IN_FLIGHT:
+            if below.state not in states.FINISHED and below.state not in states.HELD:
                 self._finish(below, states.SKIPPED, instance.end_date)
         self._finish(instance, state, instance.end_date)
         self._check_end()
         return state
+
+    def _defer(self, instance: TaskInstance, deferral: dict[str, Any]) -> None:
+        instance.state = states.DEFERRED
+        instance.deferral = deferral
+        self.resumed = [key for key in self.resumed if key != instance.key]
+        self._trigger(instance)
+
+    def _trigger(self, instance: TaskInstance) -> None:
+        """Let a worker wait for what a deferred task waits for, in a process that occupies no slot."""
+        instance.dispatches += 1
+        instance.next_at = None
+        instance.unconfirmed = False
+        self.changed[instance.key] = instance
+        self.to_trigger.append(instance)
+
+    def triggered(self, instance: TaskInstance, result: Mapping[str, Any], now: datetime) -> None:
+        """The process that waited for a deferred task has ended: with an event or an error, and the task goes on; or it
+        was lost, and another one is started."""
+        assert instance.deferral is not None
+        instance.unconfirmed = False
+        if result["state"] == states.SUCCESS:
+            instance.deferral = {**instance.deferral, "event": result.get("event")}
+        elif result["state"] == states.FAILED and result.get("signal") is None and result.get("exit_code") is None:
+            instance.deferral = {**instance.deferral, "error": result.get("reason") or "the trigger failed"}
+        else:
+            instance.next_at = now + timedelta(seconds=TRIGGER_PAUSE_SECONDS)
+            self.due.append((instance.next_at, instance.key))
+            self.changed[instance.key] = instance
+            return
+        instance.state = states.SCHEDULED
+        self.changed[instance.key] = instance
+        self._make_ready(instance)
 
     def time_out(self, now: datetime) -> list[TaskInstance]:
         """dagrun_timeout has passed: the run fails. Returns the attempts that are to be killed."""
         running = [instance for instance in self.instances.values() if instance.state in states.IN_FLIGHT]
         for instance in self.instances.values():
             if instance.state not in states.FINISHED:
+                self._give_up_trigger(instance)
                 instance.reason = "the DagRun ran longer than dagrun_timeout"
                 instance.state = states.SKIPPED
                 instance.end_date = now
@@ -270,6 +324,7 @@ class RunState:
         running = [one for one in rest if one.state in states.IN_FLIGHT]
         for one in rest:
             one.reason = why
+            self._give_up_trigger(one)
         for one in running:
             one.end_date = now
         self._settle(deque((one, states.FAILED if one in running else states.SKIPPED) for one in rest))
@@ -277,6 +332,13 @@ class RunState:
         return running
 
     # --- inside ---
+
+    def _give_up_trigger(self, instance: TaskInstance) -> None:
+        if instance.state == states.DEFERRED:
+            self.unneeded.append((instance.key, instance.dispatches))
+        if instance.deferral is not None:
+            instance.deferral = None
+            self.resumed.append(instance.key)
 
     def _retry_delay(self, instance: TaskInstance) -> float:
         task = instance.task
@@ -306,7 +368,7 @@ class RunState:
         )
 
     def _consider(self, instance: TaskInstance) -> None:
-        if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE):
+        if instance.state in (states.UP_FOR_RETRY, states.UP_FOR_RESCHEDULE) or instance.deferral is not None:
             # It has run before: its upstream has been judged already.
             self._make_ready(instance)
         else:

@@ -35,6 +35,8 @@ FINISHED = frozenset({SUCCESS, FAILED, SKIPPED, UPSTREAM_FAILED, REMOVED})
 """Nothing more happens to such a task instance unless someone clears it."""
 IN_FLIGHT = frozenset({QUEUED, RUNNING})
 """Claimed: an executor holds it, and it occupies slots of its pool."""
+HELD = IN_FLIGHT | {DEFERRED}
+"""A worker has something of it: an attempt, or the trigger that it waits for, which occupies no slots."""
 DAG_RUN_STATES = (QUEUED, RUNNING, SUCCESS, FAILED)
 
 _FROM_WAITING = {QUEUED, SKIPPED, UPSTREAM_FAILED, FAILED, SUCCESS, REMOVED, SCHEDULED}

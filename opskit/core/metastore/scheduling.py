@@ -32,6 +32,8 @@ from opskit.core.metastore.tables import (
 
 SKIP_KEY = "skipmixin_key"
 """XCom key under which a branch's choice is kept, as in Airflow."""
+DEFER_KEY = "__deferral__"
+"""XCom key under which lies what a deferred task instance waits for, until an attempt of it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class DagRows:
     """Task instances of the running ones, by dag_run.id."""
     skipped: dict[int, list[tuple[tuple[str, int], list[str]]]] = field(default_factory=dict)
     """What branches have skipped, by dag_run.id: `((task_id, map_index) of the branch, task_ids)`."""
+    deferrals: dict[int, dict[tuple[str, int], Any]] = field(default_factory=dict)
+    """What deferred task instances wait for, by dag_run.id and `(task_id, map_index)`."""
     last_automated: tuple[datetime, datetime] | None = None
     """Data interval of the newest scheduled or backfill run."""
 
@@ -157,10 +161,14 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
         for row in connection.execute(select(task_instance).where(task_instance.c.dag_run_id.in_(list(by_run)))):
             by_run[row.dag_run_id].instances.setdefault(row.dag_run_id, []).append(row)
         for row in connection.execute(
-            select(xcom.c.dag_run_id, xcom.c.task_id, xcom.c.map_index, xcom.c.value).where(
-                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key == SKIP_KEY
+            select(xcom.c.dag_run_id, xcom.c.task_id, xcom.c.map_index, xcom.c.key, xcom.c.value).where(
+                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key.in_([SKIP_KEY, DEFER_KEY])
             )
         ):
+            if row.key == DEFER_KEY:
+                deferrals = by_run[row.dag_run_id].deferrals.setdefault(row.dag_run_id, {})
+                deferrals[row.task_id, row.map_index] = json.loads(row.value)
+                continue
             skipped = by_run[row.dag_run_id].skipped.setdefault(row.dag_run_id, [])
             skipped.append(((row.task_id, row.map_index), json.loads(row.value).get("skipped", [])))
     newest = (
@@ -391,13 +399,14 @@ def insert_xcoms(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
     bulk_insert(connection, xcom, INSTANCE_KEY + XCOM_COLUMNS, rows, on_conflict="update")
 
 
-def delete_xcoms(connection: Connection, keys: Sequence[tuple[int, str, int]]) -> None:
-    """Forget the XComs of task instances `(dag_run_id, task_id, map_index)` that begin a new try."""
+def delete_xcoms(connection: Connection, keys: Sequence[tuple[int, str, int]], name: str | None = None) -> None:
+    """Forget the XComs of task instances `(dag_run_id, task_id, map_index)`: all, or those with this key."""
     for run in sorted({key[0] for key in keys}):
         connection.execute(
             delete(xcom).where(
                 xcom.c.dag_run_id == run,
                 or_(*[and_(xcom.c.task_id == key[1], xcom.c.map_index == key[2]) for key in keys if key[0] == run]),
+                *([xcom.c.key == name] if name is not None else []),
             )
         )
 

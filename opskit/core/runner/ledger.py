@@ -24,6 +24,8 @@ class Attempt:
     fileloc: str
     priority: int
     reuse: bool
+    slotless: bool
+    """It waits for an event, and occupies no slot."""
     log_path: str
     data: bytes
     """The Attempt as JSON."""
@@ -123,6 +125,7 @@ class Ledger:
                 fileloc=message["fileloc"],
                 priority=message.get("priority") or 0,
                 reuse=message.get("isolation") == "reuse" and message.get("kind", "task") == "task",
+                slotless=message.get("kind") == "trigger",
                 log_path=message["log_path"],
                 data=_dumps(message).encode("utf-8", "surrogatepass"),
                 version_hash=message.get("version_hash") or "",

@@ -314,6 +314,8 @@ class Worker:
             self._put(peer, {"t": "refused", "key": key, "reason": refusal})
         elif self._stop_signals:
             self._hand_back(attempt)
+        elif attempt.slotless:
+            self._place(attempt)
         else:
             self._ledger.enqueue(attempt)
 
@@ -324,18 +326,25 @@ class Worker:
             attempt = self._ledger.next_waiting()
             if attempt is None:
                 return
-            try:
-                placed = self._zygotes.place(attempt)
-            except (FileMissing, OSError) as error:
-                self.on_not_loaded([attempt], str(error))
-                continue
-            if placed and attempt.state != ENDED:
-                attempt.state = PLACED
-                self._occupied += 1
+            self._place(attempt)
+
+    def _place(self, attempt: Attempt) -> None:
+        try:
+            placed = self._zygotes.place(attempt)
+        except (FileMissing, OSError) as error:
+            self.on_not_loaded([attempt], str(error))
+            return
+        if placed and attempt.state != ENDED:
+            attempt.state = PLACED
+            self._occupied += not attempt.slotless
 
     def on_loaded(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
-            if attempt.state != ENDED:
+            if attempt.state == ENDED:
+                continue
+            if attempt.slotless:
+                self._place(attempt)
+            else:
                 self._ledger.enqueue(attempt)
 
     def on_not_loaded(self, attempts: list[Attempt], error: str) -> None:
@@ -401,7 +410,7 @@ class Worker:
         occupied = attempt.state == PLACED
         if not self._ledger.end(attempt, result, time.monotonic()):
             return
-        if occupied:
+        if occupied and not attempt.slotless:
             self._occupied -= 1
         if attempt.kill_reason is not None:
             timer = self._killing.pop(attempt.key, None)
@@ -447,6 +456,11 @@ class Worker:
             for attempt in self._ledger.waiting():
                 self._zygotes.withdraw(attempt)
                 self._hand_back(attempt)
+            for attempt in self._ledger:
+                if attempt.slotless and attempt.state == PLACED:
+                    # Another process, here or elsewhere, waits for the event.
+                    self._hand_back(attempt)
+                    self._zygotes.signal(attempt, signal.SIGKILL)
             self._loop.later(self._stop_grace, self._end_running)
         else:
             self._end_running()

@@ -25,7 +25,13 @@ def task_attempt(owned: OwnedDag, run: RunState, instance: TaskInstance, isolati
         "priority": task.priority_weight,
         "log_path": str(log_path(owned.dag_id, run.run_id, task.task_id, instance.map_index, instance.try_number)),
         "first_poke_at": None if first_poke is None else first_poke.isoformat(),
+        **({"deferral": instance.deferral} if instance.deferral is not None else {}),
     }
+
+
+def trigger(owned: OwnedDag, run: RunState, instance: TaskInstance) -> dict[str, Any]:
+    """Wait for what a deferred task waits for. It occupies no slot."""
+    return {**task_attempt(owned, run, instance, "fork"), "kind": "trigger"}
 
 
 def task_callback(

@@ -21,7 +21,7 @@ from opskit.config import Config
 from opskit.core.dag import serialized, states
 from opskit.core.dag.run_state import RunState, TaskInstance
 from opskit.core.executors import contract
-from opskit.core.metastore import instances, partitions, scheduling
+from opskit.core.metastore import asset_events, instances, partitions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.runner.wire import as_key
 from opskit.core.scheduler import attempts
@@ -29,7 +29,7 @@ from opskit.core.scheduler.owned_dag import OwnedDag, build
 from opskit.core.scheduler.wave import Outcome, Pending, Wave, xcom_rows
 from opskit.errors import MetastoreUnavailable
 from opskit.system import daemon
-from opskit.system.wake import WakeSocket
+from opskit.system.wake import WakeSocket, wake
 
 logger = logging.getLogger(__name__)
 
@@ -209,10 +209,10 @@ class Scheduler:
             key = (run.id, instance.task.task_id, instance.map_index, instance.dispatches)
             if key in event.keys:
                 instance.unconfirmed = False
-            elif instance.worker_id == self.executor.worker_id:
+            elif instance.worker_id == self.executor.worker_id and instance.next_at is None:
                 # Claimed, never received, and by the fence never to be received from anyone else.
                 instance.unconfirmed = False
-                again.append(attempts.task_attempt(owned, run, instance, self._isolation))
+                again.append(self._message(owned, run, instance))
         unwanted = [key for key in event.keys if key[3] > 0 and self._find(key) is None]
         if unwanted:
             self.executor.kill(unwanted, "cleared or marked from outside, or its DagRun is over")
@@ -220,6 +220,11 @@ class Scheduler:
             logger.info("%s: dispatching %d claims that no worker had received", owned.dag_id, len(again))
             self.executor.dispatch(again)
         self._wave_within(0)
+
+    def _message(self, owned: OwnedDag, run: RunState, instance: TaskInstance) -> dict[str, Any]:
+        if instance.state == states.DEFERRED:
+            return attempts.trigger(owned, run, instance)
+        return attempts.task_attempt(owned, run, instance, self._isolation)
 
     def _on_started(self, event: contract.Started) -> None:
         found = self._find(event.key)
@@ -251,20 +256,48 @@ class Scheduler:
         self, owned: OwnedDag, run: RunState, instance: TaskInstance, result: dict[str, Any], now: datetime
     ) -> None:
         result.setdefault("hostname", self._hostname)
+        if instance.state == states.DEFERRED:
+            self._end_trigger(owned, run, instance, result, now)
+            return
         owned.vacate(run, instance)
         state = run.finished(instance, result, now)
+        if state == states.DEFERRED:
+            owned.deferred += 1
+            instance.worker_id = self.executor.worker_id
+            self._keep_deferral(owned, run, instance, now)
         for row in xcom_rows(run.id, instance.task.task_id, instance.map_index, result, now):
             self._pending.xcoms.append((owned.dag_id, row))
+        if state == states.SUCCESS and result.get("events"):
+            source = (owned.dag_id, instance.task.task_id, run.run_id, instance.map_index)
+            made = asset_events.of_result(result["events"], source)
+            self._pending.asset_events.extend((owned.dag_id, event) for event in made)
         if result.get("signal") or result.get("exit_code"):
             self._late_callback(owned, run, instance, state, str(result.get("reason") or ""))
         if state == states.FAILED and owned.dag.fail_fast:
             self._kill(owned, run, run.stop_rest(now), "another task has failed, and the DAG has fail_fast")
         self._after_change(owned, run)
 
+    def _end_trigger(
+        self, owned: OwnedDag, run: RunState, instance: TaskInstance, result: dict[str, Any], now: datetime
+    ) -> None:
+        run.triggered(instance, result, now)
+        if instance.state != states.DEFERRED:
+            owned.deferred -= 1
+            self._keep_deferral(owned, run, instance, now)
+        self._after_change(owned, run)
+
+    def _keep_deferral(self, owned: OwnedDag, run: RunState, instance: TaskInstance, now: datetime) -> None:
+        value = json.dumps(instance.deferral, ensure_ascii=False)
+        self._pending.xcoms.append((owned.dag_id, (run.id, *instance.key, scheduling.DEFER_KEY, value, now)))
+
     def _kill(self, owned: OwnedDag, run: RunState, given_up: list[TaskInstance], why: str) -> None:
         for instance in given_up:
             owned.vacate(run, instance)
-        self.executor.kill([(run.id, *instance.key, instance.dispatches) for instance in given_up], why)
+        keys = [(run.id, *instance.key, instance.dispatches) for instance in given_up]
+        keys += [(run.id, *key, dispatch) for key, dispatch in run.unneeded]
+        owned.deferred -= len(run.unneeded)
+        run.unneeded.clear()
+        self.executor.kill(keys, why)
 
     def _late_callback(self, owned: OwnedDag, run: RunState, instance: TaskInstance, state: str, reason: str) -> None:
         """The process that would have run the callback is gone: another one does it."""
@@ -294,7 +327,7 @@ class Scheduler:
         if owned is None or run is None:
             return None
         instance = run.instances.get((task_id, map_index))
-        if instance is None or instance.state not in states.IN_FLIGHT or instance.dispatches != dispatch:
+        if instance is None or instance.state not in states.HELD or instance.dispatches != dispatch:
             return None
         return owned, run, instance
 
@@ -451,6 +484,7 @@ class Scheduler:
         pending = self._pending
         pending.touched.discard(dag_id)
         pending.xcoms = [item for item in pending.xcoms if item[0] != dag_id]
+        pending.asset_events = [item for item in pending.asset_events if item[0] != dag_id]
         pending.acknowledge = [item for item in pending.acknowledge if item[0] != dag_id]
         pending.taken_results = [item for item in pending.taken_results if item[0] != dag_id]
         self._callbacks = [item for item in self._callbacks if item["dag_id"] != dag_id]
@@ -500,6 +534,10 @@ class Scheduler:
         for owned in self.owned.values():
             for run, instance in list(owned.in_flight()):
                 if instance.worker_id in workers and instance.unconfirmed:
+                    if instance.state == states.DEFERRED:
+                        instance.worker_id = self.executor.worker_id
+                        self._end_trigger(owned, run, instance, {"state": states.FAILED, "signal": "worker lost"}, now)
+                        continue
                     reason = f"worker lost: {instance.worker_id} has ended or gives no heartbeat"
                     logger.warning("%s %s %s: %s", owned.dag_id, run.run_id, instance.task.task_id, reason)
                     result = {
@@ -536,6 +574,7 @@ class Scheduler:
         messages = [
             attempts.task_attempt(owned, run, instance, self._isolation) for owned, run, instance in outcome.claims
         ]
+        messages += [attempts.trigger(owned, run, instance) for owned, run, instance in outcome.triggers]
         callbacks, self._callbacks = self._callbacks, []
         messages.extend(message for message in callbacks if message["dag_id"] not in void)
         for owned, run in outcome.started:
@@ -552,6 +591,9 @@ class Scheduler:
             self.executor.dispatch(messages)
         if pending.acknowledge:
             self.executor.acknowledge(key for dag_id, key in pending.acknowledge if dag_id not in void)
+        if outcome.woken:
+            self._read_again.update(outcome.woken & self.owned.keys())
+            wake(self._config.run_folder, "scheduler")
         for dag_id in outcome.lost:
             logger.warning("%s: another scheduler has taken the lease", dag_id)
         for dag_id in (*outcome.lost, *outcome.released):

@@ -54,6 +54,10 @@ class OwnedDag:
     """Ready task instances by pool; entries that are no longer ready are dropped when they surface."""
     active: int = 0
     """Task instances in flight."""
+    look_for_events: bool = False
+    """Events of assets may have met the condition of its schedule: the next wave looks."""
+    deferred: int = 0
+    """Task instances that wait for a trigger."""
     per_task: dict[str, int] = field(default_factory=dict)
     """In flight by task_id, for tasks with max_active_tis_per_dag."""
     per_run: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -66,12 +70,12 @@ class OwnedDag:
     """Slots taken (+) and freed (-) since the last durable wave."""
 
     def in_flight(self) -> Iterator[tuple[RunState, TaskInstance]]:
-        """Every claimed task instance."""
-        if not self.active:
+        """Every task instance that a worker has something of."""
+        if not self.active and not self.deferred:
             return
         for run in self.runs.values():
             for instance in run.instances.values():
-                if instance.state in states.IN_FLIGHT:
+                if instance.state in states.HELD:
                     yield run, instance
 
     def take_ready(self, run: RunState) -> None:
@@ -124,7 +128,17 @@ class OwnedDag:
         """Whether a queued run may start, or a scheduled run is to be created."""
         if self.is_paused or len(self.runs) >= self.max_active_runs:
             return False
-        return bool(self.waiting) or (self.next is not None and self.next.run_after <= now)
+        return self.events_due() or bool(self.waiting) or (self.next is not None and self.next.run_after <= now)
+
+    @property
+    def waits_for_assets(self) -> bool:
+        """Whether events of assets make runs of it."""
+        return "condition" in self.dag.timetable and self.is_active
+
+    def events_due(self) -> bool:
+        """Whether a run may be made of events, when there are any. As long as it has all the runs that it may have,
+        events wait; the next run is made of all of them."""
+        return self.look_for_events and len(self.runs) + len(self.waiting) < self.max_active_runs
 
     def idle_until(self, now: datetime) -> datetime | None:
         """When someone should look at this DAG again, once it has no active run."""
@@ -173,11 +187,15 @@ def build(
             continue
         run = runs[row.id] = run_from_row(row, dag)
         restore_instances(run, rows.instances.get(row.id, ()))
+        for key, deferral in rows.deferrals.get(row.id, {}).items():
+            if key in run.instances:
+                run.instances[key].deferral = deferral
     if runs and dag.mapped_over:
         lengths(runs, dag)
     for run in runs.values():
         add_run(owned, run, previous, skipped=rows.skipped.get(run.id, ()))
     owned.pool_delta.clear()  # what is in flight is counted in the pools already
+    owned.look_for_events = owned.waits_for_assets
     owned.plan_next(now)
     return owned
 
@@ -223,7 +241,7 @@ def restore_instances(run: RunState, rows: Any) -> None:
         if known and instance.state == states.REMOVED and row.map_index < 0:
             instance.state = None
             run.changed[instance.key] = instance
-        elif instance.state in states.IN_FLIGHT:
+        elif instance.state in states.HELD:
             instance.unconfirmed = True
         elif not known:
             instance.state = states.REMOVED
@@ -257,6 +275,7 @@ def add_run(
     for instance in run.instances.values():
         if instance.state in states.IN_FLIGHT:
             owned.occupy(run, instance)
+        owned.deferred += instance.state == states.DEFERRED
     run.wire(skipped)
     owned.take_ready(run)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from opskit.core.dag import states
 from opskit.core.dag.run_state import RunState, TaskInstance
-from opskit.core.metastore import scheduling
+from opskit.core.metastore import asset_events, dags, scheduling
 from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
 from opskit.core.scheduler import claims
 from opskit.core.scheduler.claims import Claim
@@ -37,6 +37,8 @@ class Pending:
     """`(dag_id, key)` of results that this wave makes durable."""
     taken_results: list[tuple[str, int]] = field(default_factory=list)
     """`(dag_id, attempt_result.id)` of those that came through the metastore."""
+    asset_events: list[tuple[str, asset_events.NewEvent]] = field(default_factory=list)
+    """`(dag_id of the producer, event)`"""
     touched: set[str] = field(default_factory=set)
     """DAGs with changes."""
 
@@ -46,6 +48,8 @@ class Outcome:
     """What a durable wave leaves to be done."""
 
     claims: list[Claim] = field(default_factory=list)
+    triggers: list[Claim] = field(default_factory=list)
+    """Deferred task instances whose trigger is to be dispatched."""
     ended: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
     started: list[tuple[OwnedDag, RunState]] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -53,6 +57,8 @@ class Outcome:
     lost: list[str] = field(default_factory=list)
     """DAGs whose lease another scheduler has taken."""
     released: list[str] = field(default_factory=list)
+    woken: set[str] = field(default_factory=set)
+    """DAGs whose condition over assets is met now, and that this wave did not look at."""
 
     @property
     def routine(self) -> bool:
@@ -108,7 +114,9 @@ class Wave:
                 return outcome
             free -= len(outcome.claims)
         with transaction(self.engine) as connection:
-            rows = scheduling.lock_dags(connection, concerned)
+            events = [event for _, event in pending.asset_events]
+            consumers = asset_events.consumers(connection, events) if events else ()
+            rows = scheduling.lock_dags(connection, {*concerned, *consumers})
             for dag_id in list(concerned):
                 dag = concerned[dag_id]
                 owner, epoch, revision = rows.get(dag_id, (None, -1, -1))
@@ -119,6 +127,8 @@ class Wave:
                     outcome.stale.append(dag_id)
                     del concerned[dag_id]
             outcome.claims = [claim for claim in outcome.claims if claim[0].dag_id in concerned]
+            if events:
+                self._record_events(connection, pending, concerned, now, outcome)
             for dag in concerned.values():
                 self._start_runs(connection, dag, now, outcome)
             if worker_id is not None and free > 0:
@@ -126,11 +136,27 @@ class Wave:
             self._write_rows(connection, concerned, pending, now, outcome)
         return outcome
 
+    @staticmethod
+    def _record_events(
+        connection: Connection, pending: Pending, concerned: Mapping[str, OwnedDag], now: datetime, outcome: Outcome
+    ) -> None:
+        mine = [event for dag_id, event in pending.asset_events if dag_id in concerned]
+        met = asset_events.record(connection, mine, now)
+        for dag_id in met & concerned.keys():
+            concerned[dag_id].look_for_events = True
+        outcome.woken = met - concerned.keys()
+        dags.touch(connection, outcome.woken, now)
+
     # --- runs ---
 
     def _start_runs(self, connection: Connection, owned: OwnedDag, now: datetime, outcome: Outcome) -> None:
         planned = False
         while owned.start_due(now):
+            if owned.events_due():
+                owned.look_for_events = False
+                row = asset_events.start_run(connection, owned.dag_id, owned.dag.timetable, now)
+                owned.waiting += [] if row is None else [row]
+                continue
             if owned.waiting and (owned.next is None or owned.next.run_after > now or not self._next_first(owned)):
                 row = owned.waiting.pop(0)
                 run = run_from_row(row, owned.dag)
@@ -233,7 +259,7 @@ class Wave:
 
         When it did not, the long way finds out why. What was claimed in memory stays claimed.
         """
-        if pending.taken_results or dag.start_due(now):
+        if pending.taken_results or pending.asset_events or dag.start_due(now):
             return False
         if worker_id is not None and free > 0:
             demand = claims.demand([dag], free, self.tight_pools)
@@ -244,7 +270,7 @@ class Wave:
             return False
         changed = []
         for run in dag.runs.values():
-            if run.ended or run.added or run.dropped or run.superseded:
+            if run.ended or run.added or run.dropped or run.superseded or run.to_trigger or run.resumed:
                 return False
             for instance in run.changed.values():
                 if instance.state == states.QUEUED and instance.dispatches > 1:
@@ -279,6 +305,7 @@ class Wave:
         runs: list[tuple[Any, ...]] = []
         forget: list[tuple[int, str, int]] = []
         dropped: list[tuple[int, str, int]] = []
+        resumed: list[tuple[int, str, int]] = []
         deltas: dict[str, int] = {}
         release: dict[str, datetime | None] = {}
         started = {id(run) for _, run in outcome.started}
@@ -292,10 +319,12 @@ class Wave:
                     if instance.key in fresh:
                         continue
                     changed.append(_finished_row(run, instance, now))
-                    if instance.state == states.QUEUED and instance.dispatches > 1:
+                    if instance.state == states.QUEUED and instance.dispatches > 1 and instance.deferral is None:
                         forget.append((run.id, *instance.key))
                 new.extend(_new_row(run, instance, now) for instance in run.added)
                 dropped.extend((run.id, *key) for key in run.dropped)
+                resumed.extend((run.id, *key) for key in run.resumed)
+                outcome.triggers.extend((dag, run, instance) for instance in run.to_trigger)
                 attempts.extend(
                     (
                         run.id,
@@ -313,11 +342,14 @@ class Wave:
                 if run.ended:
                     run.end_date = run.end_date or now
                     outcome.ended.append((dag, run))
+                    dag.look_for_events = dag.waits_for_assets
                 if run.ended or id(run) in started:
                     runs.append((run.id, run.state, run.start_date, run.end_date, dag.version_hash))
                 run.changed.clear()
                 run.added.clear()
                 run.dropped.clear()
+                run.resumed.clear()
+                run.to_trigger.clear()
                 run.superseded.clear()
             for _, run in outcome.ended:
                 dag.runs.pop(run.id, None)
@@ -335,6 +367,8 @@ class Wave:
                 )
         if forget:
             scheduling.delete_xcoms(connection, forget)
+        if resumed:
+            scheduling.delete_xcoms(connection, resumed, scheduling.DEFER_KEY)
         if attempts:
             scheduling.insert_attempts(connection, attempts)
         xcoms = [row for dag_id, row in pending.xcoms if dag_id in concerned]
