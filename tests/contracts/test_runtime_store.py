@@ -40,6 +40,7 @@ class World(Protocol):
 class MemoryWorld:
     def __init__(self) -> None:
         self.memory = MemoryStore(dag_ids={"d"})
+        self.memory.dags["d"] = {"dag_id": "d", "is_paused": False, "task_ids": ["a", "b", "c"]}
         self.store: RuntimeStore = self.memory
 
     def add_run(self, logical_date: Any, state: str, states: dict[str, str | None]) -> str:
@@ -216,6 +217,11 @@ def test_task_states_are_those_of_one_run(world: World) -> None:
     world.add_run(NOW + timedelta(1), "running", {"a": "failed"})
     assert world.store.task_states("d", first) == {("a", -1): "success", ("b", -1): None}
     assert world.store.task_states("d", "other") == {}
+
+
+def test_a_dag_is_found_with_its_tasks(world: World) -> None:
+    assert world.store.find_dag("d") == {"dag_id": "d", "is_paused": False, "task_ids": ["a", "b", "c"]}
+    assert world.store.find_dag("other") is None
 
 
 def test_a_triggered_run_is_there_with_its_conf(world: World) -> None:

@@ -7,10 +7,11 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from opskit.core.dag import authoring_context
 from opskit.core.dag.dependencies import DependencyMixin, connect_tasks
+from opskit.core.dag.exceptions import TaskDeferred
 from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.trigger_rules import TriggerRule, canonical
 from opskit.core.dag.xcom_arg import XComArg, references
@@ -103,6 +104,8 @@ def _default_values(kwargs: dict[str, Any]) -> dict[str, Any]:
         # default_args["params"] adds to params=…, it is not replaced by it.
         params = values.pop("params")
         kwargs["params"] = ParamsDict(params).merged(kwargs.get("params"))
+    if dag is not None and dag.params:
+        kwargs["params"] = dag.params.merged(kwargs.get("params"))
     return values
 
 
@@ -124,6 +127,9 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
     _is_setup = False
     _is_teardown = False
     shallow_copy_attrs: Sequence[str] = ()
+    start_from_trigger: bool = False
+    """Whether it begins with the trigger of `start_trigger_args`, and not with `execute`."""
+    start_trigger_args: Any = None
     start_date: datetime | None
     end_date: datetime | None
 
@@ -513,6 +519,24 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         from opskit.core.dag import templates
 
         templates.render_fields(self, context, jinja_env)
+
+    def defer(
+        self,
+        *,
+        trigger: Any,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> NoReturn:
+        """Wait for a trigger (`opskit.triggers`), then go on with `method_name(context, event=…, **kwargs)`. `timeout`
+        in seconds or as timedelta; when it is over the task fails with TaskDeferralTimeout. Does not return."""
+        raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Go on after a trigger. TaskDeferralError when that failed, TaskDeferralTimeout when it did not fire."""
+        from opskit.core.dag import deferral
+
+        return deferral.resume(self, next_method, next_kwargs, context)
 
     def dry_run(self) -> None:
         """Log the template fields as they are."""

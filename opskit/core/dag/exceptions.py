@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 
 class AirflowException(Exception):
@@ -62,3 +63,30 @@ class UnmappableXComTypePushed(AirflowException):
 
 class ParamValidationError(AirflowException):
     """A param has no value, or one that its declaration does not allow."""
+
+
+class TaskDeferred(BaseException):
+    """A task waits for a trigger, and goes on with `method_name(context, event=…, **kwargs)` when that has fired. Not
+    an Exception: a broad `except` in task code must not swallow it."""
+
+    def __init__(
+        self,
+        *,
+        trigger: Any,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> None:
+        super().__init__(f"<TaskDeferred trigger={trigger!r} method={method_name}>")
+        self.trigger = trigger
+        self.method_name = method_name
+        self.kwargs = kwargs
+        self.timeout = timeout
+
+
+class TaskDeferralError(AirflowException):
+    """The trigger of a deferred task failed."""
+
+
+class TaskDeferralTimeout(AirflowException):
+    """The trigger of a deferred task did not fire in time."""

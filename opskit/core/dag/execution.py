@@ -21,6 +21,7 @@ from opskit.core.dag.exceptions import (
     AirflowSkipException,
     AirflowTaskTerminated,
     AirflowTaskTimeout,
+    TaskDeferred,
     UnmappableXComTypePushed,
     XComForMappingNotPushed,
 )
@@ -154,15 +155,49 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
 
 def _run_task(task: BaseOperator, context: contexts.Context) -> Any:
     task.render_template_fields(context)
+    if task.start_from_trigger:
+        return _run_deferred(task, context, None)
+    try:
+        return _run_step(task, context, task.execute, context)
+    except TaskDeferred as deferred:
+        return _run_deferred(task, context, deferred)
+
+
+def _run_step(task: BaseOperator, context: contexts.Context, function: Callable[..., Any], *arguments: Any) -> Any:
     task.pre_execute(context)
     _call_all(task.on_execute_callback, "on_execute_callback", context)
-    if task.execution_timeout is None:
-        result = task.execute(context)
-    else:
-        with _time_limit(task.execution_timeout.total_seconds(), task):
-            result = task.execute(context)
+    result = _limited(task, 0.0, function, *arguments)
     task.post_execute(context, result)
     return result
+
+
+def _limited(task: BaseOperator, spent: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it within what is left of the task's execution_timeout after `spent` seconds."""
+    if task.execution_timeout is None:
+        return function(*arguments)
+    with _time_limit(task.execution_timeout.total_seconds() - spent, task):
+        return function(*arguments)
+
+
+def _run_deferred(task: BaseOperator, context: contexts.Context, deferred: TaskDeferred | None) -> Any:
+    """Wait for the trigger and go on, as often as the task defers. Its execution_timeout holds for all the waiting, and
+    for each of its methods."""
+    import time
+
+    from opskit.core.dag import deferral
+
+    started = time.monotonic()
+    if deferred is None:
+        deferred = deferral.first_deferral(task)
+    while True:
+        try:
+            method, kwargs = _limited(task, time.monotonic() - started, deferral.wait, deferred, context)
+        except deferral.Ended:
+            return None
+        try:
+            return _run_step(task, context, task.resume_execution, method, kwargs, context)
+        except TaskDeferred as again:
+            deferred = again
 
 
 def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> None:

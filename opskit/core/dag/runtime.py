@@ -79,6 +79,10 @@ class RuntimeStore(Protocol):
         """State of every task instance of a run, by `(task_id, map_index)`."""
         ...
 
+    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
+        """A DAG of the cluster: `{"dag_id", "is_paused", "task_ids"}`, the ids of its newest version, sorted."""
+        ...
+
     def trigger_dag_run(
         self,
         dag_id: str,
@@ -149,6 +153,7 @@ class MemoryStore:
         self.connections: dict[str, Connection] = {}
         self.runs: dict[tuple[str, str], RunInfo] = {}
         self.states: dict[tuple[str, str], dict[tuple[str, int], str | None]] = {}
+        self.dags: dict[str, dict[str, Any]] = {}
         self._xcoms: dict[tuple[str, str], dict[tuple[str, int, str], Any]] = {}
         self.events: list[EventRow] = []
         """Events of assets, the oldest first."""
@@ -225,6 +230,11 @@ class MemoryStore:
         if (dag_id, run_id) in self.runs or self.behind is None:
             return dict(self.states.get((dag_id, run_id), {}))
         return self.behind.task_states(dag_id, run_id)
+
+    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
+        if dag_id in self.dags:
+            return dict(self.dags[dag_id])
+        return self.behind.find_dag(dag_id) if self.behind is not None else None
 
     def trigger_dag_run(
         self,

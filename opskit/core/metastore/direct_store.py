@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 from opskit.config import Config
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.runtime import RunInfo
-from opskit.core.metastore import connections, runs, task_instances, variables, xcoms
+from opskit.core.metastore import connections, dags, runs, task_instances, variables, xcoms
 from opskit.core.metastore.crypto import Cipher, open_cipher
 from opskit.core.metastore.engine import Connection as DatabaseConnection
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
-from opskit.errors import MetastoreUnavailable, SchemaNotCurrent
+from opskit.errors import MetastoreUnavailable, NotFound, SchemaNotCurrent
 from opskit.system.wake import wake
 
 T = TypeVar("T")
@@ -95,6 +95,19 @@ class DirectStore:
 
     def task_states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
         return self._read(lambda database: task_instances.task_states(database, dag_id, run_id))
+
+    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
+        def find(database: DatabaseConnection) -> dict[str, Any] | None:
+            try:
+                found = dags.get_dag(database, dag_id)
+            except NotFound:
+                return None
+            if not found.is_active:
+                return None  # its file is gone
+            tasks = dags.newest_tasks(database, [dag_id]).get(dag_id, [])
+            return {"dag_id": dag_id, "is_paused": found.is_paused, "task_ids": sorted(tasks)}
+
+        return self._read(find)
 
     def trigger_dag_run(
         self,

@@ -82,6 +82,10 @@ class GatewayStore:
         found: dict[tuple[str, int], str | None] = self._call("task_states", dag_id, run_id)
         return found
 
+    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._call("find_dag", dag_id)
+        return found
+
     def trigger_dag_run(
         self,
         dag_id: str,
