@@ -1,10 +1,11 @@
-"""Params: values that a run may be given, with defaults and simple rules."""
+"""Params: values that a run may be given, with defaults and a JSON schema for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
 from typing import Any
 
+from opskit.core.dag import dialect
 from opskit.core.dag.exceptions import ParamValidationError
 from opskit.core.dag.xcom_arg import ResolveMixin
 
@@ -20,99 +21,77 @@ class _NotSet:
 NOTSET: Any = _NotSet()
 """No value was given; None is a value."""
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: (
-        not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
-    ),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "array": lambda value: isinstance(value, (list, tuple)),
-    "object": lambda value: isinstance(value, dict),
-    "null": lambda value: value is None,
-}
-_BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
-    "minimum": lambda value, bound: value >= bound,
-    "maximum": lambda value, bound: value <= bound,
-    "exclusiveMinimum": lambda value, bound: value > bound,
-    "exclusiveMaximum": lambda value, bound: value < bound,
-}
-_LENGTHS: dict[str, Callable[[int, int], bool]] = {
-    "minLength": lambda length, bound: length >= bound,
-    "maxLength": lambda length, bound: length <= bound,
-}
-
 
 class Param:
-    """One param: a default and the JSON-schema words `type`, `enum`, `const`, bounds, lengths and `pattern`.
+    """One param: a default, and the words of a JSON schema as further arguments (`type`, `enum`, `minimum` …). The web
+    UI reads `title`, `format`, `examples` and their like. ParamValidationError for a default that is no JSON value."""
 
-    Other schema words are kept (the web UI reads `title`, `format` …) and not enforced."""
-
-    def __init__(self, default: Any = NOTSET, description: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, default: Any = NOTSET, description: str | None = None, source: str | None = None, **kwargs: Any
+    ) -> None:
+        if default is not NOTSET:
+            _check_json(default)
         self.value = default
         self.description = description
+        self.source = source
         self.schema: dict[str, Any] = dict(kwargs.pop("schema", None) or {})
         self.schema.update(kwargs)
 
     @property
     def has_value(self) -> bool:
-        return self.value is not NOTSET
+        return self.value is not NOTSET and self.value is not None
 
     def resolve(self, value: Any = NOTSET, suppress_exception: bool = False) -> Any:
-        """The value given here, else the default, when the rules allow it. ParamValidationError when not; with
+        """The value given here, else the default, when the schema allows it. ParamValidationError when not; with
         `suppress_exception` None instead."""
         candidate = value if value is not NOTSET else self.value
-        if candidate is NOTSET and "const" in self.schema:
-            candidate = self.schema["const"]
         try:
             if candidate is NOTSET:
                 raise ParamValidationError("no value was given, and there is no default")
-            self._check(candidate)
+            _check_json(candidate)
+            if self.schema:
+                from opskit.core.dag import json_schema
+
+                plain = list(candidate) if isinstance(candidate, tuple) else candidate
+                try:
+                    wrong = json_schema.problem(plain, self.schema)
+                except (TypeError, ValueError) as error:
+                    raise ParamValidationError(f"its schema is wrong: {error}") from None
+                if wrong:
+                    raise ParamValidationError(wrong)
         except ParamValidationError:
             if suppress_exception:
                 return None
             raise
         return candidate
 
-    def _check(self, value: Any) -> None:
-        schema = self.schema
-        if "const" in schema and value != schema["const"]:
-            raise ParamValidationError(f"{value!r} is not {schema['const']!r}")
-        if "enum" in schema and value not in schema["enum"]:
-            raise ParamValidationError(f"{value!r} is not one of {schema['enum']!r}")
-        if "type" in schema:
-            kinds = schema["type"] if isinstance(schema["type"], (list, tuple)) else [schema["type"]]
-            unknown = [kind for kind in kinds if kind not in _TYPES]
-            if unknown:
-                raise ParamValidationError(f"{unknown[0]!r} is no type; choose of {', '.join(_TYPES)}")
-            if not any(_TYPES[kind](value) for kind in kinds):
-                raise ParamValidationError(f"{value!r} is not of type {' or '.join(kinds)}")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            for word, holds in _BOUNDS.items():
-                if word in schema and not holds(value, schema[word]):
-                    raise ParamValidationError(f"{value!r} breaks {word} {schema[word]!r}")
-        if isinstance(value, str):
-            for word, fits in _LENGTHS.items():
-                if word in schema and not fits(len(value), schema[word]):
-                    raise ParamValidationError(f"{value!r} breaks {word} {schema[word]!r}")
-            if "pattern" in schema:
-                import re
-
-                if not re.search(schema["pattern"], value):
-                    raise ParamValidationError(f"{value!r} does not match {schema['pattern']!r}")
-
     def dump(self) -> dict[str, Any]:
-        return {"value": self.value if self.has_value else None, "description": self.description, "schema": self.schema}
+        value = None if self.value is NOTSET else self.value
+        return {"value": value, "description": self.description, "schema": self.schema}
 
     def __repr__(self) -> str:
         return f"Param({self.value!r})"
 
 
+def _check_json(value: Any) -> None:
+    if isinstance(value, (str, int, float, type(None))):
+        return
+    import json
+
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        if dialect.latest() == 2:
+            return  # Airflow 2 only warns
+        raise ParamValidationError(f"{value!r} is no JSON value (texts, numbers, lists, dicts)") from None
+
+
 class ParamsDict(MutableMapping[str, Any]):
     """Params by name. Reading gives values, writing changes the value and keeps the rules."""
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any] | None = None, suppress_exception: bool = False) -> None:
         self._params: dict[str, Param] = {}
+        self.suppress_exception = suppress_exception
         if isinstance(values, ParamsDict):
             self._params.update(values._params)
         elif values:
@@ -120,7 +99,7 @@ class ParamsDict(MutableMapping[str, Any]):
                 self._params[name] = value if isinstance(value, Param) else Param(value)
 
     def __getitem__(self, name: str) -> Any:
-        return self._params[name].resolve()
+        return self._params[name].resolve(suppress_exception=self.suppress_exception)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, Param):
@@ -128,7 +107,10 @@ class ParamsDict(MutableMapping[str, Any]):
             return
         old = self._params.get(name)
         new = Param(value, old.description, schema=old.schema) if old else Param(value)
-        new.resolve()
+        try:
+            new.resolve(suppress_exception=self.suppress_exception)
+        except ParamValidationError as error:
+            raise ParamValidationError(f"Invalid input for param {name}: {error}") from None
         self._params[name] = new
 
     def __delitem__(self, name: str) -> None:
@@ -146,11 +128,28 @@ class ParamsDict(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self._params)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ParamsDict):
+            return self.dump() == other.dump()
+        return self.dump() == other if isinstance(other, dict) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and Params, as in Airflow: `params[name]` gives the value."""
+        return self._params.items()
+
+    def values(self) -> ValuesView[Any]:
+        """The Params."""
+        return self._params.values()
+
     def get_param(self, name: str) -> Param:
         return self._params[name]
 
     def copy(self) -> ParamsDict:
-        return ParamsDict(self)
+        return ParamsDict(self, self.suppress_exception)
+
+    __copy__ = copy
 
     def merged(self, values: Mapping[str, Any] | None) -> ParamsDict:
         """These, overridden by `values` (values, or Params, which replace the rules as well). Not checked."""
@@ -171,14 +170,14 @@ class ParamsDict(MutableMapping[str, Any]):
         values: dict[str, Any] = {}
         for name, param in self._params.items():
             try:
-                values[name] = param.resolve()
+                values[name] = param.resolve(suppress_exception=self.suppress_exception)
             except ParamValidationError as error:
-                raise ParamValidationError(f"param {name}: {error}") from None
+                raise ParamValidationError(f"Invalid input for param {name}: {error}") from None
         return values
 
     def dump(self) -> dict[str, Any]:
-        """Values without checks; None where there is none."""
-        return {name: (param.value if param.has_value else None) for name, param in self._params.items()}
+        """Values; None where there is none that is allowed."""
+        return {name: param.resolve(suppress_exception=True) for name, param in self._params.items()}
 
 
 class DagParam(ResolveMixin):
@@ -189,10 +188,13 @@ class DagParam(ResolveMixin):
         self.default = default
 
     def resolve(self, context: Any) -> Any:
-        """From the run's conf, else the DAG's params, else the default. ParamValidationError when there is none."""
+        """From the run's conf, else the default, else the DAG's params. RuntimeError when there is none."""
+        conf = context["dag_run"].conf or {}
+        if self.name in conf:
+            return conf[self.name]
+        if self.default is not NOTSET:
+            return self.default
         params = context["params"]
         if self.name in params:
             return params[self.name]
-        if self.default is not NOTSET:
-            return self.default
-        raise ParamValidationError(f"param {self.name} has no value")
+        raise RuntimeError(f"No value could be resolved for parameter {self.name}")

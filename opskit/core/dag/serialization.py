@@ -109,6 +109,8 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
         "group": group.group_id if group is not None else None,
         "max_active_tis_per_dagrun": task.max_active_tis_per_dagrun,
         **_mapping(task),
+        "outlets": _assets(task, "outlets"),
+        "inlets": _assets(task, "inlets"),
         "ui": _task_ui(task),
     }
     data.update(_without_empty(optional))
@@ -166,6 +168,29 @@ def _is_empty(task: BaseOperator) -> bool:
             or task.inlets
         )
     )
+
+
+def _assets(task: BaseOperator, role: str) -> list[dict[str, Any]]:
+    """The assets among its outlets or inlets; what else may stand there says nothing to the scheduler."""
+    expressions = [
+        expression
+        for one in _listed(getattr(task, role, None))
+        if (as_expression := getattr(one, "as_expression", None)) and (expression := as_expression())
+    ]
+    try:
+        json.dumps(expressions)
+    except (TypeError, ValueError) as error:
+        raise DagInvalid(
+            f"task {task.task_id}: the extra of an asset among its {role} is no plain JSON: {error}"
+        ) from None
+    return expressions
+
+
+def _listed(value: Any) -> list[Any]:
+    """A mapped task has what its author wrote: one asset, several, or none."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
 def _task_ui(task: BaseOperator) -> dict[str, Any]:
@@ -258,6 +283,9 @@ def _params(dag: DAG) -> dict[str, Any]:
         try:
             json.dumps(value)
         except (TypeError, ValueError):
+            if dag.dialect == 2:
+                values[name] = _shown(value)
+                continue
             raise DagInvalid(
                 f"DAG {dag.dag_id}: the default of param {name} is {type(value).__name__}",
                 hint="params are texts, numbers, booleans, lists and dicts of those",

@@ -169,7 +169,10 @@ def test_a_forbidden_conf_fails_the_task(attempt: Callable[..., Outcome]) -> Non
         PythonOperator(task_id="a", python_callable=lambda params: params["x"])
     assert attempt(dag, "a", conf={"x": 2}).xcoms == [("return_value", 2)]
     failed = attempt(dag, "a", conf={"x": "two"})
-    assert (failed.state, failed.reason) == ("failed", "ParamValidationError: param x: 'two' is not of type integer")
+    assert (failed.state, failed.reason) == (
+        "failed",
+        "ParamValidationError: Invalid input for param x: 'two' is not of type integer",
+    )
 
 
 def test_variables_are_found_in_templates_and_code(
