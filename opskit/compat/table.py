@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 
-_PARTS = ("names_authoring", "names_operators", "names_providers", "names_core")
+_PARTS = ("names_metastore", "names_authoring", "names_operators", "names_providers", "names_core")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from opskit.core.dag.exceptions import AirflowNotFoundException
 from opskit.core.dag.secret_names import is_secret_name
+from opskit.core.dag.stored_class import StoredClass
 from opskit.errors import UsageError
 
 EXTRA_KEY = "__extra__"
@@ -18,10 +19,11 @@ ENV_PREFIXES = ("OPSKIT_CONN_", "AIRFLOW_CONN_")
 FIELDS = ("conn_type", "description", "host", "login", "password", "schema", "port", "extra")
 
 
-class Connection:
+class Connection(metaclass=StoredClass):
     """One connection. `extra` is the text of a JSON object (a dict is accepted and stored as its text)."""
 
     EXTRA_KEY = EXTRA_KEY
+    model = "ConnectionModel"
 
     def __init__(
         self,
@@ -79,6 +81,12 @@ class Connection:
 
     def get_extra(self) -> str | None:
         return self.extra
+
+    def set_password(self, value: str | None) -> None:
+        self.password = value
+
+    def set_extra(self, value: str | None) -> None:
+        self.extra = value
 
     def get_uri(self) -> str:
         """The URI form, which `Connection(uri=…)` reads back to the same fields (but the description)."""

@@ -6,12 +6,16 @@ import json
 import os
 from typing import Any
 
+from opskit.core.dag.stored_class import StoredClassWithoutInstances
+
 ENV_PREFIXES = ("OPSKIT_VAR_", "AIRFLOW_VAR_")
 _NO_DEFAULT: Any = object()
 
 
-class Variable:
-    """Airflow's interface: class methods only."""
+class Variable(metaclass=StoredClassWithoutInstances):
+    """Airflow's interface: class methods. An instance is a row of the metastore (see core/metastore/airflow_models)."""
+
+    model = "VariableModel"
 
     @classmethod
     def get(

@@ -98,10 +98,13 @@ def sqlite_path(url: str | URL) -> Path | None:
     return Path(parsed.database)
 
 
-def open_engine(target: str | Config, *, pool_size: int | None = None, pre_ping: bool = False) -> Engine:
+def open_engine(
+    target: str | Config, *, pool_size: int | None = None, pre_ping: bool = False, begins: bool = True
+) -> Engine:
     """An engine for a URL or for the metastore of a configuration. Nothing is connected yet.
 
     `pre_ping` tests each connection before it is lent: for processes that rest long and can't repeat a transaction.
+    `begins` False: on SQLite no transaction is begun, the caller does it.
     A SQLite file that does not exist is an error on the first use, never created: `schema.migrate` does that.
     """
     if isinstance(target, Config):
@@ -145,7 +148,7 @@ def open_engine(target: str | Config, *, pool_size: int | None = None, pre_ping:
     event.listen(
         engine, "connect", {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(backend, _set_up_mysql)
     )
-    if backend == "sqlite":
+    if backend == "sqlite" and begins:
         event.listen(engine, "begin", _begin_sqlite)
     return engine
 

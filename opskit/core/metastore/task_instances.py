@@ -123,6 +123,14 @@ def list_task_instances(
     return [TaskInstance(**row._mapping) for row in connection.execute(query)]
 
 
+def of_runs(connection: Connection, run_numbers: Collection[int], *, in_flight: bool = False) -> list[TaskInstance]:
+    """The task instances of runs, by `dag_run.id`; only those that are claimed, with `in_flight`."""
+    query = _TI_QUERY.where(task_instance.c.dag_run_id.in_(sorted(set(run_numbers))))
+    if in_flight:
+        query = query.where(task_instance.c.state.in_(sorted(states.IN_FLIGHT)))
+    return [TaskInstance(**row._mapping) for row in connection.execute(query)]
+
+
 def get_task_instance(
     connection: Connection, dag_id: str, run_id: str, task_id: str, map_index: int = -1
 ) -> TaskInstance:
@@ -188,8 +196,8 @@ def attempts(connection: Connection, dag_id: str, run_id: str, task_id: str, map
 
 
 def in_flight_attempts(connection: Connection) -> list[TaskInstance]:
-    """Every claimed task instance: what a log cleaner must not touch."""
-    query = _TI_QUERY.where(task_instance.c.state.in_(sorted(states.IN_FLIGHT)))
+    """Every task instance that a worker has something of: what a log cleaner must not touch."""
+    query = _TI_QUERY.where(task_instance.c.state.in_(sorted(states.HELD)))
     return [TaskInstance(**row._mapping) for row in connection.execute(query)]
 
 
