@@ -141,7 +141,12 @@ class Asset(BaseAsset, os.PathLike[str]):
         return self.uri if urlsplit(self.uri).scheme else None
 
     def as_expression(self) -> dict[str, Any]:
-        return {"asset": {"name": self.name, "uri": self.uri, "group": self.group}}
+        said: dict[str, Any] = {"name": self.name, "uri": self.uri, "group": self.group}
+        if self.extra:
+            said["extra"] = self.extra
+        if self.watchers:
+            said["watchers"] = sorted(watcher.name for watcher in self.watchers)
+        return {"asset": said}
 
     def __fspath__(self) -> str:
         return self.uri

@@ -61,6 +61,10 @@ class SerializedTask:
     leaf: bool | None = None
     """Whether its state decides that of the run. None: it does when nothing is downstream."""
     max_active_tis_per_dagrun: int | None = None
+    outlets: tuple[dict[str, Any], ...] = ()
+    """The assets and aliases that it produces, each as a condition (`opskit.core.dag.asset_conditions`) of one leaf."""
+    inlets: tuple[dict[str, Any], ...] = ()
+    """Those that it reads."""
     ui: dict[str, Any] = field(default_factory=dict)
     """For display only: doc_md, color, template fields as text …"""
 
@@ -184,7 +188,7 @@ def load(data: dict[str, Any]) -> SerializedDag:
 
 def _load_task(data: dict[str, Any]) -> SerializedTask:
     rest = {key: data[key] for key in _TASK_FIELDS & data.keys()}
-    for key in ("upstream", "downstream", "setups"):
+    for key in ("upstream", "downstream", "setups", "outlets", "inlets"):
         if key in rest:
             rest[key] = tuple(rest[key])
     return SerializedTask(**rest)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
+from opskit.core.metastore import asset_rows
 from opskit.core.metastore.bulk import bulk_insert, bulk_update
 from opskit.core.metastore.dags import owners_text, touch
 from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version
@@ -149,6 +150,9 @@ def store_loaded_files(
     touch(connection, [*stored.changed, *stored.released, *stored.deactivated], now)
     _write_versions(connection, loaded, versions, now)
     _write_dags(connection, loaded, versions, stored, now)
+    news = {*stored.new, *stored.changed}
+    if news:
+        asset_rows.store_references(connection, {dag_id: loaded[dag_id][0].data for dag_id in news}, now)
     _write_files(connection, files, now)
     if gone:
         connection.execute(delete(dag_file).where(dag_file.c.path_hash.in_([_path_hash(path) for path in gone])))
@@ -219,6 +223,7 @@ _SHOWN = [
     "tags",
     "schedule",
     "last_parsed_at",
+    "asset_condition",
 ]
 _NEXT = ["next_logical_date", "next_interval_start", "next_interval_end", "next_run_after"]
 
@@ -244,6 +249,7 @@ def _write_dags(
             json.dumps(list(one.data.get("tags") or ()), ensure_ascii=False),
             one.schedule or str(one.data.get("ui", {}).get("schedule", "")),
             now,
+            asset_rows.condition_text(one.data),
             upcoming and upcoming.logical_date,
             upcoming and upcoming.interval_start,
             upcoming and upcoming.interval_end,

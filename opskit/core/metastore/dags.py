@@ -13,6 +13,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import serialized, states
+from opskit.core.metastore import asset_rows
 from opskit.core.metastore.history import delete_runs
 from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version, task_instance
 from opskit.errors import GuardRefused, NotFound
@@ -171,6 +172,7 @@ def delete_dag(connection: Connection, dag_id: str) -> int:
             hint="pause it and wait for them, or mark their runs failed first",
         )
     removed = delete_runs(connection, select(dag_run.c.id).where(dag_run.c.dag_id == dag_id))
+    asset_rows.forget_dag(connection, dag_id)
     connection.execute(delete(dag_version).where(dag_version.c.dag_id == dag_id))
     connection.execute(delete(dag).where(dag.c.dag_id == dag_id))
     for file in connection.execute(select(dag_file).where(dag_file.c.path == row.fileloc)):
