@@ -25,10 +25,6 @@ class AirflowWebServerTimeout(AirflowException):
     """The web server did not answer."""
 
 
-class AirflowOptionalProviderFeatureException(AirflowException):
-    """An optional part of a provider needs a package that is not installed."""
-
-
 class AirflowInternalRuntimeError(BaseException):
     """Something that must not happen; not an Exception, so that a broad `except` does not swallow it."""
 
@@ -39,14 +35,6 @@ class AirflowRuntimeError(AirflowException):
 
 class UnmappableOperator(AirflowException):
     """An operator can't be mapped."""
-
-
-class XComForMappingNotPushed(AirflowException):
-    """The XCom that a task is mapped over was not pushed."""
-
-
-class UnmappableXComTypePushed(AirflowException):
-    """The XCom that a task is mapped over has no length."""
 
 
 class UnmappableXComLengthPushed(AirflowException):
@@ -194,14 +182,6 @@ class ConnectionNotUnique(AirflowException):
 
 class VariableNotUnique(AirflowException):
     """Several variables have this key."""
-
-
-class TaskDeferralError(AirflowException):
-    """The trigger of a deferred task failed."""
-
-
-class TaskDeferralTimeout(AirflowException):
-    """A deferred task waited for longer than its timeout."""
 
 
 class PodMutationHookException(AirflowException):

@@ -17,7 +17,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from opskit.compat import table
-from opskit.core.dag import airflow_gate, dialect
+from opskit.core.dag import airflow_gate, dialect, plugins
 
 VERSIONS = {2: "2.11.2", 3: "3.3.2"}
 """What `airflow.__version__` says, by dialect."""
@@ -55,7 +55,7 @@ def find_spec(name: str) -> ModuleSpec | None:
     if real_airflow_installed():
         return None
     _settle_dialect()
-    if name in table.index() or name == "airflow.providers":
+    if name in table.index() or name == "airflow.providers" or name in plugins.modules:
         return ModuleSpec(name, _Loader(), is_package=True)
     if name.startswith("airflow.providers."):
         found = PathFinder.find_spec(name, _provider_path(name))
@@ -101,6 +101,9 @@ def _attribute(module: ModuleType, names: table.Names, attribute: str) -> Any:
         return _all(names)
     if attribute == "__version__" and module.__name__ == "airflow":
         return version()
+    of_plugins = plugins.modules.get(module.__name__)
+    if of_plugins is not None and attribute in of_plugins:
+        return of_plugins[attribute]
     target = names.attributes.get(attribute)
     if target is not None:
         value = resolve(target)
@@ -130,6 +133,12 @@ def resolve(target: str) -> Any:
     for part in attribute.split("."):
         value = getattr(value, part)
     return value
+
+
+def __getattr__(name: str) -> Any:
+    if name == "installed_version":
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _all(names: table.Names) -> list[str]:

@@ -3,7 +3,7 @@
 NAMES = """
 opskit.core.dag.hooks.base:BaseHook
     airflow.hooks.base.BaseHook airflow.hooks.base_hook.BaseHook airflow.sdk.BaseHook airflow.sdk.bases.hook.BaseHook
-    airflow.hooks.BaseHook airflow.providers.common.compat.sdk.BaseHook
+    airflow.hooks.BaseHook
 opskit.core.dag.hooks.subprocess:SubprocessHook
     airflow.hooks.subprocess.SubprocessHook airflow.providers.standard.hooks.subprocess.SubprocessHook
 opskit.core.dag.hooks.subprocess:SubprocessResult
@@ -19,11 +19,19 @@ opskit.core.dag.operators.branch:BaseBranchOperator
 opskit.core.dag.operators.branch:BranchMixIn
     airflow.operators.branch.BranchMixIn airflow.providers.standard.operators.branch.BranchMixIn
     airflow.sdk.bases.branch.BranchMixIn airflow.providers.common.compat.sdk.BranchMixIn
+opskit.core.dag.operators.branch_time:BranchDateTimeOperator
+    airflow.operators.datetime.BranchDateTimeOperator
+    airflow.providers.standard.operators.datetime.BranchDateTimeOperator
+opskit.core.dag.operators.branch_time:BranchDayOfWeekOperator
+    airflow.operators.weekday.BranchDayOfWeekOperator
+    airflow.providers.standard.operators.weekday.BranchDayOfWeekOperator
+opskit.core.dag.operators.branch_time:target_times_as_dates
+    airflow.operators.datetime.target_times_as_dates airflow.providers.standard.operators.datetime.target_times_as_dates
 opskit.core.dag.operators.empty:EmptyOperator
     airflow.operators.empty.EmptyOperator airflow.providers.standard.operators.empty.EmptyOperator
     airflow.operators.dummy.DummyOperator airflow.operators.dummy_operator.DummyOperator
-    airflow.operators.dummy.EmptyOperator airflow.operators.dummy_operator.EmptyOperator
-    airflow.operators.DummyOperator airflow.operators.EmptyOperator
+    airflow.operators.dummy.EmptyOperator airflow.operators.dummy_operator.EmptyOperator airflow.operators.DummyOperator
+    airflow.operators.EmptyOperator
 opskit.core.dag.operators.latest_only:LatestOnlyOperator
     airflow.operators.latest_only.LatestOnlyOperator airflow.operators.latest_only_operator.LatestOnlyOperator
     airflow.providers.standard.operators.latest_only.LatestOnlyOperator airflow.operators.LatestOnlyOperator
@@ -38,16 +46,35 @@ opskit.core.dag.operators.python:ShortCircuitOperator
     airflow.operators.python.ShortCircuitOperator airflow.operators.python_operator.ShortCircuitOperator
     airflow.providers.standard.operators.python.ShortCircuitOperator airflow.operators.ShortCircuitOperator
     airflow.providers.common.compat.standard.operators.ShortCircuitOperator
+opskit.core.dag.operators.python_environment:is_venv_installed
+    airflow.operators.python.is_venv_installed airflow.providers.standard.operators.python.is_venv_installed
+opskit.core.dag.operators.smooth:SmoothOperator
+    airflow.operators.smooth.SmoothOperator airflow.providers.standard.operators.smooth.SmoothOperator
 opskit.core.dag.operators.trigger_dagrun:TriggerDagRunOperator
     airflow.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.dagrun_operator.TriggerDagRunOperator
     airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.TriggerDagRunOperator
+opskit.core.dag.operators.trigger_dagrun:XCOM_LOGICAL_DATE_ISO
+    airflow.operators.trigger_dagrun.XCOM_LOGICAL_DATE_ISO airflow.operators.trigger_dagrun.XCOM_EXECUTION_DATE_ISO
+    airflow.providers.standard.operators.trigger_dagrun.XCOM_LOGICAL_DATE_ISO
+opskit.core.dag.operators.trigger_dagrun:XCOM_RUN_ID
+    airflow.operators.trigger_dagrun.XCOM_RUN_ID airflow.providers.standard.operators.trigger_dagrun.XCOM_RUN_ID
+opskit.core.dag.operators.virtualenv:BranchExternalPythonOperator
+    airflow.operators.python.BranchExternalPythonOperator
+    airflow.providers.standard.operators.python.BranchExternalPythonOperator
+opskit.core.dag.operators.virtualenv:BranchPythonVirtualenvOperator
+    airflow.operators.python.BranchPythonVirtualenvOperator
+    airflow.providers.standard.operators.python.BranchPythonVirtualenvOperator
+opskit.core.dag.operators.virtualenv:ExternalPythonOperator
+    airflow.operators.python.ExternalPythonOperator airflow.providers.standard.operators.python.ExternalPythonOperator
+opskit.core.dag.operators.virtualenv:PythonVirtualenvOperator
+    airflow.operators.python.PythonVirtualenvOperator airflow.operators.python_operator.PythonVirtualenvOperator
+    airflow.providers.standard.operators.python.PythonVirtualenvOperator
 opskit.core.dag.sensors.base:BaseSensorOperator
     airflow.sensors.base.BaseSensorOperator airflow.sensors.base_sensor_operator.BaseSensorOperator
     airflow.operators.sensors.BaseSensorOperator airflow.sdk.BaseSensorOperator
-    airflow.sdk.bases.sensor.BaseSensorOperator airflow.providers.common.compat.sdk.BaseSensorOperator
+    airflow.sdk.bases.sensor.BaseSensorOperator
 opskit.core.dag.sensors.base:PokeReturnValue
     airflow.sensors.base.PokeReturnValue airflow.sdk.PokeReturnValue airflow.sdk.bases.sensor.PokeReturnValue
-    airflow.providers.common.compat.sdk.PokeReturnValue
 opskit.core.dag.sensors.bash:BashSensor
     airflow.sensors.bash.BashSensor airflow.providers.standard.sensors.bash.BashSensor
     airflow.contrib.sensors.bash_sensor.BashSensor
@@ -72,4 +99,12 @@ opskit.core.dag.sensors.time:TimeDeltaSensor
 opskit.core.dag.sensors.time:TimeSensor
     airflow.sensors.time_sensor.TimeSensor airflow.operators.sensors.TimeSensor
     airflow.providers.standard.sensors.time.TimeSensor
+opskit.core.dag.triggers.base
+    airflow.triggers.base
+opskit.core.dag.triggers.external_task
+    airflow.triggers.external_task airflow.providers.standard.triggers.external_task
+opskit.core.dag.triggers.file
+    airflow.triggers.file airflow.providers.standard.triggers.file
+opskit.core.dag.triggers.temporal
+    airflow.triggers.temporal airflow.providers.standard.triggers.temporal
 """

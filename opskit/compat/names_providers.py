@@ -1,6 +1,20 @@
 """Alias table: operators and hooks that reach outside, and what provider packages share."""
 
 NAMES = """
+opskit.providers.ftp:FTPFileTransmitOperator
+    airflow.providers.ftp.operators.ftp.FTPFileTransmitOperator
+opskit.providers.ftp:FTPHook
+    airflow.providers.ftp.hooks.ftp.FTPHook airflow.contrib.hooks.ftp_hook.FTPHook
+opskit.providers.ftp:FTPOperation
+    airflow.providers.ftp.operators.ftp.FTPOperation
+opskit.providers.ftp:FTPSFileTransmitOperator
+    airflow.providers.ftp.operators.ftp.FTPSFileTransmitOperator
+opskit.providers.ftp:FTPSHook
+    airflow.providers.ftp.hooks.ftp.FTPSHook airflow.contrib.hooks.ftp_hook.FTPSHook
+opskit.providers.ftp:FTPSSensor
+    airflow.providers.ftp.sensors.ftp.FTPSSensor airflow.contrib.sensors.ftp_sensor.FTPSSensor
+opskit.providers.ftp:FTPSensor
+    airflow.providers.ftp.sensors.ftp.FTPSensor airflow.contrib.sensors.ftp_sensor.FTPSensor
 opskit.providers.http:HttpHook
     airflow.providers.http.hooks.http.HttpHook airflow.hooks.http_hook.HttpHook airflow.hooks.HttpHook
 opskit.providers.http:HttpOperator
@@ -11,6 +25,15 @@ opskit.providers.http:HttpSensor
 opskit.providers.optional:AirflowOptionalProviderFeatureException
     airflow.exceptions.AirflowOptionalProviderFeatureException
     airflow.providers.common.compat.sdk.AirflowOptionalProviderFeatureException
+opskit.providers.sftp:SFTPHook
+    airflow.providers.sftp.hooks.sftp.SFTPHook airflow.contrib.hooks.sftp_hook.SFTPHook
+opskit.providers.sftp:SFTPOperation
+    airflow.providers.sftp.operators.sftp.SFTPOperation airflow.contrib.operators.sftp_operator.SFTPOperation
+    airflow.providers.sftp.hooks.sftp.SFTPOperation
+opskit.providers.sftp:SFTPOperator
+    airflow.providers.sftp.operators.sftp.SFTPOperator airflow.contrib.operators.sftp_operator.SFTPOperator
+opskit.providers.sftp:SFTPSensor
+    airflow.providers.sftp.sensors.sftp.SFTPSensor airflow.contrib.sensors.sftp_sensor.SFTPSensor
 opskit.providers.sql.checks:SQLCheckOperator
     airflow.providers.common.sql.operators.sql.SQLCheckOperator airflow.operators.sql.SQLCheckOperator
     airflow.operators.check_operator.CheckOperator airflow.operators.check_operator.SQLCheckOperator
@@ -79,4 +102,9 @@ opskit.providers.sql.transfer:SQLBulkLoadOperator
     airflow.providers.common.sql.operators.sql.SQLBulkLoadOperator
 opskit.providers.sql.transfer:SQLInsertRowsOperator
     airflow.providers.common.sql.operators.sql.SQLInsertRowsOperator
+opskit.providers.ssh:SSHHook
+    airflow.providers.ssh.hooks.ssh.SSHHook airflow.contrib.hooks.ssh_hook.SSHHook airflow.hooks.SSHHook
+    airflow.providers.ssh.operators.ssh.SSHHook
+opskit.providers.ssh:SSHOperator
+    airflow.providers.ssh.operators.ssh.SSHOperator airflow.contrib.operators.ssh_operator.SSHOperator
 """

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 
 _PARTS = ("names_metastore", "names_authoring", "names_operators", "names_providers", "names_core")
+_COPIES = {"airflow.providers.common.compat.sdk": ("airflow.sdk",)}
+"""Modules that have every name of these others, too."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,14 @@ def index() -> dict[str, Names]:
                 _module(found, module).attributes[name] = target
             else:
                 _module(found, path).modules.append(target)
+    for names in found.values():
+        names.modules.sort(key=lambda module: module.startswith("opskit.compat"))
+    for copy, origins in _COPIES.items():
+        for origin in origins:
+            for name, target in found[origin].attributes.items():
+                _module(found, copy).attributes.setdefault(name, target)
+            for child in found[origin].children:
+                _module(found, f"{copy}.{child}").modules.extend(found[f"{origin}.{child}"].modules)
     return found
 
 
@@ -77,7 +88,11 @@ def public_names(module: str) -> list[str]:
     listed = getattr(loaded, "__all__", None)
     if listed is not None:
         return list(listed)
-    return [name for name in vars(loaded) if not name.startswith("_") and name != "annotations"]
+    return [
+        name
+        for name, value in vars(loaded).items()
+        if not name.startswith("_") and getattr(value, "__module__", module) == module and type(value) is not ModuleType
+    ]
 
 
 def all_paths() -> set[str]:

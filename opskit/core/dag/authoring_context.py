@@ -77,3 +77,17 @@ def forget() -> None:
     setup_teardown = sys.modules.get("opskit.core.dag.setup_teardown")
     if setup_teardown is not None:
         setup_teardown.forget()
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Within the block nothing is open and nothing registered; afterwards all is as before. For a file that is loaded
+    while another one is."""
+    before = list(_dags), list(_groups), list(registered)
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+        for kept, now in zip(before, (_dags, _groups, registered), strict=True):
+            now.extend(kept)  # type: ignore[arg-type]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opskit.core.dag.ignore_files import IGNORE_FILES, SKIPPED_FOLDERS, IgnoreRules, ignored
 from opskit.errors import OpskitError
 
-IGNORE_FILES = (".opskitignore", ".airflowignore")
 COMPANIONS = (".py", ".yaml", ".yml", ".json", ".toml")
 """Files that a DAG file may read while it is loaded: a change of one loads the DAG files again."""
-_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,90 +44,6 @@ class Listing:
         return not self.problems
 
 
-class _IgnoreRules:
-    """The lines of one ignore file. `decide(path)`: True ignored, False taken back by `!`, None not mentioned."""
-
-    def __init__(self, folder: str, lines: list[str], syntax: str, name: str) -> None:
-        self._folder = folder
-        self._rules: list[tuple[re.Pattern[str], bool, bool]] = []  # pattern, negated, folders only
-        self._by_search = syntax == "regexp"
-        for number, line in enumerate(lines, 1):
-            try:
-                rule = _regexp_rule(line) if self._by_search else _glob_rule(line)
-            except re.error as error:
-                raise OpskitError(
-                    f"{name}, line {number}: {line.strip()!r} is no valid pattern: {error}",
-                    hint="core.dag_ignore_file_syntax chooses between glob and regexp",
-                ) from error
-            if rule is not None:
-                self._rules.append(rule)
-
-    def decide(self, path: str, is_folder: bool) -> bool | None:
-        if self._by_search:
-            return True if any(pattern.search(path) for pattern, _, _ in self._rules) else None
-        below = path[len(self._folder) + 1 :] if self._folder else path
-        decision = None
-        for pattern, negated, folders_only in self._rules:
-            if (is_folder or not folders_only) and pattern.fullmatch(below):
-                decision = not negated
-        return decision
-
-
-def _regexp_rule(line: str) -> tuple[re.Pattern[str], bool, bool] | None:
-    text = re.sub(r"\s*#.*", "", line).strip()
-    return (re.compile(text), False, False) if text else None
-
-
-def _glob_rule(line: str) -> tuple[re.Pattern[str], bool, bool] | None:
-    """A line of gitignore(5)."""
-    text = line.rstrip("\r\n")
-    while text.endswith(" ") and not text.endswith("\\ "):
-        text = text[:-1]
-    if not text or text.startswith("#"):
-        return None
-    negated = text.startswith("!")
-    text = text[1:] if negated else text
-    text = text[1:] if text.startswith(("\\#", "\\!")) else text
-    folders_only = text.endswith("/")
-    text = text.rstrip("/")
-    if not text:
-        return None
-    anchored = "/" in text
-    text = text.lstrip("/")
-    prefix = "" if anchored else "(?:.*/)?"
-    return re.compile(prefix + _translate(text)), negated, folders_only
-
-
-def _translate(glob: str) -> str:
-    out = []
-    at = 0
-    while at < len(glob):
-        if glob.startswith("**/", at) and (at == 0 or glob[at - 1] == "/"):
-            out.append("(?:.*/)?")
-            at += 3
-        elif glob.startswith("/**", at) and at + 3 == len(glob):
-            out.append("/.+")
-            at += 3
-        elif glob[at] == "*":
-            out.append("[^/]*")
-            at += 1
-        elif glob[at] == "?":
-            out.append("[^/]")
-            at += 1
-        elif glob[at] == "[" and (end := glob.find("]", at + 2)) > 0:
-            inner = glob[at + 1 : end]
-            inner = "^" + inner[1:] if inner.startswith(("!", "^")) else inner
-            out.append("[" + inner.replace("\\", "\\\\") + "]")
-            at = end + 1
-        elif glob[at] == "\\" and at + 1 < len(glob):
-            out.append(re.escape(glob[at + 1]))
-            at += 2
-        else:
-            out.append(re.escape(glob[at]))
-            at += 1
-    return "".join(out)
-
-
 def list_dag_folder(root: Path, syntax: str = "glob") -> Listing:
     """List the folder and everything below, links followed, honouring ignore files. Never raises for what lies in it.
 
@@ -147,7 +61,7 @@ def list_dag_folder(root: Path, syntax: str = "glob") -> Listing:
 
 
 def _list(
-    folder: str, below: str, above: list[tuple[int, int]], inherited: list[_IgnoreRules], syntax: str, listing: Listing
+    folder: str, below: str, above: list[tuple[int, int]], inherited: list[IgnoreRules], syntax: str, listing: Listing
 ) -> None:
     listing.folders.append(folder)
     try:
@@ -162,7 +76,7 @@ def _list(
         if entry.name in IGNORE_FILES:
             try:
                 lines = Path(entry.path).read_text(encoding="utf-8").splitlines()
-                rules = [*rules, _IgnoreRules(below, lines, syntax, entry.path)]
+                rules = [*rules, IgnoreRules(below, lines, syntax, entry.path)]
             except (OSError, UnicodeDecodeError, OpskitError) as error:
                 # Without its rules the listing shows too much, and what it hides is unknown.
                 listing.problems.append(f"{entry.path}: {error}")
@@ -171,13 +85,13 @@ def _list(
         try:
             is_folder = entry.is_dir()
             if is_folder:
-                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS or _ignored(rules, path, True):
+                if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS or ignored(rules, path, True):
                     continue
                 status = os.stat(entry.path)
                 identity = (status.st_dev, status.st_ino)
                 if identity not in above:  # else a link that leads back up
                     _list(entry.path, path, [*above, identity], rules, syntax, listing)
-            elif entry.name.endswith(COMPANIONS) and entry.is_file() and not _ignored(rules, path, False):
+            elif entry.name.endswith(COMPANIONS) and entry.is_file() and not ignored(rules, path, False):
                 status = entry.stat()
                 listing.files[path] = Signature(
                     status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -186,14 +100,6 @@ def _list(
             continue  # removed while we looked
         except OSError as error:
             listing.problems.append(f"{entry.path}: {error.strerror}")
-
-
-def _ignored(rules: list[_IgnoreRules], path: str, is_folder: bool) -> bool:
-    decision = False
-    for rule in rules:
-        said = rule.decide(path, is_folder)
-        decision = decision if said is None else said
-    return decision
 
 
 @dataclass(frozen=True, slots=True)
