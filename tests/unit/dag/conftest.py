@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,8 @@ def attempt() -> Callable[..., Outcome]:
             "run": run_values,
             **values,
         }
-        return execute(dag, frame)
+        inline = "triggers_inline" in inspect.signature(execute).parameters
+        return execute(dag, frame, **({"triggers_inline": True} if inline else {}))
 
     return run
 

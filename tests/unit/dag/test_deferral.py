@@ -71,12 +71,12 @@ class Waits(BaseOperator):
     def execute(self, context: Any) -> Any:
         self.go_on(context, [], self.scripts)
 
-    def go_on(self, context: Any, seen: list[Any], left: list[str], event: Any = None) -> Any:
+    def go_on(self, context: Any, seen: list[Any], left: list[str], event: Any = None) -> Any:  # noqa: RET503
         seen = seen if event is None else [*seen, event]
         if not left:
             return seen
         kwargs = {"seen": seen, "left": left[1:]}
-        self.defer(trigger=Script(left[0], len(left)), method_name="go_on", kwargs=kwargs, timeout=self.limit)  # noqa: RET503
+        self.defer(trigger=Script(left[0], len(left)), method_name="go_on", kwargs=kwargs, timeout=self.limit)
 
 
 @pytest.fixture

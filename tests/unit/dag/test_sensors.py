@@ -15,13 +15,21 @@ from opskit.core.dag.execution import Outcome
 from opskit.core.dag.runtime import MemoryStore, RunInfo
 from opskit.errors import DagInvalid
 from opskit.sensors import (
+    BaseSensorOperator,
     BashSensor,
     DateTimeSensor,
+    DateTimeSensorAsync,
+    DayOfWeekSensor,
+    ExternalTaskMarker,
     ExternalTaskSensor,
     FileSensor,
     PokeReturnValue,
     PythonSensor,
     TimeDeltaSensor,
+    TimeDeltaSensorAsync,
+    TimeSensorAsync,
+    WaitSensor,
+    poke_mode_only,
 )
 
 Attempt = Callable[..., Outcome]
@@ -72,7 +80,7 @@ def test_success_after_the_timeout_still_counts(dag: DAG, attempt: Attempt) -> N
     [
         ({"timeout": 0}, None, "failed"),
         ({"timeout": 0, "soft_fail": True}, None, "skipped"),
-        ({"timeout": 0, "never_fail": True}, None, "skipped"),
+        ({"timeout": 0, "never_fail": True}, None, "failed"),
         ({}, ValueError("x"), "failed"),
         ({"soft_fail": True}, ValueError("x"), "failed"),
         ({"never_fail": True}, ValueError("x"), "skipped"),
@@ -182,6 +190,13 @@ def external(**arguments: Any) -> ExternalTaskSensor:
         ({"execution_delta": timedelta(days=1)}, "up_for_reschedule"),
         ({"execution_date_fn": lambda date: [date, date]}, "success"),
         ({"execution_date_fn": lambda date, ds: date - timedelta(days=len(ds))}, "up_for_reschedule"),
+        ({"execution_date_fn": lambda logical_date, **context: context["context"]["logical_date"]}, "success"),
+        ({"deferrable": True}, "success"),
+        ({"deferrable": True, "external_task_id": "bad", "failed_states": ["failed"]}, "failed"),
+        ({"deferrable": True, "external_task_id": "bad", "failed_states": ["failed"], "soft_fail": True}, "skipped"),
+        ({"deferrable": True, "external_task_id": "bad", "skipped_states": ["failed"]}, "skipped"),
+        ({"deferrable": True, "external_task_id": "bad", "timeout": 0.01, "poke_interval": 0}, "failed"),
+        ({"deferrable": True, "external_task_id": "bad", "timeout": 0.01, "soft_fail": True}, "skipped"),
     ],
     ids=lambda value: str(value).split(" at 0x")[0],
 )
@@ -208,3 +223,87 @@ def test_another_dag_is_waited_for(
 def test_arguments_that_contradict_each_other_are_refused(dag: DAG, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DagInvalid, match=message):
         external(**arguments)
+
+
+def test_what_another_dag_does_not_have_is_named(dag: DAG, attempt: Attempt, store: MemoryStore) -> None:
+    store.dags["other"] = {"dag_id": "other", "is_paused": False, "task_ids": ["a", "g.b"]}
+    for number, (arguments, message) in enumerate(
+        [
+            ({"external_task_ids": ["a", "x"]}, "The external task x in DAG other does not exist."),
+            ({"external_task_group_id": "h"}, "The external task group 'h' in DAG 'other' does not exist."),
+            ({"external_dag_id": "third"}, "The external DAG third does not exist."),
+        ]
+    ):
+        given = {"external_dag_id": "other", "check_existence": True, **arguments}
+        ExternalTaskSensor(task_id=f"e{number}", **given)
+        outcome = attempt(dag, f"e{number}")
+        assert (outcome.state, message in str(outcome.reason)) == ("failed", True)
+    other_run(store, "success", a="success", g__b="success")
+    external(check_existence=True, external_task_group_id="g")
+    assert attempt(dag, "e").state == "success"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"logical_date": DAY}, {"execution_date": DAY}, {"logical_date": DAY.isoformat()}]
+)
+def test_a_marker_keeps_the_date_under_both_names(dag: DAG, arguments: dict[str, Any]) -> None:
+    marker = ExternalTaskMarker(task_id="m", external_dag_id="other", external_task_id="t", **arguments)
+    assert marker.logical_date == marker.execution_date == DAY.isoformat()
+
+
+def test_points_in_time_are_waited_for_as_deferred_tasks(dag: DAG, attempt: Attempt) -> None:
+    soon = datetime.now(UTC) + timedelta(milliseconds=30)
+    DateTimeSensorAsync(task_id="past", target_time="{{ data_interval_end }}")
+    DateTimeSensorAsync(task_id="soon", target_time=soon.isoformat())
+    DateTimeSensor(task_id="never", target_time=datetime(2999, 1, 1), deferrable=True, timeout=0.01)
+    TimeDeltaSensorAsync(task_id="delta", delta=timedelta(hours=1))
+    WaitSensor(task_id="wait", time_to_wait=timedelta(milliseconds=30), deferrable=True)
+    WaitSensor(task_id="minutes", time_to_wait=5, mode="reschedule")
+    TimeSensorAsync(task_id="today", target_time=datetime.min.time())
+    outcomes = {task_id: attempt(dag, task_id) for task_id in dag.task_ids}
+    assert {task_id: outcome.state for task_id, outcome in outcomes.items()} == {
+        "past": "success",
+        "soon": "success",
+        "never": "failed",
+        "delta": "success",
+        "wait": "success",
+        "minutes": "up_for_reschedule",
+        "today": "success",
+    }
+    assert (outcomes["never"].retry, outcomes["never"].reason) == (False, "AirflowSensorTimeout: Trigger timeout")
+    assert datetime.now(UTC) > soon
+
+
+def test_a_file_is_waited_for_by_a_deferred_task(dag: DAG, attempt: Attempt, tmp_path: Path) -> None:
+    FileSensor(task_id="f", filepath=str(tmp_path / "*.csv"), poke_interval=0.01, deferrable=True)
+    timer = threading.Timer(0.05, (tmp_path / "x.csv").touch)
+    timer.start()
+    assert attempt(dag, "f").state == "success"
+    timer.join()
+
+
+def test_a_file_lies_below_the_folder_of_its_connection(
+    dag: DAG, attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FILES", f'{{"conn_type": "fs", "extra": {{"path": "{tmp_path}"}}}}')
+    (tmp_path / "x").touch()
+    FileSensor(task_id="f", filepath="x", fs_conn_id="files", timeout=0)
+    assert attempt(dag, "f").state == "success"
+
+
+@pytest.mark.parametrize(("days", "state"), [("FRIDAY", "success"), (["Monday", "sunday"], "up_for_reschedule")])
+def test_days_of_the_week_are_waited_for(dag: DAG, attempt: Attempt, days: Any, state: str) -> None:
+    # The logical date, 1 March 2024, was a Friday.
+    DayOfWeekSensor(task_id="s", week_day=days, use_task_logical_date=True, mode="reschedule")
+    assert attempt(dag, "s").state == state
+
+
+def test_a_sensor_that_can_only_poke_refuses_other_modes(dag: DAG) -> None:
+    @poke_mode_only
+    class Stays(BaseSensorOperator):
+        def poke(self, context: Any) -> bool:
+            return True
+
+    assert Stays(task_id="a").mode == "poke"
+    with pytest.raises(ValueError, match="Only 'poke' is acceptable"):
+        Stays(task_id="b", mode="reschedule")

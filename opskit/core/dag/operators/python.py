@@ -58,6 +58,25 @@ def arguments_from(
     return given
 
 
+class PartOfContext:
+    """Those entries of a context whose name is `allowed`, and some more."""
+
+    def __init__(self, context: Any, allowed: Callable[[Any], bool], more: Mapping[str, Any] | None = None) -> None:
+        self._context = context
+        self._allowed = allowed
+        self._more = more or {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._more or (self._allowed(name) and name in self._context)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._more[name] if name in self._more else self._context[name]
+
+    def unpacked(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        whole = self._context.unpacked(exclude=exclude)
+        return {name: value for name, value in {**whole, **self._more}.items() if name in self and name not in exclude}
+
+
 def run_callable(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call it; a coroutine is run to its end, a generator is exhausted (what it yields are events of its outlets), and
     the value that it returns is the result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -15,30 +15,11 @@ from opskit.core.dag.hooks.subprocess import SubprocessHook
 from opskit.core.dag.operators import python_environment, python_script
 from opskit.core.dag.operators.bash import exit_codes
 from opskit.core.dag.operators.branch import BaseBranchOperator
-from opskit.core.dag.operators.python import PythonOperator, arguments_from
+from opskit.core.dag.operators.python import PartOfContext, PythonOperator, arguments_from
 from opskit.errors import DagInvalid
 
 SERIALIZERS = ("pickle", "cloudpickle", "dill")
 CACHE_KEY_VARIABLE = "python_virtualenv_operator_cache_key"
-
-
-class _Passable:
-    """What of the context another Python can be given."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def __contains__(self, name: object) -> bool:
-        return name in python_script.PASSABLE_KEYS and name in self._context
-
-    def __getitem__(self, name: str) -> Any:
-        return self._context[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in sorted(python_script.PASSABLE_KEYS) if name in self._context)
-
-    def unpacked(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        return {name: self[name] for name in self if name not in exclude}
 
 
 class _BasePythonVirtualenvOperator(PythonOperator):
@@ -90,7 +71,8 @@ class _BasePythonVirtualenvOperator(PythonOperator):
 
     def determine_kwargs(self, context: Any) -> dict[str, Any]:
         own = dict(self.op_kwargs)
-        given = arguments_from(self.python_callable, self.op_args, own, _Passable(context))
+        passable = PartOfContext(context, python_script.PASSABLE_KEYS.__contains__)
+        given = arguments_from(self.python_callable, self.op_args, own, passable)
         self._from_context = given.keys() - own.keys()
         for name, parameter in inspect.signature(self.python_callable).parameters.items():
             is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

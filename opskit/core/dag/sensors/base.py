@@ -9,11 +9,13 @@ from typing import Any
 
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.exceptions import (
+    AirflowException,
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    TaskDeferralTimeout,
 )
 from opskit.errors import DagInvalid
 
@@ -72,6 +74,7 @@ class BaseSensorOperator(BaseOperator):
 
     @property
     def reschedule(self) -> bool:
+        """Whether it gives its slot back between pokes."""
         return self.mode == "reschedule"
 
     def poke(self, context: Any) -> bool | PokeReturnValue:
@@ -94,7 +97,7 @@ class BaseSensorOperator(BaseOperator):
                 break
             if waited() > self.timeout:
                 message = f"Sensor has timed out: it waited {waited():.0f} s, its timeout is {self.timeout:g} s."
-                if self.soft_fail or self.never_fail:
+                if self.soft_fail:
                     raise AirflowSkipException(message)
                 raise AirflowSensorTimeout(message)
             pause = self._next_pause(started_at, waited, pokes)
@@ -104,6 +107,16 @@ class BaseSensorOperator(BaseOperator):
             pokes += 1
         self.log.info("Success criteria met. Exiting.")
         return done.xcom_value if isinstance(done, PokeReturnValue) else None
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException as error:
+            if self.soft_fail or (self.never_fail and not isinstance(error, TaskDeferralTimeout)):
+                raise AirflowSkipException(str(error)) from error
+            if isinstance(error, TaskDeferralTimeout) and getattr(self._dag, "dialect", None) != 2:
+                raise AirflowSensorTimeout(*error.args) from error
+            raise
 
     def _poke_once(self, context: Any) -> bool | PokeReturnValue:
         try:
@@ -140,3 +153,19 @@ class BaseSensorOperator(BaseOperator):
         spread = int(sha1(name.encode(), usedforsecurity=False).hexdigest(), 16)
         pause = min(float(least + spread % least), max(self.timeout - int(waited()), 0.0))
         return pause if self.max_wait is None else min(pause, self.max_wait)
+
+
+def poke_mode_only(cls: type[BaseSensorOperator]) -> type[BaseSensorOperator]:
+    """Around a sensor class that can't give its slot back: any other mode than poke is refused."""
+    if not (isinstance(cls, type) and issubclass(cls, BaseSensorOperator)):
+        raise ValueError(f"poke_mode_only goes around a class that derives from BaseSensorOperator, not {cls!r}")
+
+    def get(_: BaseSensorOperator) -> str:
+        return "poke"
+
+    def put(_: BaseSensorOperator, mode: str) -> None:
+        if mode != "poke":
+            raise ValueError(f"Cannot set mode to '{mode}'. Only 'poke' is acceptable")
+
+    cls.mode = property(get, put)  # type: ignore[assignment]
+    return cls

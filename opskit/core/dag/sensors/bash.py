@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from opskit.core.dag.exceptions import AirflowFailException
 from opskit.core.dag.hooks.subprocess import SubprocessHook
+from opskit.core.dag.operators.bash import command_environment, run_bash
 from opskit.core.dag.sensors.base import BaseSensorOperator
 
 
@@ -34,10 +34,8 @@ class BashSensor(BaseSensorOperator):
         self._hook = SubprocessHook()
 
     def poke(self, context: Any) -> bool:
-        env = {**(os.environ if self.env is None else self.env), **context["ti"].environment()}
-        result = self._hook.run_command(
-            ["bash", "-c", self.bash_command], env=env, output_encoding=self.output_encoding
-        )
+        env = command_environment(self.env, False, context)
+        result = run_bash(self._hook, self.bash_command, env, self.output_encoding, None)
         if result.exit_code == 0:
             return True
         if self.retry_exit_code is not None and result.exit_code != self.retry_exit_code:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import runtime
 from opskit.core.dag.exceptions import AirflowException, AirflowSkipException
+from opskit.core.dag.external_states import Target, Wanted, check_existence
 from opskit.core.dag.operators.empty import EmptyOperator
 from opskit.core.dag.sensors.base import BaseSensorOperator
 from opskit.core.dag.states import DAG_RUN_STATES, TASK_STATES
@@ -41,8 +41,12 @@ class ExternalTaskSensor(BaseSensorOperator):
         execution_delta: timedelta | None = None,
         execution_date_fn: Callable[..., Any] | None = None,
         check_existence: bool = False,
+        poll_interval: float | None = None,
+        deferrable: bool = False,
         **kwargs: Any,
     ) -> None:
+        if poll_interval is not None:
+            kwargs.setdefault("poke_interval", poll_interval)
         super().__init__(**kwargs)
         self.allowed_states = list(allowed_states) if allowed_states else ["success"]
         self.skipped_states = list(skipped_states or [])
@@ -50,6 +54,7 @@ class ExternalTaskSensor(BaseSensorOperator):
         states = [*self.allowed_states, *self.skipped_states, *self.failed_states]
         if len(set(states)) < len(states):
             raise DagInvalid(f"task {self.task_id}: a state is in two of allowed_, skipped_ and failed_states")
+        external_task_ids = external_task_ids or None
         if external_task_id is not None and external_task_ids is not None:
             raise DagInvalid(f"task {self.task_id}: give external_task_id or external_task_ids")
         if external_task_group_id is not None and (external_task_id or external_task_ids):
@@ -74,76 +79,99 @@ class ExternalTaskSensor(BaseSensorOperator):
         self.execution_delta = execution_delta
         self.execution_date_fn = execution_date_fn
         self.check_existence = check_existence
+        self.deferrable = deferrable
+
+    @property
+    def _target(self) -> Target:
+        ids = self.external_task_ids
+        if ids is not None and len(ids) > len(set(ids)):
+            raise ValueError("Duplicate task_ids passed in external_task_ids parameter")
+        return Target(self.external_dag_id, tuple(ids or ()), self.external_task_group_id)
+
+    def execute(self, context: Any) -> Any:  # noqa: RET503 - defer() does not return
+        if self.check_existence:
+            check_existence(self._target)
+        if not self.deferrable:
+            return super().execute(context)
+        from opskit.core.dag.triggers.external_task import WorkflowTrigger
+
+        trigger = WorkflowTrigger(
+            external_dag_id=self.external_dag_id,
+            logical_dates=self._dates(context),
+            external_task_ids=self.external_task_ids,
+            external_task_group_id=self.external_task_group_id,
+            allowed_states=self.allowed_states,
+            failed_states=self.failed_states,
+            skipped_states=self.skipped_states,
+            poke_interval=self.poke_interval,
+            soft_fail=self.soft_fail,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=self.timeout or None)
+
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> None:
+        """Go on after the trigger."""
+        if event is None:
+            raise AirflowException("No event received from trigger")
+        self._judge(event["status"])
 
     def poke(self, context: Any) -> bool:
         dates = self._dates(context)
-        self.log.info(
-            "Poking for DAG %s, %s, on %s …",
-            self.external_dag_id,
-            self.external_task_ids or self.external_task_group_id or "the run",
-            ", ".join(date.isoformat() for date in dates),
-        )
-        found = [states for date in dates if (states := self._states(date))]
-        flat = [state for states in found for state in states]
-        if any(state in self.failed_states for state in flat):
+        self.log.info("Poking for %s on %s ...", self._target, ", ".join(date.isoformat() for date in dates))
+        wanted = Wanted(self.allowed_states, self.failed_states, self.skipped_states)
+        return self._judge(wanted.judge(self._target.states(date=date) for date in dates))
+
+    def _judge(self, answer: str) -> bool:
+        if answer == "failed":
             if self.soft_fail:
-                raise AirflowSkipException(f"DAG {self.external_dag_id}: a state is in failed_states. Skipping.")
-            raise AirflowException(f"DAG {self.external_dag_id}: what this task waits for has failed")
-        if any(state in self.skipped_states for state in flat):
-            raise AirflowSkipException(f"DAG {self.external_dag_id}: a state is in skipped_states. Skipping.")
-        return len(found) == len(dates) and all(state in self.allowed_states for state in flat)
+                raise AirflowSkipException(f"{self._target} has failed. Skipping due to soft_fail.")
+            raise AirflowException(f"{self._target}, which this task waits for, has failed")
+        if answer == "skipped":
+            raise AirflowSkipException(f"{self._target} has reached one of skipped_states. Skipping.")
+        return answer == "success"
 
     def _dates(self, context: Any) -> list[datetime]:
         logical_date = context["logical_date"]
         if self.execution_delta is not None:
             return [logical_date - self.execution_delta]
         if self.execution_date_fn is not None:
-            from opskit.core.dag.operators.python import call_with_context
+            from opskit.core.dag.operators.python import PartOfContext, call_with_context
 
-            dates = call_with_context(self.execution_date_fn, (logical_date,), {}, context)
-            return list(dates) if isinstance(dates, (list, tuple)) else [dates]
+            # The date is the first argument already, whatever its name.
+            rest = PartOfContext(context, lambda name: name not in _DATES, {"context": context})
+            dates = call_with_context(self.execution_date_fn, (logical_date,), {}, rest)
+            return list(dates) if isinstance(dates, (list, tuple, set)) else [dates]
         return [logical_date]
 
-    def _states(self, date: datetime) -> list[str | None]:
-        """The states that count in the run of this date; empty when there is no such run or task yet."""
-        store = runtime.store()
-        run = store.get_run(self.external_dag_id, logical_date=date)
-        if run is None:
-            return []
-        if not self.external_task_ids and not self.external_task_group_id:
-            return [run.state]
-        states = store.task_states(self.external_dag_id, run.run_id)
-        if self.external_task_group_id:
-            prefix = f"{self.external_task_group_id}."
-            found = [state for (task_id, _), state in states.items() if task_id.startswith(prefix)]
-            missing = not found
-        else:
-            wanted = set(self.external_task_ids or ())
-            found = [state for (task_id, _), state in states.items() if task_id in wanted]
-            missing = bool(wanted - {task_id for task_id, _ in states})
-        if missing and self.check_existence:
-            raise AirflowException(
-                f"DAG {self.external_dag_id} has no {self.external_task_group_id or self.external_task_ids}"
-            )
-        return [] if missing else found
+
+_DATES = ("logical_date", "execution_date")
 
 
 class ExternalTaskMarker(EmptyOperator):
-    """Says that a task of another DAG depends on this one."""
+    """Says that a task of another DAG, in its run of this logical date, depends on this one."""
 
-    template_fields: Sequence[str] = ("external_dag_id", "external_task_id", "execution_date")
+    template_fields: Sequence[str] = ("external_dag_id", "external_task_id", "logical_date", "execution_date")
+    ui_color = "#4db7db"
 
     def __init__(
         self,
         *,
         external_dag_id: str,
         external_task_id: str,
-        execution_date: str | datetime | None = "{{ logical_date.isoformat() }}",
+        logical_date: str | datetime | None = None,
+        execution_date: str | datetime | None = None,
         recursion_depth: int = 10,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        given = logical_date if logical_date is not None else execution_date
+        if given is None:
+            given = "{{ logical_date.isoformat() }}"
+        if not isinstance(given, (str, datetime)):
+            raise DagInvalid(f"task {self.task_id}: logical_date is {given!r}, a text or a datetime is needed")
+        if recursion_depth <= 0:
+            raise DagInvalid(f"task {self.task_id}: recursion_depth is {recursion_depth}, at least 1 is needed")
         self.external_dag_id = external_dag_id
         self.external_task_id = external_task_id
-        self.execution_date = execution_date.isoformat() if isinstance(execution_date, datetime) else execution_date
+        self.logical_date = given.isoformat() if isinstance(given, datetime) else given
+        self.execution_date = self.logical_date
         self.recursion_depth = recursion_depth

@@ -86,10 +86,10 @@ class BaseTrigger(ABC):
     def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event when what it waits for has happened. An asynchronous generator."""
 
-    async def cleanup(self) -> None:
+    async def cleanup(self) -> None:  # noqa: B027 - most triggers have nothing to clean up
         """Called once it is no longer needed. What it raises is logged."""
 
-    async def on_kill(self) -> None:
+    async def on_kill(self) -> None:  # noqa: B027
         """Called when the task is ended from outside."""
 
     def __repr__(self) -> str:
