@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import pytest
 from opskit.config import load
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.runtime import MemoryStore, RunInfo, RuntimeStore
-from opskit.core.metastore import connections, crypto, schema
+from opskit.core.metastore import asset_events, connections, crypto, schema
 from opskit.core.metastore.direct_store import DirectStore
 from opskit.core.metastore.engine import Engine, open_engine, transaction
 from opskit.core.runner.gateway_store import GatewayStore
@@ -36,6 +36,8 @@ class World(Protocol):
 
     def add_connection(self, connection: Connection) -> None: ...
 
+    def add_events(self, *made: dict[str, Any], source: tuple[str, str, str, int]) -> None: ...
+
 
 class MemoryWorld:
     def __init__(self) -> None:
@@ -51,6 +53,9 @@ class MemoryWorld:
 
     def add_connection(self, connection: Connection) -> None:
         self.memory.connections[str(connection.conn_id)] = connection
+
+    def add_events(self, *made: dict[str, Any], source: tuple[str, str, str, int]) -> None:
+        self.memory.add_asset_events(list(made), source)
 
 
 class MetastoreWorld:
@@ -68,6 +73,10 @@ class MetastoreWorld:
     def add_connection(self, connection: Connection) -> None:
         with transaction(self.engine) as database:
             connections.put_connection(database, self.cipher, connection)
+
+    def add_events(self, *made: dict[str, Any], source: tuple[str, str, str, int]) -> None:
+        with transaction(self.engine) as database:
+            asset_events.record(database, asset_events.of_result(made, source), datetime.now(UTC))
 
 
 @pytest.fixture(params=KINDS)
@@ -222,6 +231,49 @@ def test_task_states_are_those_of_one_run(world: World) -> None:
 def test_a_dag_is_found_with_its_tasks(world: World) -> None:
     assert world.store.find_dag("d") == {"dag_id": "d", "is_paused": False, "task_ids": ["a", "b", "c"]}
     assert world.store.find_dag("other") is None
+
+
+def test_events_of_assets_are_found_by_asset_by_alias_and_by_time(world: World) -> None:
+    store = world.store
+
+    def event(name: str, n: int, *aliases: str) -> dict[str, Any]:
+        return {"name": name, "uri": f"s3://lake/{name}", "group": "asset", "extra": {"n": n}, "aliases": list(aliases)}
+
+    assert store.asset_events(name="a") == []
+    assert store.find_asset(name="a") is None
+    world.add_events(event("a", 1), event("b", 2, "al"), source=("d", "t", "r", 3))
+    between = datetime.now(UTC)
+    world.add_events(event("a", 3, "al"), source=("d", "t", "r2", -1))
+
+    def numbers(**question: Any) -> list[int]:
+        return [row["extra"]["n"] for row in store.asset_events(**question)]
+
+    assert numbers(name="a", uri="s3://lake/a") == [1, 3]
+    assert numbers(uri="s3://lake/b") == [2]
+    assert numbers(name="a", uri="s3://lake/b") == []
+    assert numbers(alias="al") == [2, 3]
+    assert numbers(alias="al", limit=1) == [2]
+    assert numbers(alias="other") == []
+    assert numbers(name="a", ascending=False) == [3, 1]
+    assert numbers(name="a", limit=1) == [1]
+    assert (numbers(name="a", before=between), numbers(name="a", after=between)) == ([1], [3])
+    (row,) = store.asset_events(name="b")
+    assert row["at"].tzinfo is not None
+    assert {key: row[key] for key in sorted(row.keys() - {"id", "at"})} == {
+        "aliases": ["al"],
+        "asset_extra": {},
+        "extra": {"n": 2},
+        "group": "asset",
+        "name": "b",
+        "source_dag_id": "d",
+        "source_map_index": 3,
+        "source_run_id": "r",
+        "source_task_id": "t",
+        "uri": "s3://lake/b",
+    }
+    assert store.find_asset(name="b") == {"name": "b", "uri": "s3://lake/b", "group": "asset", "extra": {}}
+    assert store.find_asset(uri="s3://lake/a") == store.find_asset("a", "s3://lake/a") != store.find_asset("b")
+    assert store.triggering_asset_events("d", "none") == []
 
 
 def test_a_triggered_run_is_there_with_its_conf(world: World) -> None:

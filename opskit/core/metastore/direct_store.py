@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from opskit.config import Config
 from opskit.core.dag.connection import Connection
-from opskit.core.dag.runtime import RunInfo
-from opskit.core.metastore import connections, dags, runs, task_instances, variables, xcoms
+from opskit.core.dag.runtime import EventRow, RunInfo
+from opskit.core.metastore import asset_queries, connections, dags, runs, task_instances, variables, xcoms
 from opskit.core.metastore.crypto import Cipher, open_cipher
 from opskit.core.metastore.engine import Connection as DatabaseConnection
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
@@ -95,6 +95,15 @@ class DirectStore:
 
     def task_states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
         return self._read(lambda database: task_instances.task_states(database, dag_id, run_id))
+
+    def find_asset(self, name: str | None = None, uri: str | None = None) -> dict[str, Any] | None:
+        return self._read(lambda database: asset_queries.find_asset(database, name, uri))
+
+    def asset_events(self, **question: Any) -> list[EventRow]:
+        return self._read(lambda database: asset_queries.events(database, **question))
+
+    def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:
+        return self._read(lambda database: asset_queries.triggering_events(database, dag_id, run_id))
 
     def find_dag(self, dag_id: str) -> dict[str, Any] | None:
         def find(database: DatabaseConnection) -> dict[str, Any] | None:

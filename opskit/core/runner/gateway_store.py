@@ -16,7 +16,7 @@ from typing import Any
 
 from opskit import errors
 from opskit.core.dag.connection import Connection
-from opskit.core.dag.runtime import RunInfo
+from opskit.core.dag.runtime import EventRow, RunInfo
 from opskit.core.dag.secret_names import secret_values
 from opskit.core.runner import wire
 from opskit.system.wake import short_path
@@ -82,6 +82,18 @@ class GatewayStore:
         found: dict[tuple[str, int], str | None] = self._call("task_states", dag_id, run_id)
         return found
 
+    def find_asset(self, name: str | None = None, uri: str | None = None) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._call("find_asset", name, uri)
+        return found
+
+    def asset_events(self, **question: Any) -> list[EventRow]:
+        found: list[EventRow] = self._call("asset_events", **question)
+        return found
+
+    def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:
+        found: list[EventRow] = self._call("triggering_asset_events", dag_id, run_id)
+        return found
+
     def find_dag(self, dag_id: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._call("find_dag", dag_id)
         return found
@@ -109,7 +121,7 @@ class GatewayStore:
             run = existing
         return run
 
-    def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
+    def _call(self, name: str, /, *arguments: Any, **named: Any) -> Any:
         request = wire.encode({"call": name, "args": encode(list(arguments)), "named": encode(named)})
         pause, waited, repeated, complained = 0.02, 0.0, False, False
         with self._lock:
