@@ -209,6 +209,7 @@ PermitRootLogin prohibit-password
 StrictModes no
 UsePAM no
 PrintMotd no
+Subsystem sftp internal-sftp
 MaxStartups 100
 SetEnv HOME={root}
 """

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from opskit.core.dag.connection import Connection
 
 HOOKS: dict[str, str] = {
+    "ftp": "opskit.providers.ftp.FTPHook",
     "http": "opskit.providers.http.HttpHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
     "postgres": "opskit.providers.sql.postgres.PostgresHook",
+    "sftp": "opskit.providers.sftp.SFTPHook",
     "sqlite": "opskit.providers.sql.sqlite.SqliteHook",
+    "ssh": "opskit.providers.ssh.SSHHook",
 }
 """Connection type to the path of its hook class. The class has `conn_name_attr`, the argument that takes the id."""
 
