@@ -197,7 +197,8 @@ def _outcome(database: Path, dag_id: str) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """An XCom column as a JSON value. Airflow 3 has JSON within JSON there."""
-    value = json.loads(value)
+    if isinstance(value, (str, bytes)):
+        value = json.loads(value)
     if isinstance(value, str) and _is_3():
         with contextlib.suppress(ValueError):
             return json.loads(value)

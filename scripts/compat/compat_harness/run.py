@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from compat_harness import answers, classify, sandbox, surroundings
+from compat_harness import answers, classify, servers, surroundings
 from compat_harness.corpus import DATA, DagFile, read, state_of
-
-_ROOT = Path(__file__).resolve().parents[3]
-_ITEMS_PER_SANDBOX = 60
-"""Then another one, so that what files leave behind does not add up."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     rows = []
     with arguments.results.open("w") as out:
-        for item, found in _answered(items, arguments.python):
+        for item, found in servers.ask_all("opskit_side", arguments.python, items):
             row = judge(item, found, expected.get((item["id"], item["airflow"])))
             rows.append(row)
             out.write(json.dumps(row, sort_keys=True) + "\n")
@@ -149,52 +144,3 @@ def _companions(
     for other in files.values():
         if other.source in near and other.id != file.id and (other.id, airflow) in expected:
             yield from (dag_id for dag_id in other.dag_ids if surroundings.is_named(dag_id, text))
-
-
-def _answered(items: list[dict[str, Any]], python: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    server: subprocess.Popen[str] | None = None
-    for number, item in enumerate(items):
-        if server is None or number % _ITEMS_PER_SANDBOX == 0:
-            _stop(server)
-            server = _start(python)
-        stdin, stdout = server.stdin, server.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(json.dumps(item) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if line:
-            yield item, json.loads(line)
-            continue
-        _stop(server)
-        server = None
-        yield item, {"id": item["id"], "airflow": item["airflow"], "dags": {}, "fatal": "it ended the whole sandbox"}
-    _stop(server)
-
-
-def _start(python: str) -> subprocess.Popen[str]:
-    inner = [python, "-m", "compat_harness.opskit_side", "--home", str(sandbox.HOME)]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": f"{Path(__file__).parents[1]}:{_ROOT}"}
-    server = subprocess.Popen(
-        sandbox.command(*inner), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert server.stdout is not None
-    if not server.stdout.readline():
-        raise SystemExit("opskit does not start in the sandbox")
-    return server
-
-
-def _stop(server: subprocess.Popen[str] | None) -> None:
-    if server is None:
-        return
-    stdin: IO[str] | None = server.stdin
-    try:
-        if stdin is not None:
-            stdin.close()
-        server.wait(timeout=20)
-    except (BrokenPipeError, subprocess.TimeoutExpired):
-        server.kill()
-        server.wait()

@@ -28,4 +28,4 @@ def command(*inner: str) -> list[str]:
     if os.geteuid() != 0:
         raise UsageError("a sandbox needs root", hint="run this as root, on a machine that may lose something")
     namespaces = ["--net", "--pid", "--fork", "--kill-child", "--mount", "--ipc", "--uts", "--mount-proc"]
-    return ["nice", "-n", "19", "unshare", *namespaces, "sh", "-c", _INSIDE, "sh", *inner]
+    return ["nice", "-n", "10", "unshare", *namespaces, "sh", "-c", _INSIDE, "sh", *inner]

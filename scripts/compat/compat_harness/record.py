@@ -1,0 +1,103 @@
+"""Record what real Airflow makes of DAG files, by default of those in tests/compat/dags.
+
+Each file is run twice; what differs between the two (random values, times) is left out of the answer. The
+environments are made in --environments, one per release, and kept there. --show prints instead what opskit does
+differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from compat_harness import answers, environments, servers
+
+_DAGS = servers.ROOT / "tests" / "compat" / "dags"
+_ANSWERS = servers.ROOT / "tests" / "compat" / "answers.jsonl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help="DAG files; default: all of tests/compat/dags")
+    parser.add_argument("--environments", type=Path, required=True, help="folder of the virtual environments")
+    parser.add_argument("--airflow", nargs="*", default=environments.RELEASES, metavar="RELEASE")
+    parser.add_argument("--answers", type=Path, default=_ANSWERS, help="what is recorded goes here")
+    parser.add_argument("--show", action="store_true", help="record nothing, compare with opskit at once")
+    parser.add_argument("--python", default=sys.executable, help="interpreter with opskit, for --show")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    files = [file.resolve() for file in arguments.files] or own_files()
+    recorded = (
+        {(row["id"], row["airflow"]): row for row in answers.read(arguments.answers)}
+        if arguments.answers.exists()
+        else {}
+    )
+    differing = 0
+    for release in arguments.airflow:
+        python = environments.python_of(release, arguments.environments.resolve())
+        items = [item_of(file, release) for file in files]
+        pairs = [answer for _, answer in servers.ask_all("airflow_side", python, [i for i in items for _ in range(2)])]
+        for item, first, second in zip(items, pairs[::2], pairs[1::2], strict=True):
+            row = stable(first, second)
+            if "fatal" in first:
+                print(f"{item['id']} on {release}: {first['fatal']}", file=sys.stderr)
+            recorded[row["id"], row["airflow"]] = row
+        if arguments.show:
+            for item, found in servers.ask_all("opskit_side", arguments.python, items):
+                differences = answers.compare(recorded[item["id"], release], found)
+                differing += bool(differences)
+                print(f"{item['id']} on {release}: {len(differences) or 'nothing'} different")
+                for one in differences:
+                    print(f"  {one.part} {one.dag_id} {one.where}: {one.expected!r}, here {one.found!r}")
+    if arguments.show:
+        return 1 if differing else 0
+    answers.write(arguments.answers, recorded.values())
+    return 0
+
+
+def own_files() -> list[Path]:
+    """Modules that only serve the DAG files, and files that are templates, are none of them."""
+    return sorted(file for file in _DAGS.glob("*.py") if not file.name.startswith("compat_"))
+
+
+def item_of(file: Path, release: str) -> dict[str, Any]:
+    return {
+        "id": file.name,
+        "airflow": release,
+        "path": str(file),
+        "root": str(file.parent),
+        "run": True,
+        "seconds": 120,
+        "companions": [],
+    }
+
+
+def stable(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what differs between two runs, and without what is of no use later."""
+    row: dict[str, Any] = {"id": first["id"], "airflow": first["airflow"], "dags": {}}
+    if first.get("import_errors"):
+        row["import_errors"] = [text.strip().splitlines()[-1][:200] for text in first["import_errors"]]
+    if first.get("fatal"):
+        row["fatal"] = first["fatal"]
+    for dag_id, dag in first["dags"].items():
+        other = second["dags"].get(dag_id, {})
+        if dag.get("ti") != other.get("ti") or dag.get("run") != other.get("run"):
+            row["unstable"] = True
+        kept = {key: value for key, value in dag.items() if key not in ("xcom_sha", "rendered_sha")}
+        for part in ("xcom_sha", "rendered_sha"):
+            if part in dag:
+                kept[part] = _common(dag[part], other.get(part, {}))
+        row["dags"][dag_id] = kept
+    return row
+
+
+def _common(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    common: dict[str, Any] = {}
+    for key, value in first.items():
+        if isinstance(value, dict):
+            common[key] = _common(value, second.get(key, {}))
+        elif second.get(key) == value:
+            common[key] = value
+    return common
