@@ -165,6 +165,20 @@ SETTINGS: tuple[Setting, ...] = (
             minimum=0,
         ),
         Setting("core", "hide_sensitive_var_conn_fields", "bool", True, "Mask secrets in task logs."),
+        Setting("core", "plugins_folder", "str", "{home}/plugins", "Where plugins lie (AirflowPlugin classes)."),
+        Setting(
+            "core",
+            "airflow_dialect",
+            "str",
+            "auto",
+            "Which Airflow's defaults hold for DAG files that import it: 2, 3, or auto: by their imports.",
+            choices=("auto", "2", "3"),
+        ),
+    ),
+    *_settings(
+        "secrets",
+        Setting("secrets", "backend", "str", "", "Path to the class that is asked for secrets first. Empty: none."),
+        Setting("secrets", "backend_kwargs", "str", "", "Its arguments, as a JSON object.", secret=True),
     ),
     *_settings(
         "database",
@@ -694,8 +708,8 @@ SETTINGS: tuple[Setting, ...] = (
             "tables",
             "table",
             {},
-            "Days for single tables: log, instance, attempt_result, dag_version, and xcom and task_attempt when they "
-            "go before their DagRun: [cleanup.tables] xcom = 30, log = 365.",
+            "Days for single tables: log, instance, attempt_result, dag_version, asset_event, and xcom and task_attempt "
+            "when they go before their DagRun: [cleanup.tables] xcom = 30, log = 365.",
         ),
         Setting(
             "cleanup",

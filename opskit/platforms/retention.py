@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 STATES = ("success", "failed")
-TABLES = ("xcom", "task_attempt", "log", "instance", "attempt_result", "dag_version")
+TABLES = ("xcom", "task_attempt", "log", "instance", "attempt_result", "dag_version", "asset_event")
 """Tables that may have an age of their own. Task instances go with their DagRun."""
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]

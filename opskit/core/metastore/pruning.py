@@ -119,6 +119,10 @@ class _Pruning:
             (table.name, lambda table=table, where=where: self._single(table, where))  # type: ignore[misc]
             for table, where, _ in retention.single_tables(self._orders.before)
         ]
+        steps += [
+            (table.name, lambda table=table, where=where: self._by_key(table, where))  # type: ignore[misc]
+            for table, where, _ in retention.lost_links()
+        ]
         unused = retention.unused_version(self._orders.before["dag_version"])
         steps.append((dag_version.name, lambda: self._single(dag_version, unused)))
         errors: list[OpskitError] = []

@@ -14,6 +14,9 @@ from sqlalchemy.engine import Connection
 from opskit.core.dag import states
 from opskit.core.metastore.history import CHILDREN
 from opskit.core.metastore.tables import (
+    asset_event,
+    asset_event_run,
+    asset_queue,
     attempt_result,
     dag,
     dag_run,
@@ -237,7 +240,28 @@ def single_tables(before: Mapping[str, datetime]) -> list[tuple[Table, ColumnEle
     ):
         at = before[table.name]
         found.append((table, condition(at), why.format(at.isoformat(timespec="seconds"))))
-    return found
+    at = before[asset_event.name]
+    why = f"happened before {at.isoformat(timespec='seconds')}, and no DAG waits with them"
+    return [*found, (asset_event, _old_event(at), why)]
+
+
+def _old_event(before: datetime) -> ColumnElement[bool]:
+    """Events that are old, and not the newest of their asset that a DAG still has to make a run of."""
+    mine, newer = asset_queue.alias("mine"), asset_queue.alias("newer")
+    same = and_(newer.c.dag_id == mine.c.dag_id, newer.c.asset_id == mine.c.asset_id, newer.c.counts.is_(True))
+    newest = ~exists().where(same, newer.c.event_id > mine.c.event_id)
+    needed = exists().where(mine.c.event_id == asset_event.c.id, mine.c.counts.is_(True), newest)
+    return and_(asset_event.c.at < before, ~needed)
+
+
+def lost_links() -> list[tuple[Table, ColumnElement[bool], str]]:
+    """What belongs to events, once these are gone: table, condition, why."""
+    queued = ~exists().where(asset_event.c.id == asset_queue.c.event_id)
+    linked = ~exists().where(asset_event.c.id == asset_event_run.c.event_id)
+    return [
+        (asset_queue, queued, "their event is gone"),
+        (asset_event_run, or_(linked, orphan(asset_event_run)), "their event or their DagRun is gone"),
+    ]
 
 
 def orphan(table: Table) -> ColumnElement[bool]:
@@ -270,6 +294,12 @@ def plan(
         found.append(Removal(table.name, count(connection, table, orphan(table)), "their DagRun is gone"))
     for table, condition, why in single_tables(before):
         found.append(Removal(table.name, count(connection, table, condition), why))
+    old = _old_event(before[asset_event.name])
+    for table, why in ((asset_queue, "of these events"), (asset_event_run, "of these events and DagRuns")):
+        stays: ColumnElement[bool] = exists().where(asset_event.c.id == table.c.event_id, ~old)
+        if table is asset_event_run:
+            stays = and_(stays, exists().where(dag_run.c.id == table.c.dag_run_id, ~going))
+        found.append(Removal(table.name, count(connection, table, ~stays), why))
     held = _count_versions(connection, before["dag_version"], going)
     found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
     return [removal for removal in found if removal.rows]

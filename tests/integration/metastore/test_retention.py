@@ -11,7 +11,17 @@ from sqlalchemy import delete, func, insert, select, text, update
 from opskit.core.metastore import audit, instances, pruning, retention, runs, xcoms
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.metastore.governor import Governor
-from opskit.core.metastore.tables import attempt_result, dag_run, dag_version, log, metadata, task_instance, xcom
+from opskit.core.metastore.tables import (
+    asset_event,
+    asset_queue,
+    attempt_result,
+    dag_run,
+    dag_version,
+    log,
+    metadata,
+    task_instance,
+    xcom,
+)
 from tests.metastore_rows import NOW, start_run, store_dag
 
 OLD = NOW - timedelta(days=100)
@@ -22,7 +32,7 @@ def orders(before: datetime = BEFORE, **children: datetime) -> pruning.Orders:
     def cutoffs(at: datetime) -> retention.Cutoffs:
         return lambda dag_id, is_paused: {"success": at, "failed": at}
 
-    singles = dict.fromkeys(("attempt_result", "instance", "log", "dag_version"), before)
+    singles = dict.fromkeys(("attempt_result", "instance", "log", "dag_version", "asset_event"), before)
     return pruning.Orders(cutoffs(before), {name: cutoffs(at) for name, at in children.items()}, singles)
 
 
@@ -164,6 +174,39 @@ def test_old_audit_lines_ended_instances_and_left_results_go(engine: Engine) -> 
     with reading(engine) as connection:
         assert (_count(connection, "log"), _count(connection, "instance")) == (1, 3)
         assert connection.execute(select(log.c.at)).scalar() == NOW
+
+
+def test_old_events_go_but_the_newest_that_a_dag_waits_with(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        store_dag(connection, "d")
+        run = _run(connection, "d", 0)
+        _run(connection, "d", 90)
+        numbers = [
+            int(
+                connection.execute(
+                    insert(asset_event).values(asset_id=asset_id, at=at, extra="{}", aliases="[]")
+                ).inserted_primary_key[0]
+            )
+            for asset_id, at in ((1, OLD), (1, OLD), (1, OLD), (1, NOW), (2, OLD))
+        ]
+        for place, counts in ((0, True), (1, True), (2, False), (4, True)):
+            connection.execute(
+                insert(asset_queue).values(
+                    event_id=numbers[place], dag_id="d", asset_id=2 if place == 4 else 1, counts=counts
+                )
+            )
+        links = [(numbers[0], run.id), (numbers[3], run.id), (numbers[4], run.id + 1)]
+        for event_id, run_id in links:
+            connection.execute(insert(metadata.tables["asset_event_run"]).values(event_id=event_id, dag_run_id=run_id))
+        planned = plan(connection)
+    wanted = {"asset_event": 2, "asset_queue": 2, "asset_event_run": 2}
+    assert {name: planned[name] for name in wanted} == wanted
+    done = prune(engine).rows
+    assert {name: done[name] for name in wanted} == wanted
+    with reading(engine) as connection:
+        left = connection.execute(select(asset_event.c.id).order_by(asset_event.c.id)).scalars().all()
+        assert left == [numbers[1], numbers[3], numbers[4]]
+        assert _count(connection, "asset_queue") == 2
 
 
 def test_rows_whose_run_is_gone_go(engine: Engine) -> None:
