@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,18 +19,19 @@ def load_local_dag(cluster: Cluster, dag_id: str, file: str | None = None) -> DA
 
     DagInvalid when that file can't be loaded, NotFound when no file defines the DAG.
     """
+    from opskit.core.dag import load_options
     from opskit.core.dag.loading import load_file
 
     root = cluster.config.dags_folder
-    zone = str(cluster.config.get("core", "default_timezone"))
+    options = load_options.of_config(cluster.config)
     path = Path(file) if file else _stored_path(cluster, dag_id)
     if path is not None:
-        for dag in load_file(path, root, zone):
+        for dag in load_file(path, root, **options):
             if dag.dag_id == dag_id:
                 return dag
         if file:
             raise NotFound(f"{file} does not define the DAG {dag_id!r}")
-    return _search(cluster, dag_id, zone)
+    return _search(cluster, dag_id, options)
 
 
 def _stored_path(cluster: Cluster, dag_id: str) -> Path | None:
@@ -44,7 +45,7 @@ def _stored_path(cluster: Cluster, dag_id: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _search(cluster: Cluster, dag_id: str, zone: str) -> DAG:
+def _search(cluster: Cluster, dag_id: str, options: dict[str, Any]) -> DAG:
     from opskit.core.dag.loading import load_file
     from opskit.core.metastore.dags import nearest
     from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
@@ -57,7 +58,7 @@ def _search(cluster: Cluster, dag_id: str, zone: str) -> DAG:
         try:
             if not read_content(root, path, safe_mode).may_define_dags:
                 continue
-            for dag in load_file(root / path, root, zone):
+            for dag in load_file(root / path, root, **options):
                 if dag.dag_id == dag_id:
                     return dag
                 known.append(dag.dag_id)

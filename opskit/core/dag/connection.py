@@ -170,9 +170,16 @@ class Connection(metaclass=StoredClass):
 
     @classmethod
     def get_connection_from_secrets(cls, conn_id: str) -> Connection:
-        """The connection of this id: from the environment first, then from the metastore.
+        """The connection of this id: from the secrets backend (where there is one), from the environment, from the
+        metastore.
 
         AirflowNotFoundException when there is none."""
+        from opskit.core.dag import secrets_backends
+
+        if secrets_backends.configured():
+            kept = secrets_backends.connection(conn_id)
+            if kept is not None:
+                return kept
         for prefix in ENV_PREFIXES:
             text = os.environ.get(prefix + conn_id.upper())
             if text:

@@ -14,6 +14,7 @@ Dialect = Literal[2, 3]
 
 _VERSION_3 = ("airflow.sdk", "airflow.providers.standard")
 _current: Dialect | None = None
+_loading = False
 _latest: Dialect | None = None
 
 
@@ -30,20 +31,21 @@ def latest() -> Dialect | None:
 @contextmanager
 def speaking(dialect: Dialect | None) -> Iterator[None]:
     """`current()` within the block."""
-    global _current
-    before = _current
-    _current = None
+    global _current, _loading
+    before = _current, _loading
+    _current, _loading = None, True
     try:
         settle(dialect)
         yield
     finally:
-        _current = before
+        _current, _loading = before
 
 
 def settle(dialect: Dialect | None) -> None:
-    """From now on, within the block of `speaking`: for a file whose dialect shows only in a module that it imports."""
+    """`current()` for the rest of the block of `speaking`, outside of one `latest()` alone: for a file whose dialect shows only in a module that it imports."""
     global _current, _latest
-    _current = dialect
+    if _loading:
+        _current = dialect
     if dialect is not None:
         _latest = dialect
 

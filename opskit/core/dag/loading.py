@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from opskit.core.dag import airflow_gate, authoring_context, dialect, zones
+from opskit.core.dag import airflow_gate, authoring_context, dialect, plugins, secrets_backends, zones
 from opskit.core.dag.model import DAG
 from opskit.errors import DagInvalid
 
@@ -18,20 +18,34 @@ _FRAMES = 20
 
 
 def load_file(
-    path: Path | str, dags_folder: Path | str, default_timezone: str = "UTC", *, airflow_dialect: str = "auto"
+    path: Path | str,
+    dags_folder: Path | str,
+    default_timezone: str = "UTC",
+    *,
+    airflow_dialect: str = "auto",
+    plugins_folder: str = "",
+    config_folder: str = "",
+    secrets_backend: str = "",
+    secrets_backend_kwargs: str = "",
 ) -> list[DAG]:
     """Run a DAG file as a module and give its DAGs, sorted by dag_id: those in its globals, and those opened by `with`
-    or `@dag`. The DAG folder is put on sys.path. Airflow's names can be imported from then on; `airflow_dialect` is
-    core.airflow_dialect.
+    or `@dag`. DAG, plugins and config folder are put on sys.path, and plugins are loaded. Airflow's names can be
+    imported from then on. The other arguments are settings of the same names (`load_options.of_config`).
 
     DagInvalid for whatever the file raises (the message ends with the traceback below the file), for a DAG with a
     cycle or a bad schedule, and for two DAGs with the same dag_id. sys.exit() in the file is such an error, too;
     anything harder (os._exit, a signal) is the caller's to survive."""
     path, dags_folder = Path(path), Path(dags_folder)
-    zones.set_default_zone(default_timezone)
     if str(dags_folder) not in sys.path:
         sys.path.insert(0, str(dags_folder))
-    airflow_gate.open_gate(str(dags_folder))
+    prepare(
+        dags_folder,
+        default_timezone,
+        plugins_folder=plugins_folder,
+        config_folder=config_folder,
+        secrets_backend=secrets_backend,
+        secrets_backend_kwargs=secrets_backend_kwargs,
+    )
     authoring_context.forget()
     with dialect.speaking(None):
         module = _run(path, airflow_dialect)
@@ -46,6 +60,40 @@ def load_file(
         dag.relative_fileloc = relative
         dag.validate()
     return [by_id[dag_id] for dag_id in sorted(by_id)]
+
+
+def prepare(
+    dags_folder: Path | str,
+    default_timezone: str = "UTC",
+    *,
+    plugins_folder: str = "",
+    config_folder: str = "",
+    secrets_backend: str = "",
+    secrets_backend_kwargs: str = "",
+    **_: Any,
+) -> None:
+    """What is the same for all files of a DAG folder: zone, plugins, secrets backend, and Airflow's names."""
+    zones.set_default_zone(default_timezone)
+    if config_folder and config_folder not in sys.path and os.path.isdir(config_folder):
+        sys.path.append(config_folder)
+    airflow_gate.open_gate(str(dags_folder), plugins_folder, config_folder)
+    if secrets_backend:
+        secrets_backends.configure(secrets_backend, _json_object(secrets_backend_kwargs))
+    plugins.load(plugins_folder)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    import json
+
+    from opskit.errors import ConfigError
+
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise ConfigError(f"secrets.backend_kwargs is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError("secrets.backend_kwargs must be a JSON object")
+    return found
 
 
 def module_name(path: Path) -> str:
@@ -89,11 +137,22 @@ def _run(path: Path, airflow_dialect: str) -> types.ModuleType:
 
 
 def _collect(module: types.ModuleType) -> list[DAG]:
+    foreign = sorted(name for name, value in module.__dict__.items() if _is_real_airflows(value))
+    if foreign:
+        raise DagInvalid(
+            f"{', '.join(foreign)}: the DAG of an Airflow that is installed here, not opskit's",
+            hint="uninstall apache-airflow from this environment, or import DAG from opskit",
+        )
     found: list[DAG] = []
     for value in [*module.__dict__.values(), *authoring_context.registered]:
         if isinstance(value, DAG) and not any(value is known for known in found):
             found.append(value)
     return found
+
+
+def _is_real_airflows(value: Any) -> bool:
+    kind = type(value)
+    return kind.__name__ == "DAG" and kind.__module__.startswith("airflow.") and not isinstance(value, DAG)
 
 
 def _explain(error: BaseException, path: Path) -> str:

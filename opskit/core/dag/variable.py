@@ -69,6 +69,12 @@ class Variable(metaclass=StoredClassWithoutInstances):
 
 
 def _lookup(key: str) -> str | None:
+    from opskit.core.dag import secrets_backends
+
+    if secrets_backends.configured():
+        found = secrets_backends.variable(key)
+        if found is not None:
+            return found
     for prefix in ENV_PREFIXES:
         text = os.environ.get(prefix + key.upper())
         if text is not None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from opskit.config import Config
+from opskit.core.dag import load_options
 from opskit.core.runner import packets, processes
 from opskit.core.runner.zygote_spec import Spec
 
@@ -94,7 +95,7 @@ def spec_for(config: Config, fileloc: str) -> Spec:
         gateway_socket=str(config.run_folder / "gateway.sock"),
         log_level=config.get("logging", "logging_level"),
         mask_secrets=config.get("core", "hide_sensitive_var_conn_fields"),
-        default_timezone=config.get("core", "default_timezone"),
+        **load_options.of_config(config),
     )
 
 

@@ -141,7 +141,7 @@ def _load(spec: Spec, output: int, serialize: bool) -> tuple[list[Any], str | No
     processes.no_core_dumps()
     processes.limit_memory(spec.load_memory_limit)
     try:
-        dags = loading.load_file(f"{spec.dags_folder}/{spec.fileloc}", spec.dags_folder, spec.default_timezone)
+        dags = loading.load_file(f"{spec.dags_folder}/{spec.fileloc}", spec.dags_folder, **spec.load_options())
         if serialize:
             from opskit.core.dag import serialization
 
@@ -180,8 +180,10 @@ def _memory_text(spec: Spec) -> str:
 def _sources(spec: Spec, began: int) -> list[tuple[str, int, int, int]]:
     """(path, mtime_ns, size, inode) of the DAG file and of the modules below the DAG folder that it imported. One that
     changed while it was loaded gets an mtime of -1, which no file has."""
+    from opskit.core.dag import plugins
+
     roots = {spec.dags_folder.rstrip("/") + "/", os.path.realpath(spec.dags_folder) + "/"}
-    paths = {f"{spec.dags_folder}/{spec.fileloc}"}
+    paths = {f"{spec.dags_folder}/{spec.fileloc}", *plugins.sources()}
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.startswith(tuple(roots)):

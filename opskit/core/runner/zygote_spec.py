@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,20 @@ class Spec:
     log_level: str = "INFO"
     mask_secrets: bool = True
     default_timezone: str = "UTC"
+    airflow_dialect: str = "auto"
+    plugins_folder: str = ""
+    config_folder: str = ""
+    secrets_backend: str = ""
+    secrets_backend_kwargs: str = ""
+
+    def load_options(self) -> dict[str, Any]:
+        """For `opskit.core.dag.loading.load_file`, beside path and DAG folder."""
+        names = (
+            "default_timezone",
+            "airflow_dialect",
+            "plugins_folder",
+            "config_folder",
+            "secrets_backend",
+            "secrets_backend_kwargs",
+        )
+        return {name: getattr(self, name) for name in names}

@@ -28,12 +28,12 @@ class Loaded:
 
 
 def load(
-    folder: Path, paths: Sequence[str], *, timezone: str, timeout: float, memory_limit: int, parallel: int
+    folder: Path, paths: Sequence[str], *, options: dict[str, Any], timeout: float, memory_limit: int, parallel: int
 ) -> dict[str, Loaded]:
     """path → what it defines, of the files that load without trouble. `timeout` in seconds for each, `memory_limit` in
     MiB for each process."""
     groups = [list(paths[number::parallel]) for number in range(max(1, parallel))]
-    running = [_Batch(folder, group, timezone, timeout, memory_limit) for group in groups if group]
+    running = [_Batch(folder, group, options, timeout, memory_limit) for group in groups if group]
     found: dict[str, Loaded] = {}
     try:
         while running:
@@ -55,12 +55,14 @@ def load(
 
 
 class _Batch:
-    def __init__(self, folder: Path, paths: list[str], timezone: str, timeout: float, memory_limit: int) -> None:
+    def __init__(
+        self, folder: Path, paths: list[str], options: dict[str, Any], timeout: float, memory_limit: int
+    ) -> None:
         self._timeout = timeout
         self.deadline = time.monotonic() + timeout + _START_SECONDS
         self.ended = False
         self._rest = b""
-        order = json.dumps([str(folder), timezone, memory_limit, paths]).encode()
+        order = json.dumps([str(folder), options, memory_limit, paths]).encode()
         self._output, theirs = os.pipe2(os.O_CLOEXEC)
         task = os.memfd_create("paths", os.MFD_CLOEXEC)
         try:
@@ -118,21 +120,21 @@ def main(output: int) -> None:
     """The process of a batch: `[path, [serialized DAG, …] or null, seconds]` per file, on the descriptor `output`."""
     import gc
 
-    from opskit.core.dag import runtime, serialization
-    from opskit.core.dag.loading import load_file
+    from opskit.core.dag import loading, runtime, serialization
     from opskit.core.runner import processes
 
-    folder, timezone, memory_limit, paths = json.loads(sys.stdin.buffer.read())
+    folder, options, memory_limit, paths = json.loads(sys.stdin.buffer.read())
     processes.no_core_dumps()
     processes.limit_memory(memory_limit)
     gc.disable()
+    loading.prepare(folder, **options)
     before = _state()
     for number, path in enumerate(paths):
         _NoStore.asked = False
         began = time.perf_counter()
         runtime.set_store(_NoStore())
         try:
-            dags = load_file(f"{folder}/{path}", folder, timezone)
+            dags = loading.load_file(f"{folder}/{path}", folder, **options)
             serialized = [serialization.serialize(dag) for dag in dags]
             good = not _NoStore.asked
         except BaseException:  # noqa: BLE001 -- whatever it is, the file is loaded again by itself

@@ -10,6 +10,7 @@ from typing import Any
 
 from opskit import config as settings
 from opskit.config import Config
+from opskit.core.dag import load_options
 from opskit.core.runner.loader import Loader
 from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
 from opskit.errors import OpskitError
@@ -41,7 +42,7 @@ class CoreDagFiles:
         good = dag_batch.load(
             folder,
             wanted,
-            timezone=str(get("core", "default_timezone")),
+            options=load_options.of_config(self._config),
             timeout=timeout,
             memory_limit=memory_limit,
             parallel=min(parallel, 1 + len(wanted) // _FILES_PER_PROCESS),

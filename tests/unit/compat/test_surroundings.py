@@ -1,0 +1,192 @@
+"""What lies beside DAG files: plugins, secrets backends, ignore files, connections in the environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opskit.core.dag import airflow_gate, dialect, loading, plugins, secrets_backends
+from opskit.core.dag.connection import Connection
+from opskit.core.dag.exceptions import AirflowNotFoundException
+from opskit.core.dag.ignore_files import files_below
+from opskit.core.dag.model import DAG
+from opskit.core.dag.runtime import MemoryStore, set_store
+from opskit.core.dag.variable import Variable
+from opskit.errors import ConfigError, DagInvalid
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = set(sys.modules)
+    set_store(MemoryStore())
+    yield
+    set_store(None)
+    plugins.forget()
+    secrets_backends.configure("")
+    airflow_gate.close_gate()
+    for name in set(sys.modules) - modules:
+        if not name.startswith("opskit."):
+            del sys.modules[name]
+
+
+def _load(folder: Path, text: str, **options: str) -> list[DAG]:
+    dags = folder / "dags"
+    dags.mkdir(exist_ok=True)
+    file = dags / "file_of_test.py"
+    file.write_text(text)
+    return loading.load_file(file, dags, **options)
+
+
+_PLUGIN = """
+from airflow.listeners import hookimpl
+from airflow.models import BaseOperator
+from airflow.plugins_manager import AirflowPlugin
+
+class GreetOperator(BaseOperator):
+    def execute(self, context):
+        return "hello"
+
+def shout(text):
+    return text.upper()
+
+class Listener:
+    heard = []
+    @hookimpl
+    def on_task_instance_success(self, previous_state, task_instance):
+        self.heard.append((previous_state, task_instance))
+    def on_task_instance_failed(self, task_instance):
+        raise AssertionError("it is not marked")
+
+class Plugin(AirflowPlugin):
+    name = "greetings"
+    operators = [GreetOperator]
+    macros = [shout]
+    listeners = [Listener()]
+"""
+
+
+def test_a_plugin_gives_operators_macros_and_listeners(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "greet.py").write_text(_PLUGIN)
+    [dag] = _load(
+        tmp_path,
+        "from airflow import DAG\n"
+        "from airflow.operators.greetings import GreetOperator\n"
+        "from airflow.macros.greetings import shout\n"
+        "import greet\n"
+        "assert greet.GreetOperator is GreetOperator\n"
+        "with DAG('with_plugin') as dag: GreetOperator(task_id='greet', doc=shout('x'))\n",
+        plugins_folder=str(folder),
+    )
+    assert [task.task_type for task in dag.tasks] == ["GreetOperator"]
+    from opskit.core.dag import macros
+
+    assert macros.greetings.shout("loud") == "LOUD"
+    manager = plugins.listener_manager()
+    assert manager.hears("on_task_instance_success") and not manager.hears("on_task_instance_failed")
+    manager.tell("on_task_instance_success", previous_state="running", task_instance="ti", session=None)
+    manager.tell("on_task_instance_failed", task_instance="ti")
+    assert sys.modules["greet"].Listener.heard == [("running", "ti")]
+    assert plugins.sources() == [str(folder / "greet.py")]
+
+
+def test_a_plugin_that_can_not_be_loaded_is_named_and_keeps_no_dag_away(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "broken_plugin.py").write_text("import there_is_no_such_module\n")
+    [dag] = _load(tmp_path, "from opskit import DAG\ndag = DAG('all_the_same')\n", plugins_folder=str(folder))
+    assert dag.dag_id == "all_the_same"
+    assert "there_is_no_such_module" in plugins.import_errors[str(folder / "broken_plugin.py")]
+
+
+_BACKEND = """
+from airflow.models import Connection
+from airflow.secrets import BaseSecretsBackend
+
+class Vault(BaseSecretsBackend):
+    def __init__(self, prefix):
+        self.prefix = prefix
+    def get_conn_value(self, conn_id):
+        if conn_id == "broken":
+            raise RuntimeError("the vault is closed")
+        return f"http://{self.prefix}.example/" if conn_id == "kept" else None
+    def get_variable(self, key):
+        return f"{self.prefix} says {key}" if key == "kept" else None
+"""
+
+
+def test_a_secrets_backend_is_asked_before_the_environment_and_the_metastore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "my_vault.py").write_text(_BACKEND)
+    monkeypatch.setenv("AIRFLOW_VAR_KEPT", "from the environment")
+    monkeypatch.setenv("AIRFLOW_VAR_OTHER", "from the environment")
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", '{"conn_type": "ssh", "host": "spare"}')
+    _load(
+        tmp_path,
+        "from opskit import DAG\ndag = DAG('d')\n",
+        secrets_backend="my_vault.Vault",
+        secrets_backend_kwargs='{"prefix": "vault"}',
+    )
+    assert Variable.get("kept") == "vault says kept"
+    assert Variable.get("other") == "from the environment"
+    assert Connection.get("kept").host == "vault.example"
+    assert Connection.get("broken").host == "spare"
+    with pytest.raises(AirflowNotFoundException):
+        Connection.get("nowhere")
+
+
+def test_a_secrets_backend_that_does_not_exist_is_a_wrong_configuration(tmp_path: Path) -> None:
+    _load(tmp_path, "from opskit import DAG\ndag = DAG('d')\n", secrets_backend="no_such_vault.Vault")
+    with pytest.raises(ConfigError, match="no_such_vault"):
+        Variable.get("x")
+
+
+def test_the_setting_decides_the_dialect_of_files_that_import_airflow(tmp_path: Path) -> None:
+    [dag] = _load(tmp_path, "from airflow import DAG\ndag = DAG('d')\n", airflow_dialect="3")
+    assert dag.dialect == 3
+    [dag] = _load(tmp_path, "from opskit import DAG\ndag = DAG('d')\n", airflow_dialect="3")
+    assert dag.dialect is None
+    assert dialect.current() is None
+
+
+def test_regexps_of_an_ignore_file_are_searched_below_its_folder(tmp_path: Path) -> None:
+    for name in ("keep.py", "old/keep_too.py", "old/test_x.py", "sub/old/gone.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".airflowignore").write_text("test_.*\n")
+    (tmp_path / "sub" / ".airflowignore").write_text("^old/\n# a remark\n")
+    found = [path.removeprefix(f"{tmp_path}/") for path in files_below(str(tmp_path), "regexp")]
+    assert sorted(found) == ["keep.py", "old/keep_too.py"]
+
+
+def test_the_dag_of_a_real_airflow_is_told_apart(tmp_path: Path) -> None:
+    text = "DAG = type('DAG', (), {'__module__': 'airflow.models.dag'})\ndag = DAG()\n"
+    with pytest.raises(DagInvalid, match="installed here"):
+        _load(tmp_path, text)
+
+
+def test_nothing_is_shadowed_where_airflow_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opskit.compat import import_hook
+
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "airflow" / "__init__.py").write_text("WHO = 'the real one'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    airflow_gate.open_gate("/somewhere/else")
+    import_hook.forget()
+    import airflow  # type: ignore[import-not-found,unused-ignore]
+
+    assert airflow.WHO == "the real one"
+
+
+def test_a_folder_named_airflow_beside_dag_files_is_no_airflow(tmp_path: Path) -> None:
+    (tmp_path / "dags" / "airflow").mkdir(parents=True)
+    (tmp_path / "dags" / "airflow" / "__init__.py").touch()
+    [dag] = _load(tmp_path, "from airflow import DAG\ndag = DAG('d')\n")
+    assert dag.dag_id == "d"
