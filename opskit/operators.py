@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from opskit.core.dag.operators.latest_only import LatestOnlyOperator
     from opskit.core.dag.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
     from opskit.core.dag.operators.smooth import SmoothOperator
+    from opskit.core.dag.operators.subdag import SubDagOperator
     from opskit.core.dag.operators.trigger_dagrun import TriggerDagRunOperator
     from opskit.core.dag.operators.virtualenv import (
         BranchExternalPythonOperator,
@@ -37,6 +38,7 @@ _MODULES = {
     "PythonVirtualenvOperator": "operators.virtualenv",
     "ShortCircuitOperator": "operators.python",
     "SmoothOperator": "operators.smooth",
+    "SubDagOperator": "operators.subdag",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
 }
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "PythonVirtualenvOperator",
     "ShortCircuitOperator",
     "SmoothOperator",
+    "SubDagOperator",
     "TriggerDagRunOperator",
 ]
 

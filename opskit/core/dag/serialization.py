@@ -34,7 +34,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "format": serialized.FORMAT,
         "dag_id": dag.dag_id,
         "relative_fileloc": relative_fileloc if relative_fileloc is not None else dag.relative_fileloc,
-        "timetable": timetables.serialize(dag.timetable),
+        "timetable": timetables.serialize(_own_timetable(dag)),
         "timezone": zone_name(dag.timezone),
         "tasks": tasks,
         "owners": sorted({str(task.owner) for task in order}),
@@ -68,6 +68,11 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
     }
     data.update(_without_empty(optional))
     return data
+
+
+def _own_timetable(dag: DAG) -> Any:
+    """A sub-DAG's runs are those of its SubDagOperator: it has none of its own, whatever its schedule says."""
+    return timetables.make_timetable(None, dag.timezone) if getattr(dag, "is_subdag", False) else dag.timetable
 
 
 def dumps(data: dict[str, Any]) -> str:
