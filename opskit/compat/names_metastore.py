@@ -1,12 +1,12 @@
 """Alias table: the metastore: sessions, engine and models."""
 
 NAMES = """
+opskit.core.metastore.airflow_models:Base
+    airflow.models.Base airflow.models.base.Base airflow.models.baseoperator.Base
 opskit.core.metastore.airflow_models:BaseJob
     airflow.jobs.BaseJob airflow.jobs.base_job.BaseJob
 opskit.core.metastore.airflow_models:BaseXCom
     airflow.models.xcom.BaseXCom airflow.sdk.bases.xcom.BaseXCom airflow.sdk.execution_time.xcom.BaseXCom
-opskit.core.metastore.airflow_models:Base
-    airflow.models.Base airflow.models.base.Base airflow.models.baseoperator.Base
 opskit.core.metastore.airflow_models:DagCode
     airflow.models.DagCode airflow.models.dagcode.DagCode
 opskit.core.metastore.airflow_models:DagModel
