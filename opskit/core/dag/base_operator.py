@@ -71,7 +71,7 @@ def _filling_defaults(init: Callable[..., None]) -> Callable[..., None]:
             )
         values = self.__dict__.get("_default_values")
         if values is None:
-            values = self.__dict__["_default_values"] = _default_values(kwargs)
+            values = self.__dict__["_default_values"] = default_values(kwargs)
         if values:
             for name in names & values.keys():
                 if name not in kwargs:
@@ -87,7 +87,7 @@ def _filling_defaults(init: Callable[..., None]) -> Callable[..., None]:
     return fill
 
 
-def _default_values(kwargs: dict[str, Any]) -> dict[str, Any]:
+def default_values(kwargs: dict[str, Any]) -> dict[str, Any]:
     """default_args of the DAG, then of the task groups, then of the operator itself: the last one wins."""
     dag = kwargs.get("dag") or authoring_context.current_dag()
     group = kwargs.get("task_group") or authoring_context.current_group(dag)
@@ -143,7 +143,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         email_on_failure: bool = True,
         retries: int | None = 0,
         retry_delay: timedelta | float = DEFAULT_RETRY_DELAY,
-        retry_exponential_backoff: bool = False,
+        retry_exponential_backoff: float = False,
         max_retry_delay: timedelta | float | None = None,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
@@ -155,7 +155,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         params: dict[str, Any] | ParamsDict | None = None,
         default_args: dict[str, Any] | None = None,
         priority_weight: int = 1,
-        weight_rule: str = "downstream",
+        weight_rule: Any = "downstream",
         queue: str = "default",
         pool: str | None = None,
         pool_slots: int = 1,
@@ -178,6 +178,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         executor: str | None = None,
         executor_config: dict[str, Any] | None = None,
         do_xcom_push: bool = True,
+        xcom_push: bool | None = None,
         multiple_outputs: bool = False,
         inlets: Any = None,
         outlets: Any = None,
@@ -191,6 +192,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         logger_name: str | None = None,
         map_index_template: str | None = None,
         allow_nested_operators: bool = True,
+        render_template_as_native_obj: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
@@ -224,7 +226,10 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         if self.retries < 0:
             raise invalid("retries", f"is {retries!r}, it can't be negative")
         self.retry_delay = _duration(retry_delay, "retry_delay", self.task_id)
-        self.retry_exponential_backoff = retry_exponential_backoff
+        if retry_exponential_backoff not in (0, 1, 2):
+            raise invalid("retry_exponential_backoff", f"is {retry_exponential_backoff!r}, only doubling (2) is known")
+        # A number is the factor of each delay (Airflow 3): 1 leaves them as they are.
+        self.retry_exponential_backoff = retry_exponential_backoff is True or retry_exponential_backoff == 2
         self.max_retry_delay = (
             None if max_retry_delay is None else _duration(max_retry_delay, "max_retry_delay", self.task_id)
         )
@@ -240,10 +245,12 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         if not isinstance(priority_weight, int):
             raise invalid("priority_weight", f"is {priority_weight!r}, a whole number is needed")
         self.priority_weight = priority_weight
-        rule = str(getattr(weight_rule, "value", weight_rule))
-        if rule not in WEIGHT_RULES:
-            raise invalid("weight_rule", f"is {weight_rule!r}, choose one of {', '.join(WEIGHT_RULES)}")
-        self.weight_rule = rule
+        self.weight_rule: Any = weight_rule() if isinstance(weight_rule, type) else weight_rule
+        """downstream, upstream or absolute; or an object with a method get_weight(ti)."""
+        if not callable(getattr(weight_rule, "get_weight", None)):
+            self.weight_rule = str(getattr(weight_rule, "value", weight_rule))
+            if self.weight_rule not in WEIGHT_RULES:
+                raise invalid("weight_rule", f"is {weight_rule!r}, choose one of {', '.join(WEIGHT_RULES)}")
         self.queue = queue
         self.pool = pool or "default_pool"
         if not isinstance(pool_slots, int) or pool_slots < 1:
@@ -273,7 +280,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         self.max_active_tis_per_dagrun = max_active_tis_per_dagrun
         self.executor = executor
         self.executor_config = executor_config or {}
-        self.do_xcom_push = do_xcom_push
+        self.do_xcom_push = do_xcom_push if xcom_push is None else xcom_push
         self.multiple_outputs = multiple_outputs
         self.inlets = _as_list(inlets)
         self.outlets = _as_list(outlets)
@@ -281,6 +288,8 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         self.task_display_name = task_display_name or self.task_id
         self.logger_name = logger_name
         self.map_index_template = map_index_template
+        self.render_template_as_native_obj = render_template_as_native_obj
+        """Whether templates give Python values instead of texts. None: as its DAG says."""
         if mapped is not None:
             pass  # its mapped task has a place already
         elif group is not None:
@@ -506,7 +515,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
     def get_template_env(self) -> Any:
         from opskit.core.dag import templates
 
-        return templates.environment(self._dag)
+        return templates.environment(self._dag, self.render_template_as_native_obj)
 
     def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
         """`content` with all templates inside it rendered."""

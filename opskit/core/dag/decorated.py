@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from opskit.core.dag.base_operator import default_values
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.operators.bash import BashOperator
 from opskit.core.dag.operators.branch import BranchMixIn
@@ -45,6 +46,23 @@ def check_call(function: Callable[..., Any], args: Collection[Any], kwargs: Mapp
             raise TypeError(f"{function.__name__}(): argument {parameter.name!r} is missing")
 
 
+def with_defaults(
+    task: Any,
+    function: Callable[..., Any],
+    args: Collection[Any],
+    kwargs: Mapping[str, Any],
+    task_arguments: dict[str, Any],
+) -> dict[str, Any]:
+    """The keyword arguments, and for the others those of default_args that are named like arguments of the function."""
+    defaults = task.__dict__.get("_default_values")
+    if defaults is None:
+        defaults = task.__dict__["_default_values"] = default_values(task_arguments)
+    if not defaults:
+        return dict(kwargs)
+    names = list(inspect.signature(function).parameters)[len(args) :]
+    return {**{name: defaults[name] for name in names if name in defaults}, **kwargs}
+
+
 def infers_multiple_outputs(function: Callable[..., Any]) -> bool:
     """Whether the return annotation is a dict (dict, Dict[str, …], Mapping, a TypedDict)."""
     annotation = getattr(function, "__annotations__", {}).get("return")
@@ -72,7 +90,8 @@ class _Bound:
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_call(python_callable, op_args or (), op_kwargs or {})
+        op_kwargs = with_defaults(self, python_callable, op_args or (), op_kwargs or {}, kwargs)
+        check_call(python_callable, op_args or (), op_kwargs)
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)  # type: ignore[call-arg]
 
 
@@ -128,7 +147,8 @@ class BashDecoratedOperator(BashOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_call(python_callable, op_args or (), op_kwargs or {})
+        op_kwargs = with_defaults(self, python_callable, op_args or (), op_kwargs or {}, kwargs)
+        check_call(python_callable, op_args or (), op_kwargs)
         kwargs.setdefault("bash_command", "")
         super().__init__(**kwargs)
         self.python_callable = python_callable

@@ -65,8 +65,9 @@ def _problems(value: Any, schema: Any) -> Iterator[str]:
         for word, holds in _NUMBERS.items():
             if word in schema and not holds(value, schema[word]):
                 yield f"{value!r} breaks {word} {schema[word]!r}"
+    size = len(value) if isinstance(value, (str, list, dict)) else 0
     for word, (kind, sign) in _SIZES.items():
-        if word in schema and isinstance(value, kind) and (len(value) - schema[word]) * sign < 0:
+        if word in schema and isinstance(value, kind) and (size - schema[word]) * sign < 0:
             yield f"{value!r} breaks {word} {schema[word]!r}"
 
 

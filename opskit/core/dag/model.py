@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import authoring_context, dialect
@@ -22,7 +22,7 @@ from opskit.core.dag.timetables import (
     manual_interval,
     next_run,
 )
-from opskit.core.dag.zones import aware, default_zone, load_zone
+from opskit.core.dag.zones import aware, default_zone, load_zone, utc
 from opskit.errors import DagInvalid
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class DAG:
 
     `catchup`, `max_active_runs` and `max_active_tasks` are None when not given: the configuration decides. A naive
     start_date is wall time of the DAG's zone: the one of another date that has a zone, else core.default_timezone."""
+
+    partial = False
+    """Whether it is only some of the tasks of a DAG."""
 
     def __init__(
         self,
@@ -74,6 +77,11 @@ class DAG:
         auto_register: bool = True,
         fail_stop: bool = False,
         dag_display_name: str | None = None,
+        fail_fast: bool = False,
+        deadline: Any = None,
+        allowed_run_types: Any = None,
+        disable_bundle_versioning: bool | None = None,
+        rerun_with_latest_version: bool | None = None,
         timezone: str | tzinfo | None = None,
     ) -> None:
         self.dag_id = _checked_dag_id(dag_id)
@@ -91,6 +99,9 @@ class DAG:
         if len(given) > 1:
             raise DagInvalid(f"DAG {dag_id}: both {given[0]} and {given[1]} are given", hint="give schedule alone")
         self.default_args = dict(default_args or {})
+        for name in ("start_date", "end_date"):
+            if isinstance(self.default_args.get(name), str):
+                self.default_args[name] = _parsed_date(self.default_args[name], name, dag_id)
         self.params = ParamsDict(self.default_args.pop("params", None)).merged(params)
         start_date = start_date if start_date is not None else self.default_args.get("start_date")
         end_date = end_date if end_date is not None else self.default_args.get("end_date")
@@ -147,7 +158,13 @@ class DAG:
         self.tags = [tags] if isinstance(tags, str) else list(tags or [])
         self.owner_links = owner_links or {}
         self.auto_register = auto_register
-        self.fail_stop = fail_stop
+        self.fail_fast = bool(fail_fast or fail_stop)
+        """Whether the first failure of a task ends the run: what has not ended yet is skipped, what runs is failed."""
+        self.deadline = deadline
+        self.allowed_run_types = _run_types(allowed_run_types, dag_id)
+        """The types that a run may have (manual, scheduled …); None: all."""
+        self.disable_bundle_versioning = disable_bundle_versioning
+        self.rerun_with_latest_version = rerun_with_latest_version
         self.dag_display_name = dag_display_name or dag_id
         self.dialect = dialect.current()
         """2 or 3: the Airflow that its file was written for; None for a file that knows only opskit."""
@@ -200,8 +217,27 @@ class DAG:
         return self.schedule
 
     @property
+    def fail_stop(self) -> bool:
+        return self.fail_fast
+
+    @property
     def concurrency(self) -> int | None:
         return self.max_active_tasks
+
+    @property
+    def normalized_schedule_interval(self) -> Any:
+        """The schedule with a preset written out as cron expression."""
+        expression = getattr(self.timetable, "expression", None)
+        return expression if isinstance(self.schedule, str) and expression else self.schedule
+
+    @property
+    def safe_dag_id(self) -> str:
+        return self.dag_id.replace(".", "__dot__")
+
+    @property
+    def subdags(self) -> list[DAG]:
+        """The DAGs of its SubDagOperators."""
+        return [subdag for task in self.tasks if isinstance(subdag := getattr(task, "subdag", None), DAG)]
 
     @property
     def display_name(self) -> str:
@@ -305,6 +341,14 @@ class DAG:
 
         self.topological_sort()
         self._validate_setup_teardown()
+        if self.fail_fast:
+            for task in self.tasks:
+                if task.trigger_rule not in ("all_success", "all_done_setup_success"):
+                    raise DagInvalid(
+                        f"task {task.task_id} of the fail-fast DAG {self.dag_id} has the trigger rule "
+                        f"{task.trigger_rule}",
+                        hint="in such a DAG tasks have the trigger rule all_success",
+                    )
         try:
             timetables.check(self.timetable)
         except DagInvalid as error:
@@ -366,19 +410,81 @@ class DAG:
         run_conf: dict[str, Any] | None = None,
         conn_file_path: str | None = None,
         variable_file_path: str | None = None,
+        use_executor: bool = False,
+        mark_success_pattern: Any = None,
         *,
+        run_after: datetime | None = None,
         conf: dict[str, Any] | None = None,
         logical_date: datetime | None = None,
+        session: Any = None,
         report: Callable[[str], None] | None = None,
-        **_: Any,
     ) -> TestRun:
-        """Run all tasks in this process, without scheduler and metastore."""
+        """Run all tasks in this process, without scheduler and metastore.
+
+        `conn_file_path`, `variable_file_path`: JSON, YAML or .env files of connections (a URI, or its parts) and
+        variables by name, that tasks find before those of the metastore. `mark_success_pattern`: tasks whose ids match
+        it (a regular expression) succeed without running. With `use_executor` they run in this process as well."""
+        from opskit.core.dag import test_inputs
         from opskit.core.dag.testing import run_in_process
 
-        for name, value in (("conn_file_path", conn_file_path), ("variable_file_path", variable_file_path)):
-            if value is not None:
-                raise NotImplementedError(f"DAG.test does not read {name}")
-        return run_in_process(self, conf=conf or run_conf, logical_date=logical_date or execution_date, report=report)
+        at = logical_date or execution_date or run_after
+        with (
+            test_inputs.from_files(conn_file_path, variable_file_path),
+            test_inputs.succeeding(self, mark_success_pattern),
+        ):
+            return run_in_process(self, conf=conf or run_conf, logical_date=at, report=report)
+
+    def cli(self) -> None:
+        """For `if __name__ == "__main__": dag.cli()`: `python file.py list`, `python file.py test [LOGICAL_DATE]`."""
+        from opskit.core.dag import dag_cli
+
+        dag_cli.run(self)
+
+    def partial_subset(
+        self,
+        task_ids: Any = None,
+        include_downstream: bool = False,
+        include_upstream: bool = True,
+        include_direct_upstream: bool = False,
+        *,
+        task_ids_or_regex: Any = None,
+    ) -> DAG:
+        """A copy with some of its tasks: those whose ids match the regular expression (or are in the list), with what
+        comes before or after them."""
+        from opskit.core.dag.subset import subset
+
+        wanted = task_ids if task_ids is not None else task_ids_or_regex
+        return subset(self, wanted, include_downstream, include_upstream, include_direct_upstream)
+
+    sub_dag = partial_subset
+
+    def following_schedule(self, dttm: datetime) -> datetime | None:
+        """The logical date of the scheduled run after the one with this logical date."""
+        following = getattr(self.timetable, "_get_next", None)
+        return None if following is None else following(utc(dttm))
+
+    def previous_schedule(self, dttm: datetime) -> datetime | None:
+        """The logical date of the scheduled run before the one with this logical date."""
+        before = getattr(self.timetable, "_get_prev", None)
+        return None if before is None else before(utc(dttm))
+
+    def iter_dagrun_infos_between(
+        self, earliest: datetime | None, latest: datetime, *, align: bool = True
+    ) -> Iterator[DagRunInfo]:
+        """The scheduled runs with a logical date between the two (both included)."""
+        restriction = TimeRestriction(utc(earliest) if earliest is not None else self.start_date, utc(latest), True)
+        info = self.timetable.next_dagrun_info(None, restriction)
+        while info is not None and info.logical_date <= utc(latest):
+            yield info
+            info = self.timetable.next_dagrun_info(info.data_interval, restriction)
+
+    def get_run_dates(self, start_date: datetime, end_date: datetime | None = None) -> list[datetime]:
+        """The logical dates of the scheduled runs between the two (both included)."""
+        end = end_date if end_date is not None else datetime.now(UTC)
+        return [info.logical_date for info in self.iter_dagrun_infos_between(start_date, end)]
+
+    def resolve_template_files(self) -> None:
+        """Nothing: the files of templates are read when a task runs."""
 
     def __repr__(self) -> str:
         return f"<DAG: {self.dag_id}>"
@@ -397,6 +503,30 @@ def _zone_of(timezone: str | tzinfo | None, *moments: datetime | None) -> tzinfo
         if moment is not None and moment.tzinfo is not None:
             return moment.tzinfo
     return default_zone()
+
+
+def _parsed_date(text: str, name: str, dag_id: str) -> datetime:
+    import pendulum
+
+    try:
+        moment: object = pendulum.parse(text, strict=False, tz=default_zone())
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise DagInvalid(f"DAG {dag_id}: {name} is {text!r}, a datetime is needed")
+    return moment
+
+
+def _run_types(value: Any, dag_id: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    names = tuple(str(getattr(one, "value", one)) for one in values)
+    known = ("manual", "scheduled", "backfill", "asset_triggered", "dataset_triggered")
+    for name in names:
+        if name not in known:
+            raise DagInvalid(f"DAG {dag_id}: allowed_run_types has {name!r}, choose of {', '.join(known)}")
+    return names
 
 
 def _checked_dag_id(dag_id: Any) -> str:

@@ -61,6 +61,9 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "max_active_tasks": dag.max_active_tasks,
         "dagrun_timeout": _seconds(dag.dagrun_timeout),
         "is_paused_upon_creation": dag.is_paused_upon_creation,
+        "fail_fast": dag.fail_fast,
+        "max_consecutive_failed_dag_runs": dag.max_consecutive_failed_dag_runs,
+        "allowed_run_types": list(dag.allowed_run_types or ()),
         "has_on_success_callback": bool(dag.on_success_callback) or None,
         "has_on_failure_callback": bool(dag.on_failure_callback) or None,
         "params": _params(dag),
@@ -279,7 +282,23 @@ def _effective_weights(order: tuple[BaseOperator, ...]) -> dict[str, int]:
     for task in order:
         if task.weight_rule == "absolute":
             weights[task.task_id] = task.priority_weight
+        elif not isinstance(task.weight_rule, str):
+            weights[task.task_id] = int(task.weight_rule.get_weight(PlannedInstance(task)))
     return {task_id: max(_LOWEST_WEIGHT, min(weight, _HIGHEST_WEIGHT)) for task_id, weight in weights.items()}
+
+
+class PlannedInstance:
+    """What a weight strategy of the author's own is asked about: the first try of a task."""
+
+    try_number = 1
+    map_index = -1
+    state = None
+
+    def __init__(self, task: BaseOperator) -> None:
+        self.task = task
+        self.task_id = task.task_id
+        self.dag_id = task.dag_id
+        self.priority_weight = task.priority_weight
 
 
 def _params(dag: DAG) -> dict[str, Any]:

@@ -70,17 +70,20 @@ def render(value: Any, context: Any, task: BaseOperator, env: Any = None, leave:
     return value
 
 
-def environment(dag: DAG | None) -> Environment:
-    """The Jinja environment of a DAG; made once per DAG and process."""
+def environment(dag: DAG | None, native: bool | None = None) -> Environment:
+    """The Jinja environment of a DAG; made once per DAG and process. `native`: whether it gives Python values instead
+    of texts (None: as the DAG says)."""
     if dag is None:
-        return _make_environment(None)
-    made: Environment | None = dag.__dict__.get("_jinja_environment")
+        return _make_environment(None, bool(native))
+    wanted = dag.render_template_as_native_obj if native is None else native
+    name = "_native_environment" if wanted else "_jinja_environment"
+    made: Environment | None = dag.__dict__.get(name)
     if made is None:
-        made = dag.__dict__["_jinja_environment"] = _make_environment(dag)
+        made = dag.__dict__[name] = _make_environment(dag, wanted)
     return made
 
 
-def _make_environment(dag: DAG | None) -> Environment:
+def _make_environment(dag: DAG | None, native: bool) -> Environment:
     import jinja2
 
     from opskit.core.dag import jinja_environment
@@ -94,7 +97,6 @@ def _make_environment(dag: DAG | None) -> Environment:
     }
     if dag is not None and dag.jinja_environment_kwargs:
         options.update(dag.jinja_environment_kwargs)
-    native = dag is not None and dag.render_template_as_native_obj
     env = jinja_environment.make(native, options)
     if dag is not None:
         env.globals.update(dag.user_defined_macros or {})
