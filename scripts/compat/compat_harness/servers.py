@@ -27,6 +27,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            cwd="/",  # -m puts it on sys.path
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
