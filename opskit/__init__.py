@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Asset": "opskit.core.dag.assets",
+    "AssetAlias": "opskit.core.dag.assets",
+    "AssetOrTimeSchedule": "opskit.core.dag.asset_timetables",
     "DAG": "opskit.core.dag.model",
+    "Metadata": "opskit.core.dag.assets",
+    "asset": "opskit.core.dag.asset_decorator",
     "dag": "opskit.core.dag.taskflow",
     "task": "opskit.core.dag.taskflow",
     "task_group": "opskit.core.dag.taskflow",
@@ -30,6 +35,9 @@ _LAZY = {
 __all__ = ["__version__", *_LAZY]
 
 if TYPE_CHECKING:  # the names of _LAZY, for type checkers and editors
+    from opskit.core.dag.asset_decorator import asset
+    from opskit.core.dag.asset_timetables import AssetOrTimeSchedule
+    from opskit.core.dag.assets import Asset, AssetAlias, Metadata
     from opskit.core.dag.connection import Connection
     from opskit.core.dag.context import get_current_context
     from opskit.core.dag.model import DAG, Label, chain, cross_downstream

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dags": ("opskit.cli.dags:dags", "List, trigger, pause and test DAGs."),
     "tasks": ("opskit.cli.tasks:tasks", "List, test and clear task instances, read their logs."),
     "db": ("opskit.cli.db:db", "Create, check, migrate and clean the metastore."),
+    "assets": ("opskit.cli.assets:assets", "Show assets, what makes them and what waits for them; make events."),
+    "datasets": ("opskit.cli.assets:assets", "The same as assets."),
     "connections": ("opskit.cli.connections:connections", "Manage connections."),
     "variables": ("opskit.cli.variables:variables", "Manage variables."),
     "pools": ("opskit.cli.pools:pools", "Manage pools."),

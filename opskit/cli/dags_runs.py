@@ -78,7 +78,11 @@ def trigger(
 @click.argument("dag_id", required=False)
 @click.option("-d", "--dag-id", "dag_option", help="The DAG, as an option.")
 @click.option("--state", type=click.Choice(["queued", "running", "success", "failed"]), help="Only in this state.")
-@click.option("--run-type", type=click.Choice(["scheduled", "manual", "backfill"]), help="Only of this type.")
+@click.option(
+    "--run-type",
+    type=click.Choice(["scheduled", "manual", "backfill", "asset_triggered", "dataset_triggered"]),
+    help="Only of this type.",
+)
 @click.option("--no-backfill", is_flag=True, help="Without runs of backfills.")
 @click.option("-s", "--start-date", help="Logical dates from here on.")
 @click.option("-e", "--end-date", help="Logical dates up to here.")
