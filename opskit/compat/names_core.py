@@ -77,6 +77,13 @@ opskit.compat.logging_mixin:redact
     airflow.sdk.log.redact airflow.providers.common.compat.sdk.redact
 opskit.compat.modules_by_name
     airflow.utils.module_loading airflow.sdk.module_loading airflow._shared.module_loading
+opskit.compat.object_storage:ObjectStoragePath
+    airflow.io.path.ObjectStoragePath airflow.sdk.ObjectStoragePath airflow.sdk.io.path.ObjectStoragePath
+    airflow.sdk.io.ObjectStoragePath airflow.io.ObjectStoragePath
+opskit.compat.object_storage:ObjectStore
+    airflow.io.store.ObjectStore airflow.sdk.io.store.ObjectStore
+opskit.compat.object_storage:attach
+    airflow.io.store.attach airflow.sdk.io.store.attach airflow.sdk.io.attach
 opskit.compat.providers_manager
     airflow.providers_manager airflow.sdk.providers_manager_runtime
 opskit.compat.secrets
@@ -84,6 +91,25 @@ opskit.compat.secrets
     airflow.secrets.local_filesystem airflow.sdk.execution_time.secrets
 opskit.compat.settings
     airflow.settings
+opskit.compat.small_classes:BaseOperatorLink
+    airflow.models.baseoperator.BaseOperatorLink airflow.models.baseoperatorlink.BaseOperatorLink
+    airflow.models.BaseOperatorLink airflow.sdk.BaseOperatorLink airflow.sdk.bases.operatorlink.BaseOperatorLink
+opskit.compat.small_classes:PriorityWeightStrategy
+    airflow.task.priority_strategy.PriorityWeightStrategy
+opskit.compat.small_classes:SkipMixin
+    airflow.models.skipmixin.SkipMixin airflow.models.SkipMixin airflow.sdk.SkipMixin
+    airflow.sdk.bases.skipmixin.SkipMixin
+opskit.compat.small_classes:TaskInstanceKey
+    airflow.models.taskinstancekey.TaskInstanceKey airflow.models.taskinstance.TaskInstanceKey
+    airflow.providers.common.compat.sdk.TaskInstanceKey
+opskit.compat.small_classes:XComOperatorLink
+    airflow.serialization.definitions.operatorlink.XComOperatorLink
+opskit.compat.small_classes:initdb
+    airflow.utils.db.initdb
+opskit.compat.small_classes:literal
+    airflow.utils.template.literal airflow.sdk.literal airflow.sdk.definitions.template.literal
+opskit.compat.small_classes:resetdb
+    airflow.utils.db.resetdb
 opskit.compat.small_things:AIRFLOW_MOVED_TABLE_PREFIX
     airflow.settings.AIRFLOW_MOVED_TABLE_PREFIX
 opskit.compat.small_things:IS_WINDOWS

@@ -76,6 +76,9 @@ def _encode_other(value: Any) -> Any:
         return _wrap("decimal.Decimal", str(value))
     if f"{kind.__module__}.{kind.__qualname__}" == "uuid.UUID":
         return str(value)
+    if callable(getattr(kind, "serialize", None)) and callable(getattr(kind, "deserialize", None)):
+        written = {_CLASS: f"{kind.__module__}.{kind.__qualname__}", _VERSION: getattr(kind, "__version__", 0)}
+        return {**written, _DATA: encode(value.serialize())}
     raise TypeError(
         f"a value of type {kind.__module__}.{kind.__qualname__} can't be stored as XCom: "
         "return plain values (text, numbers, lists, dicts, dates), or set do_xcom_push=False"
@@ -103,4 +106,20 @@ def _decode_wrapped(value: dict[str, Any]) -> Any:
         from decimal import Decimal
 
         return Decimal(data)
-    return value
+    return _own_class(name, data, int(value.get(_VERSION) or 0), value)
+
+
+def _own_class(name: str, data: Any, version: int, written: dict[str, Any]) -> Any:
+    """The object of a class that writes itself (serialize, deserialize): of one that this process has loaded, or of
+    opskit's own. Nothing else is imported because a stored value says so."""
+    import sys
+
+    module_name, _, attribute = name.rpartition(".")
+    if module_name.startswith("opskit."):
+        from importlib import import_module
+
+        kind = getattr(import_module(module_name), attribute, None)
+    else:
+        kind = getattr(sys.modules.get(module_name), attribute, None)
+    read = getattr(kind, "deserialize", None)
+    return written if read is None else read(decode(data), version)
