@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from opskit.core.dag.operators.bash import BashOperator
     from opskit.core.dag.operators.branch import BaseBranchOperator
     from opskit.core.dag.operators.branch_time import BranchDateTimeOperator, BranchDayOfWeekOperator
+    from opskit.core.dag.operators.email import EmailOperator
     from opskit.core.dag.operators.empty import EmptyOperator
+    from opskit.core.dag.operators.hitl import ApprovalOperator, HITLBranchOperator, HITLEntryOperator, HITLOperator
     from opskit.core.dag.operators.latest_only import LatestOnlyOperator
     from opskit.core.dag.operators.python import BranchPythonOperator, PythonOperator, ShortCircuitOperator
     from opskit.core.dag.operators.smooth import SmoothOperator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "ApprovalOperator": "operators.hitl",
     "BaseBranchOperator": "operators.branch",
     "BaseOperator": "base_operator",
     "BashOperator": "operators.bash",
@@ -31,8 +34,12 @@ _MODULES = {
     "BranchExternalPythonOperator": "operators.virtualenv",
     "BranchPythonOperator": "operators.python",
     "BranchPythonVirtualenvOperator": "operators.virtualenv",
+    "EmailOperator": "operators.email",
     "EmptyOperator": "operators.empty",
     "ExternalPythonOperator": "operators.virtualenv",
+    "HITLBranchOperator": "operators.hitl",
+    "HITLEntryOperator": "operators.hitl",
+    "HITLOperator": "operators.hitl",
     "LatestOnlyOperator": "operators.latest_only",
     "PythonOperator": "operators.python",
     "PythonVirtualenvOperator": "operators.virtualenv",
@@ -42,6 +49,7 @@ _MODULES = {
     "TriggerDagRunOperator": "operators.trigger_dagrun",
 }
 __all__ = [
+    "ApprovalOperator",
     "BaseBranchOperator",
     "BaseOperator",
     "BashOperator",
@@ -50,8 +58,12 @@ __all__ = [
     "BranchExternalPythonOperator",
     "BranchPythonOperator",
     "BranchPythonVirtualenvOperator",
+    "EmailOperator",
     "EmptyOperator",
     "ExternalPythonOperator",
+    "HITLBranchOperator",
+    "HITLEntryOperator",
+    "HITLOperator",
     "LatestOnlyOperator",
     "PythonOperator",
     "PythonVirtualenvOperator",

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class BaseHook:
     """A hook reaches one outside system. Subclasses offer `get_conn`."""
 
-    def __init__(self, logger_name: str | None = None) -> None:
+    def __init__(self, logger_name: str | None = None, *, source: Any = None) -> None:
+        """`source` is Airflow 1's, and means nothing."""
         self._logger_name = logger_name
 
     @property
@@ -29,12 +30,20 @@ class BaseHook:
         return Connection.get_connection_from_secrets(conn_id)
 
     @classmethod
+    async def aget_connection(cls, conn_id: str) -> Connection:
+        """The connection, for triggers."""
+        import asyncio
+
+        return await asyncio.to_thread(cls.get_connection, conn_id)
+
+    @classmethod
     def get_connections(cls, conn_id: str) -> list[Connection]:
+        """The connection in a list: ids are unique."""
         return [cls.get_connection(conn_id)]
 
     @classmethod
     def get_hook(cls, conn_id: str, hook_params: dict[str, Any] | None = None) -> Any:
-        """The hook for a connection, by its type. AirflowException for a type that has none."""
+        """The hook for the connection's type. AirflowException when there is none."""
         return cls.get_connection(conn_id).get_hook(hook_params=hook_params)
 
     def get_conn(self) -> Any:

@@ -111,8 +111,9 @@ def script(function: Callable[..., Any], serializer: str) -> str:
     return "from __future__ import annotations\n" + _HEAD.format(**names) + source_of(function) + _TAIL.format(**names)
 
 
-def source_of(function: Callable[..., Any]) -> str:
-    """The function's source without the decorators that make it a task. AirflowException when there is none."""
+def source_of(function: Callable[..., Any], decorator_name: str = "@task") -> str:
+    """The function's source without the decorators that make it a task (`decorator_name` is one of them).
+    AirflowException when there is none."""
     try:
         source = textwrap.dedent(inspect.getsource(function))
         definition = ast.parse(source).body[0]
@@ -126,19 +127,23 @@ def source_of(function: Callable[..., Any]) -> str:
     kept = [
         "@" + (ast.get_source_segment(source, decorator) or "")
         for decorator in definition.decorator_list
-        if not _makes_a_task(decorator, function)
+        if not _makes_a_task(decorator, function, decorator_name)
     ]
     return "\n".join([*kept, *lines[definition.lineno - 1 : definition.end_lineno]])
 
 
-def _makes_a_task(decorator: ast.expr, function: Callable[..., Any]) -> bool:
+def _makes_a_task(decorator: ast.expr, function: Callable[..., Any], decorator_name: str) -> bool:
     root: ast.AST = decorator
     while isinstance(root, (ast.Call, ast.Attribute)):
         root = root.func if isinstance(root, ast.Call) else root.value
     if not isinstance(root, ast.Name):
         return False
     known = inspect.unwrap(function).__globals__.get(root.id)
-    return root.id in _DECORATORS or type(known).__module__.startswith("opskit.")
+    return (
+        root.id in _DECORATORS
+        or root.id == decorator_name.lstrip("@").partition(".")[0]
+        or type(known).__module__.startswith("opskit.")
+    )
 
 
 def write_call(path: Any, serializer: str, args: Iterable[Any], kwargs: Mapping[str, Any], own: set[str]) -> None:
