@@ -34,11 +34,8 @@ def arguments_from(
     if not parameters:
         return dict(kwargs)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    positional = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ][: len(args)]
+    # The name of *args counts, too: it is in the place of the next positional argument.
+    positional = list(parameters)[: len(args)]
     for name in positional:
         if name in context:
             raise ValueError(
