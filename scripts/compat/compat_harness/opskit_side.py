@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ def main() -> None:
     surroundings.prepare(home, OPSKIT_HOME=str(home / "opskit"))
     for name in _WARM:
         importlib.import_module(name)
+    # The tree that opskit was loaded from has a package `tests`, too: DAG files mean another one.
+    root = str(Path(importlib.import_module("opskit").__file__ or "").parents[1])
+    sys.path[:] = [entry for entry in sys.path if entry != root]
     serving.serve(_Child, home, replies)
 
 
