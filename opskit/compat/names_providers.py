@@ -1,6 +1,63 @@
 """Alias table: operators and hooks that reach outside, and what provider packages share."""
 
 NAMES = """
+opskit.providers.amazon.base:AwsBaseHook
+    airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook airflow.contrib.hooks.aws_hook.AwsHook
+opskit.providers.amazon.base:AwsBaseOperator
+    airflow.providers.amazon.aws.operators.base_aws.AwsBaseOperator
+opskit.providers.amazon.base:AwsGenericHook
+    airflow.providers.amazon.aws.hooks.base_aws.AwsGenericHook
+opskit.providers.amazon.base:aws_template_fields
+    airflow.providers.amazon.aws.utils.mixins.aws_template_fields
+opskit.providers.amazon.s3_hook:S3Hook
+    airflow.providers.amazon.aws.hooks.s3.S3Hook airflow.hooks.S3_hook.S3Hook airflow.hooks.S3Hook
+    airflow.providers.amazon.aws.operators.s3.S3Hook airflow.providers.amazon.aws.sensors.s3.S3Hook
+opskit.providers.amazon.s3_operators:S3CopyObjectOperator
+    airflow.providers.amazon.aws.operators.s3.S3CopyObjectOperator
+    airflow.providers.amazon.aws.operators.s3_copy_object.S3CopyObjectOperator
+    airflow.contrib.operators.s3_copy_object_operator.S3CopyObjectOperator
+opskit.providers.amazon.s3_operators:S3CreateBucketOperator
+    airflow.providers.amazon.aws.operators.s3_bucket.S3CreateBucketOperator
+    airflow.providers.amazon.aws.operators.s3.S3CreateBucketOperator
+opskit.providers.amazon.s3_operators:S3CreateObjectOperator
+    airflow.providers.amazon.aws.operators.s3.S3CreateObjectOperator
+opskit.providers.amazon.s3_operators:S3DeleteBucketOperator
+    airflow.providers.amazon.aws.operators.s3_bucket.S3DeleteBucketOperator
+    airflow.providers.amazon.aws.operators.s3.S3DeleteBucketOperator
+opskit.providers.amazon.s3_operators:S3DeleteObjectsOperator
+    airflow.providers.amazon.aws.operators.s3.S3DeleteObjectsOperator
+    airflow.providers.amazon.aws.operators.s3_delete_objects.S3DeleteObjectsOperator
+    airflow.contrib.operators.s3_delete_objects_operator.S3DeleteObjectsOperator
+opskit.providers.amazon.s3_operators:S3FileTransformOperator
+    airflow.providers.amazon.aws.operators.s3.S3FileTransformOperator
+    airflow.providers.amazon.aws.operators.s3_file_transform.S3FileTransformOperator
+    airflow.operators.s3_file_transform_operator.S3FileTransformOperator
+opskit.providers.amazon.s3_operators:S3ListOperator
+    airflow.providers.amazon.aws.operators.s3.S3ListOperator
+    airflow.providers.amazon.aws.operators.s3_list.S3ListOperator
+    airflow.contrib.operators.s3_list_operator.S3ListOperator
+opskit.providers.amazon.s3_operators:S3ListPrefixesOperator
+    airflow.providers.amazon.aws.operators.s3.S3ListPrefixesOperator
+    airflow.providers.amazon.aws.operators.s3_list_prefixes.S3ListPrefixesOperator
+opskit.providers.amazon.s3_operators:S3ReadObjectOperator
+    airflow.providers.amazon.aws.operators.s3.S3ReadObjectOperator
+opskit.providers.amazon.s3_sensors:S3KeySensor
+    airflow.providers.amazon.aws.sensors.s3.S3KeySensor airflow.providers.amazon.aws.sensors.s3_key.S3KeySensor
+    airflow.sensors.s3_key_sensor.S3KeySensor airflow.sensors.S3KeySensor
+opskit.providers.amazon.s3_sensors:S3KeysUnchangedSensor
+    airflow.providers.amazon.aws.sensors.s3.S3KeysUnchangedSensor
+    airflow.providers.amazon.aws.sensors.s3_keys_unchanged.S3KeysUnchangedSensor
+opskit.providers.amazon.s3_sensors:S3PrefixSensor
+    airflow.providers.amazon.aws.sensors.s3.S3PrefixSensor airflow.providers.amazon.aws.sensors.s3_prefix.S3PrefixSensor
+    airflow.sensors.s3_prefix_sensor.S3PrefixSensor
+opskit.providers.amazon.s3_transfers:LocalFilesystemToS3Operator
+    airflow.providers.amazon.aws.transfers.local_to_s3.LocalFilesystemToS3Operator
+opskit.providers.amazon.s3_transfers:S3ToSFTPOperator
+    airflow.providers.amazon.aws.transfers.s3_to_sftp.S3ToSFTPOperator
+    airflow.contrib.operators.s3_to_sftp_operator.S3ToSFTPOperator
+opskit.providers.amazon.s3_transfers:SFTPToS3Operator
+    airflow.providers.amazon.aws.transfers.sftp_to_s3.SFTPToS3Operator
+    airflow.contrib.operators.sftp_to_s3_operator.SFTPToS3Operator
 opskit.providers.ftp:FTPFileTransmitOperator
     airflow.providers.ftp.operators.ftp.FTPFileTransmitOperator
 opskit.providers.ftp:FTPHook

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from opskit.core.dag.connection import Connection
 
 HOOKS: dict[str, str] = {
+    "aws": "opskit.providers.amazon.base.AwsBaseHook",
     "ftp": "opskit.providers.ftp.FTPHook",
     "http": "opskit.providers.http.HttpHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
