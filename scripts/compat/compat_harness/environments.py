@@ -17,6 +17,7 @@ PACKAGES = {
     "3": ("apache-airflow-core=={release}", "apache-airflow-providers-standard"),
 }
 RELEASES = ("2.11.2", "3.3.2")
+FOLDER = Path(__file__).resolve().parents[3] / ".cache" / "airflow"
 
 
 def python_of(release: str, folder: Path) -> Path:

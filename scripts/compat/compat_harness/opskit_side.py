@@ -40,12 +40,16 @@ def main() -> None:
 
 class _Child(serving.Child):
     def load(self, plugins: Path | None) -> list[Any]:
-        from opskit.core.dag import loading
+        from opskit.core.dag import loading, runtime
         from opskit.errors import DagInvalid
 
         release = self.item["airflow"][0]
         if plugins is not None:
             os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = os.environ["OPSKIT__CORE__PLUGINS_FOLDER"] = str(plugins)
+        # Files ask for variables while they are loaded; there are none.
+        self.behind = runtime.MemoryStore()
+        self.behind.connections.update(opskit_values.default_connections())
+        runtime.set_store(self.behind)
         try:
             dialect = release if release.isdigit() else "auto"
             dags = loading.load_file(self.path, self.path.parent, airflow_dialect=dialect)
@@ -57,11 +61,8 @@ class _Child(serving.Child):
         return dags
 
     def run(self, dags: list[Any]) -> None:
-        from opskit.core.dag import runtime
-
-        behind = runtime.MemoryStore(dag_ids={dag.dag_id for dag in dags} | set(self.item.get("companions", ())))
-        behind.connections.update(opskit_values.default_connections())
-        recorder = opskit_values.Recorder(behind, self.item["airflow"])
+        self.behind.dag_ids = {dag.dag_id for dag in dags} | set(self.item.get("companions", ()))
+        recorder = opskit_values.Recorder(self.behind, self.item["airflow"])
         for dag in dags[: surroundings.DAGS_AT_MOST]:
             answer = self.result["dags"][dag.dag_id]
             surroundings.impatient(dag)

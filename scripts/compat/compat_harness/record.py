@@ -20,7 +20,9 @@ _ANSWERS = servers.ROOT / "tests" / "compat" / "answers.jsonl"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, help="DAG files; default: all of tests/compat/dags")
-    parser.add_argument("--environments", type=Path, required=True, help="folder of the virtual environments")
+    parser.add_argument(
+        "--environments", type=Path, default=environments.FOLDER, help="folder of the virtual environments"
+    )
     parser.add_argument("--airflow", nargs="*", default=environments.RELEASES, metavar="RELEASE")
     parser.add_argument("--answers", type=Path, default=_ANSWERS, help="what is recorded goes here")
     parser.add_argument("--show", action="store_true", help="record nothing, compare with opskit at once")

@@ -69,6 +69,7 @@ def judge(item: dict[str, Any], found: dict[str, Any], expected: dict[str, Any] 
         "class": "",
         "reason": "",
         "differences": [],
+        "fatal": found.get("fatal"),
         "parsed": bool(found["dags"]) and not found.get("import_errors"),
     }
     if expected is None:

@@ -49,7 +49,7 @@ class Child:
             if self.item["run"]:
                 surroundings.hurry()
             dags = self.load(plugins)
-            self.result["parse_s"] = round(time.monotonic() - began, 3)
+            self.result["parse_s"] = round(time.monotonic() - began, 5)
             self.tell("parsed")
             if self.item["run"] and dags:
                 self.run(dags)
