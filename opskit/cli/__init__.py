@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("opskit.cli.env:env", "Promote connections, variables and pools between environments."),
     "fernet": ("opskit.cli.fernet:fernet", "Rotate the key of secrets, audit and repair them."),
     "config": ("opskit.cli.configuration:config", "Show settings and where each comes from."),
+    "airflow": ("opskit.cli.airflow:airflow", "Move in from Airflow: what would run, and what is missing."),
     "info": ("opskit.cli.info:info", "Show versions, paths and the state of this installation."),
     "doctor": ("opskit.cli.doctor:doctor", "Check everything that hurts operators; changes nothing."),
     "backup": ("opskit.cli.backup:backup", "Back up the metastore and prove the backup."),
