@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from opskit.core.dag import plain_cron
@@ -80,7 +81,11 @@ class Cron:
             return found.replace(tzinfo=UTC)
         if self._every_hour():
             # Runs every hour: real hours count, so that none is lost or doubled when the clock changes.
-            return moment + (found - wall)
+            delta = found - wall
+            if as_airflow or delta.days in (0, -1):
+                return moment + delta
+            shifted = localize(wall + timedelta(days=delta.days), self.zone)
+            return shifted.astimezone(UTC) + timedelta(seconds=delta.seconds)
         while True:
             at = localize(found, self.zone).astimezone(UTC)
             # Wall times in the gap of a change to summer time fall together with later ones: go on until time moves.
@@ -92,19 +97,22 @@ class Cron:
         """The next (or last) match of the expression in wall time."""
         if self._plain is not None:
             return self._plain.next(wall) if forward else self._plain.previous(wall)
-        cron = self._library(wall)
-        found: datetime = cron.get_next(datetime) if forward else cron.get_prev(datetime)
+        cron = _library(self.expression)
+        found: datetime = (cron.get_next if forward else cron.get_prev)(datetime, start_time=wall)
         return found
 
     def _every_hour(self) -> bool:
         if self._plain is not None:
             return self._plain.every_hour
-        return bool(self._library(datetime(2024, 1, 1)).expanded[1] == ["*"])  # noqa: DTZ001
+        return bool(_library(self.expression).expanded[1] == ["*"])
 
-    def _library(self, wall: datetime) -> Any:
-        from croniter import croniter
 
-        return croniter(self.expression, wall)
+@lru_cache(maxsize=512)
+def _library(expression: str) -> Any:
+    """Reading an expression takes the library much longer than a step."""
+    from croniter import croniter
+
+    return croniter(expression, datetime(2024, 1, 1))  # noqa: DTZ001
 
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -1,4 +1,4 @@
-"""Cron expressions of the plain kind (numbers, *, lists, ranges, steps), computed without the cron library.
+"""Cron expressions of the plain kind (numbers, names, *, lists, ranges, steps), computed without the cron library.
 
 Nearly all schedules are plain, and loading the library takes longer than loading a DAG file. A test proves that both
 give the same times.
@@ -10,7 +10,17 @@ from bisect import bisect_left
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 
-_LIMITS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))  # a day beyond the 28th may never come: the library knows
+_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    {name: number for number, name in enumerate(_MONTHS, 1)},
+    {name: number for number, name in enumerate(_WEEKDAYS)},
+)
+_LONG_MONTHS = frozenset({1, 3, 5, 7, 8, 10, 12})
 
 
 class PlainCron:
@@ -70,30 +80,33 @@ def read(expression: str) -> PlainCron | None:
     if len(texts) != 5:
         return None
     fields: list[frozenset[int] | None] = []
-    for text, (low, high) in zip(texts, _LIMITS, strict=True):
+    for text, (low, high), names in zip(texts, _LIMITS, _NAMES, strict=True):
         if text == "*":
             fields.append(None)
             continue
         values: set[int] = set()
         for part in text.split(","):
-            found = _part(part, low, high)
+            found = _part(part.lower(), low, high, names)
             if not found:
                 return None
             values.update(found)
         fields.append(frozenset(value % 7 for value in values) if high == 7 else frozenset(values))
-    if fields[2] is not None and "*" in texts[2]:
-        return None  # steps over all days reach to the 31st
+    days, months, weekdays = fields[2:]
+    if days is not None and "*" in texts[2] and weekdays is not None:
+        return None  # the library has a rule of its own for steps over all days
+    if days is not None and min(days) > 28 and weekdays is None and months is not None and not months & _LONG_MONTHS:
+        return None  # a day that may never come: the library knows
     return PlainCron(fields)
 
 
-def _part(part: str, low: int, high: int) -> range | None:
+def _part(part: str, low: int, high: int, names: dict[str, int]) -> range | None:
     values, slash, step = part.partition("/")
     if slash and not (step.isdecimal() and 1 <= int(step) <= high):
         return None
     by = int(step) if slash else 1
     if values == "*":
         return range(low, high + 1, by) if high != 7 else range(low, high, by)
-    first, dash, last = values.partition("-")
+    first, dash, last = (str(names.get(text, text)) for text in values.partition("-"))
     if not first.isdecimal() or not low <= int(first) <= high or (slash and not dash):
         return None
     if not dash:

@@ -154,6 +154,8 @@ class MultipleCronTriggerTimetable(Timetable):
     ) -> DagRunInfo | None:
         now = restriction.present()
         restriction = restriction._replace(now=now)
+        for each in self._timetables:
+            each.dialect = self.dialect
         found = [each.next_dagrun_info(last_automated_data_interval, restriction) for each in self._timetables]
 
         def order(info: DagRunInfo | None) -> float:
