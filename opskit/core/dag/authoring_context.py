@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from opskit.core.dag import dialect as dialects
+
 if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
     from opskit.core.dag.model import DAG
@@ -62,6 +64,13 @@ def unmapping(task: BaseOperator) -> Iterator[None]:
         yield
     finally:
         _unmapped = None
+
+
+def dialect() -> int | None:
+    """The Airflow that the DAG is written for which is being made, or of whose mapped task an instance is."""
+    if _unmapped is not None and _unmapped.has_dag():
+        return _unmapped.dag.dialect
+    return dialects.current()
 
 
 def being_unmapped(task_id: object) -> BaseOperator | None:

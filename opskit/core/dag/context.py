@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, MutableMapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.task_instance import moment
-from opskit.core.dag.timetables import DataInterval
 
 if TYPE_CHECKING:
     from opskit.core.dag.task_instance import RuntimeTaskInstance
@@ -24,10 +25,15 @@ def get_current_context() -> Context:
 
 
 class Context(MutableMapping[str, Any]):
-    """A mapping of Airflow's names. Datetimes are pendulum DateTimes in UTC."""
+    """A mapping of Airflow's names: those of the Airflow that the DAG was written for. Datetimes are pendulum DateTimes
+    in UTC."""
 
     def __init__(self, ti: RuntimeTaskInstance) -> None:
-        self._values: dict[str, Any] = {"ti": ti, "task_instance": ti, "test_mode": ti.test_mode}
+        self._values: dict[str, Any] = {"ti": ti, "task_instance": ti}
+        dag = ti.task.get_dag()
+        self._names = context_names(dag.dialect if dag is not None else None)
+        if "test_mode" in self._names:
+            self._values["test_mode"] = ti.test_mode
         ti.template_context = self
 
     def __getitem__(self, name: str) -> Any:
@@ -35,7 +41,7 @@ class Context(MutableMapping[str, Any]):
             return self._values[name]
         except KeyError:
             make = _LAZY.get(name)
-            if make is None:
+            if make is None or (name not in self._names and name != "_last_success"):
                 raise KeyError(name) from None
         value = self._values[name] = make(self)
         return value
@@ -47,10 +53,10 @@ class Context(MutableMapping[str, Any]):
         del self._values[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values or name in CONTEXT_NAMES
+        return name in self._values or name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        yield from sorted(name for name in self._values.keys() | _LAZY.keys() if not name.startswith("_"))
+        yield from sorted(self._names.union(name for name in self._values if not name.startswith("_")))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -223,9 +229,8 @@ def _macros(_: Context) -> Any:
 
 
 def _conf(_: Context) -> Any:
-    from opskit import config
-
-    return config.load()
+    # The object that `from airflow.configuration import conf` gives: it knows Airflow's names and defaults.
+    return import_module("opskit.compat.configuration").conf
 
 
 def _params(context: Context) -> dict[str, Any]:
@@ -239,17 +244,14 @@ def _next_date(context: Context) -> Any:
     run = _run(context)
     if run.external_trigger:
         return run.logical_date
-    interval = DataInterval(run._info.data_interval_start, run._info.data_interval_end)
-    following = context["dag"].next_dagrun_info(interval, restricted=False)
-    return None if following is None else moment(following.logical_date)
+    return moment(context["dag"].following_schedule(run._info.logical_date))
 
 
 def _previous_date(context: Context) -> Any:
     run = _run(context)
     if run.external_trigger:
         return run.logical_date
-    interval = context["dag"].infer_automated_data_interval(run._info.data_interval_start)
-    return moment(interval.start) if context["dag"].timetable.can_be_scheduled else None
+    return moment(context["dag"].previous_schedule(run._info.logical_date))
 
 
 def _day(name: str, sign: str = "-") -> Callable[[Context], str | None]:
@@ -320,7 +322,6 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "inlets": lambda context: _ti(context).task.inlets,
     "logical_date": lambda context: _run(context).logical_date,
     "macros": _macros,
-    "map_index": lambda context: _ti(context).map_index,
     "map_index_template": lambda context: _ti(context).task.map_index_template,
     "next_ds": _day("next_execution_date"),
     "next_ds_nodash": _day("next_execution_date", ""),
@@ -328,6 +329,8 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "outlet_events": _outlet_events,
     "outlets": lambda context: _ti(context).task.outlets,
     "params": _params,
+    "partition_date": _none,
+    "partition_key": _none,
     "prev_data_interval_end_success": _of_last_success("data_interval_end"),
     "prev_data_interval_start_success": _of_last_success("data_interval_start"),
     "prev_ds": _day("prev_execution_date"),
@@ -342,6 +345,7 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "task_instance_key_str": lambda context: (
         f"{_ti(context).dag_id}__{_ti(context).task_id}__{_ds(context).replace('-', '')}"
     ),
+    "task_reschedule_count": lambda context: 0 if _ti(context).first_poke_at == _ti(context)._start_date else 1,
     "templates_dict": _none,
     "tomorrow_ds": _shifted_ds(1),
     "tomorrow_ds_nodash": lambda context: context["tomorrow_ds"].replace("-", ""),
@@ -357,4 +361,32 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
 }
 
 CONTEXT_NAMES = frozenset({"ti", "task_instance", "test_mode", *_LAZY} - {"_last_success"})
-"""What a function may ask for by naming an argument so."""
+"""All there are."""
+_GONE_IN_3 = frozenset(
+    {
+        "conf",
+        "execution_date",
+        "next_ds",
+        "next_ds_nodash",
+        "next_execution_date",
+        "prev_ds",
+        "prev_ds_nodash",
+        "prev_execution_date",
+        "prev_execution_date_success",
+        "test_mode",
+        "tomorrow_ds",
+        "tomorrow_ds_nodash",
+        "triggering_dataset_events",
+        "yesterday_ds",
+        "yesterday_ds_nodash",
+    }
+)
+_NEW_IN_3 = frozenset({"partition_date", "partition_key", "task_reschedule_count", "triggering_asset_events"})
+
+
+@functools.cache
+def context_names(dialect: int | None) -> frozenset[str]:
+    """What a function may ask for by naming an argument so, and a template may use, in a DAG of this dialect."""
+    if dialect is None:
+        return CONTEXT_NAMES
+    return CONTEXT_NAMES - (_NEW_IN_3 if dialect == 2 else _GONE_IN_3)

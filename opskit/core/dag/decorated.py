@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from opskit.core.dag import authoring_context
 from opskit.core.dag.base_operator import default_values
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.operators.bash import BashOperator
@@ -18,12 +19,13 @@ from opskit.errors import DagInvalid
 def check_call(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> None:
     """TypeError when a call with these arguments is wrong, whatever the context adds. DagInvalid for an argument that
     is named like a context entry and has another default than None."""
-    from opskit.core.dag.context import CONTEXT_NAMES
+    from opskit.core.dag.context import context_names
 
+    known = context_names(authoring_context.dialect())
     signature = inspect.signature(function)
     parameters = []
     for parameter in signature.parameters.values():
-        if parameter.name in CONTEXT_NAMES and parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.name in known and parameter.kind is not parameter.VAR_KEYWORD:
             if parameter.default not in (parameter.empty, None):
                 raise DagInvalid(
                     f"{function.__name__}: the default of the context argument {parameter.name!r} must be None"

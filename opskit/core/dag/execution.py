@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import context as contexts
+from opskit.core.dag import runtime
 from opskit.core.dag.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -26,7 +27,7 @@ from opskit.core.dag.exceptions import (
     XComForMappingNotPushed,
 )
 from opskit.core.dag.runtime import RunInfo
-from opskit.core.dag.states import FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
+from opskit.core.dag.states import DEFERRED, FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.task_instance import DagRun, Push, RuntimeTaskInstance
 from opskit.core.dag.xcom import XCOM_RETURN_KEY
 
@@ -59,6 +60,12 @@ class Outcome:
     """task_ids to skip, sorted."""
     events: list[dict[str, Any]] = field(default_factory=list)
     """Events of its outlets, as `asset_context.emitted` gives them."""
+    deferral: dict[str, Any] | None = None
+    """What a deferred task waits for, as `deferral_frames` packs it."""
+    event: dict[str, Any] | None = None
+    """What a trigger has come to."""
+    rendered_map_index: str | None = None
+    """What an instance of a mapped task is called, when its task has a map_index_template."""
     reusable: bool = True
     """Whether the process is fit for another attempt. Not part of the frame."""
 
@@ -74,6 +81,12 @@ class Outcome:
         }
         if self.events:
             fields["events"] = self.events
+        if self.deferral is not None:
+            fields["deferral"] = self.deferral
+        if self.event is not None:
+            fields["event"] = self.event
+        if self.rendered_map_index is not None:
+            fields["rendered_map_index"] = self.rendered_map_index
         return fields
 
 
@@ -85,19 +98,23 @@ def execute(
     *,
     test_mode: bool = False,
     last: bool = False,
+    triggers_inline: bool = False,
 ) -> Outcome:
     """Run one attempt. `attempt` is an *Attempt* frame, `run` its `run` (default: the one inside it). `report` is told
     of each XCom push; the outcome holds them as well. `last`: this process runs nothing of the DAG afterwards, so the
-    attempt may have the DAG's own task, and what it changes in it stays changed.
+    attempt may have the DAG's own task, and what it changes in it stays changed. `triggers_inline`: a deferred
+    task waits in here; else its outcome is `deferred`, and it goes on in another attempt.
 
     Whatever task code raises becomes the outcome; nothing is raised but for a malformed frame. While it runs, SIGTERM
     calls the task's on_kill and ends the attempt as failed."""
-    dag_run = _dag_run(dag, attempt, attempt["run"] if run is None else run)
+    dag_run = _dag_run(dag, attempt, attempt["run"] if run is None else run, test_mode)
     kind = attempt.get("kind") or "task"
     reason = attempt.get("reason")
     if kind.startswith("dag_"):
         success = kind == "dag_on_success_callback"
-        return _dag_callbacks(dag, dag_run, dag.on_success_callback if success else dag.on_failure_callback, reason)
+        callbacks = dag.on_success_callback if success else dag.on_failure_callback
+        told = _dag_context(dag, dag_run, reason, success)
+        return Outcome(SUCCESS, reason=_call_all(callbacks, "DAG callback", told))
     original = dag.task_dict.get(attempt["task_id"])
     if original is None:
         return Outcome(FAILED, retry=False, reason=f"DAG {dag.dag_id} has no task {attempt['task_id']!r} any more")
@@ -113,7 +130,17 @@ def execute(
         push=report,
         test_mode=test_mode,
     )
+    ti.deferral = attempt.get("deferral")
+    ti.triggers_inline = triggers_inline
     context = contexts.Context(ti)
+    if kind == "trigger":
+        from opskit.core.dag import deferral_frames
+
+        assert ti.deferral is not None
+        with context:
+            if task.is_mapped:
+                ti.task = task.unmap(context)
+            return Outcome(SUCCESS, event=deferral_frames.wait(ti.deferral, context))
     if kind in ("on_failure_callback", "on_retry_callback"):
         context["exception"] = AirflowException(reason or "the process of the task has ended")
         ti.state = FAILED if kind == "on_failure_callback" else "up_for_retry"
@@ -132,14 +159,25 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
             task = ti.task = task.unmap(context)
         result = _run_task(task, context)
         _push_result(task, ti, result)
+        _name_instance(task, ti, context)
         events = _asset_events(task, context)
+    except TaskDeferred as deferred:
+        return _deferred(task, ti, deferred, context)
     except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
         outcome = _failed_outcome(ti, error)
         context["exception"] = error
+        with suppress(Exception):  # the error of the task counts, not that of its name
+            _name_instance(task, ti, context)
     else:
         outcome = Outcome(SUCCESS, xcoms=list(ti.pushed.items()), skip=_skipped(task, ti), events=events)
+    return _ended(outcome, task, ti, context)
+
+
+def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
     ti._end_date = datetime.now(UTC)
     ti.state = outcome.state
+    if ti.rendered_map_index is not None:
+        outcome = replace(outcome, rendered_map_index=ti.rendered_map_index)
     if outcome.state == SUCCESS:
         _call_all(task.on_success_callback, "on_success_callback", context)
     elif outcome.state == SKIPPED:
@@ -155,11 +193,23 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
 
 def _run_task(task: BaseOperator, context: contexts.Context) -> Any:
     task.render_template_fields(context)
+    ti = context["ti"]
+    if ti.deferral is not None:
+        from opskit.core.dag import deferral_frames
+
+        return _run_step(task, context, deferral_frames.resume, ti.deferral, task, context)
     if task.start_from_trigger:
-        return _run_deferred(task, context, None)
+        from opskit.core.dag import deferral
+
+        first = deferral.first_deferral(task)
+        if not ti.triggers_inline:
+            raise first
+        return _run_deferred(task, context, first)
     try:
         return _run_step(task, context, task.execute, context)
     except TaskDeferred as deferred:
+        if not ti.triggers_inline:
+            raise
         return _run_deferred(task, context, deferred)
 
 
@@ -179,7 +229,26 @@ def _limited(task: BaseOperator, spent: float, function: Callable[..., Any], *ar
         return function(*arguments)
 
 
-def _run_deferred(task: BaseOperator, context: contexts.Context, deferred: TaskDeferred | None) -> Any:
+def _deferred(
+    task: BaseOperator, ti: RuntimeTaskInstance, deferred: TaskDeferred, context: contexts.Context
+) -> Outcome:
+    """The task lets go of its slot until its trigger has fired."""
+    from opskit.core.dag import deferral_frames
+
+    left = None
+    if task.execution_timeout is not None:
+        left = max(task.execution_timeout.total_seconds() - ti.duration, 0.0)
+    try:
+        packed = deferral_frames.pack(deferred, left)
+    except Exception as error:  # noqa: BLE001 - what it defers to is the author's code
+        context["exception"] = error
+        return _ended(_failed_outcome(ti, error), task, ti, context)
+    _log().info("Pausing task as DEFERRED until %s", packed["class"].rpartition(":")[2])
+    ti.state = DEFERRED
+    return Outcome(DEFERRED, xcoms=list(ti.pushed.items()), deferral=packed)
+
+
+def _run_deferred(task: BaseOperator, context: contexts.Context, deferred: TaskDeferred) -> Any:
     """Wait for the trigger and go on, as often as the task defers. Its execution_timeout holds for all the waiting, and
     for each of its methods."""
     import time
@@ -187,8 +256,6 @@ def _run_deferred(task: BaseOperator, context: contexts.Context, deferred: TaskD
     from opskit.core.dag import deferral
 
     started = time.monotonic()
-    if deferred is None:
-        deferred = deferral.first_deferral(task)
     while True:
         try:
             method, kwargs = _limited(task, time.monotonic() - started, deferral.wait, deferred, context)
@@ -216,6 +283,13 @@ def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> No
         for key, value in result.items():
             ti.xcom_push(key, value)
     ti.xcom_push(XCOM_RETURN_KEY, result)
+
+
+def _name_instance(task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> None:
+    """Render map_index_template, which may use what the task has put into its context."""
+    if task.map_index_template is None or ti.map_index < 0 or task.is_mapped:
+        return
+    ti.rendered_map_index = str(task.render_template(task.map_index_template, context))
 
 
 def _skipped(task: BaseOperator, ti: RuntimeTaskInstance) -> list[str]:
@@ -280,25 +354,21 @@ def _user_frames(error: BaseException) -> Any:
     return frames if frames is not None else error.__traceback__
 
 
-def _dag_callbacks(dag: DAG, dag_run: DagRun, callbacks: Callbacks, reason: str | None) -> Outcome:
-    """DAG-level callbacks: their context knows the run, and no task instance."""
-    info = dag_run._info
-    context: dict[str, Any] = {
-        "dag": dag,
-        "dag_run": dag_run,
-        "run_id": dag_run.run_id,
-        "reason": reason,
-        "logical_date": dag_run.logical_date,
-        "execution_date": dag_run.logical_date,
-        "data_interval_start": dag_run.data_interval_start,
-        "data_interval_end": dag_run.data_interval_end,
-        "ds": info.logical_date.strftime("%Y-%m-%d"),
-        "ts": info.logical_date.isoformat(),
-        "params": dag.params.merged(dag_run.conf).dump(),
-        "conn": contexts.ConnectionAccessor(),
-        "var": {"value": contexts.VariableAccessor(False), "json": contexts.VariableAccessor(True)},
-    }
-    return Outcome(SUCCESS, reason=_call_all(callbacks, "DAG callback", context))
+def _dag_context(dag: DAG, dag_run: DagRun, reason: str | None, success: bool) -> Any:
+    """The context of a DAG-level callback: as in Airflow that of one of its task instances, a failed one if any."""
+    tasks = dag.topological_sort()
+    if not tasks:
+        return {"dag": dag, "dag_run": dag_run, "run_id": dag_run.run_id, "reason": reason}
+    store = runtime.current_store()
+    states = store.task_states(dag.dag_id, dag_run.run_id) if store is not None else {}
+    wanted = SUCCESS if success else FAILED
+    found = [key for key, state in states.items() if state == wanted and key[0] in dag.task_dict]
+    task_id, map_index = found[-1] if found else (tasks[-1].task_id, -1)
+    ti = RuntimeTaskInstance(dag.task_dict[task_id], dag_run, map_index=map_index)
+    ti.state = states.get((task_id, map_index))
+    context = contexts.Context(ti)
+    context["reason"] = reason
+    return context
 
 
 def _call_all(callbacks: Callbacks, name: str, context: Any) -> str | None:
@@ -374,7 +444,7 @@ def _kill(task: BaseOperator) -> None:
         _log().exception("Error in on_kill")
 
 
-def _dag_run(dag: DAG, attempt: Mapping[str, Any], run: Mapping[str, Any]) -> DagRun:
+def _dag_run(dag: DAG, attempt: Mapping[str, Any], run: Mapping[str, Any], test_mode: bool) -> DagRun:
     logical_date = _time(run["logical_date"])
     assert logical_date is not None
     return DagRun(
@@ -390,6 +460,9 @@ def _dag_run(dag: DAG, attempt: Mapping[str, Any], run: Mapping[str, Any]) -> Da
             start_date=_time(run.get("start_date")),
         ),
         dag,
+        id=(attempt.get("key") or (None,))[0],
+        # In Airflow 2 the run of a dag.test() does not count as one that someone has triggered.
+        external_trigger=run["run_type"] == "manual" and not (test_mode and dag.dialect == 2),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opskit.core.dag import runtime
 from opskit.core.dag.xcom import XCOM_RETURN_KEY, decode, encode
@@ -29,18 +29,45 @@ def moment(value: datetime | None) -> Any:
     return pendulum.instance(value.astimezone(UTC) if value.tzinfo is not None else value, tz="UTC")
 
 
+class TaskInstanceKey(NamedTuple):
+    """Which task instance, and which try of it."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int = 1
+    map_index: int = -1
+
+    @property
+    def primary(self) -> tuple[str, str, str, int]:
+        return self.dag_id, self.task_id, self.run_id, self.map_index
+
+
 class DagRun:
     """The run that a task belongs to, or another one that it looked up. Datetimes are pendulum DateTimes."""
 
-    def __init__(self, info: runtime.RunInfo, dag: DAG | None = None) -> None:
+    clear_number = 0
+    partition_key: str | None = None
+    partition_date: datetime | None = None
+    triggering_user_name: str | None = None
+
+    def __init__(
+        self,
+        info: runtime.RunInfo,
+        dag: DAG | None = None,
+        *,
+        id: int | None = None,
+        external_trigger: bool | None = None,
+    ) -> None:
         self._info = info
+        self.id = id
         self.dag = dag
         self.dag_id = info.dag_id
         self.run_id = info.run_id
         self.run_type = info.run_type
         self.state = info.state
         self.conf: dict[str, Any] = dict(info.conf or {})
-        self.external_trigger = info.run_type == "manual"
+        self.external_trigger = info.run_type == "manual" if external_trigger is None else external_trigger
         self.note: str | None = None
 
     @property
@@ -68,6 +95,15 @@ class DagRun:
     @property
     def queued_at(self) -> Any:
         return self.start_date
+
+    @property
+    def run_after(self) -> Any:
+        """When it was to run: at the end of its data interval; a manual run at its logical date."""
+        return self.data_interval_end if self.run_type == "scheduled" else self.logical_date
+
+    @property
+    def is_backfill(self) -> bool:
+        return self.run_type == "backfill"
 
     def get_state(self) -> str:
         return self.state
@@ -120,7 +156,12 @@ class TaskInstanceState:
         return self.state
 
     def xcom_pull(self, task_ids: Any = None, key: str = XCOM_RETURN_KEY, **_: Any) -> Any:
-        found = runtime.store().get_xcoms(self.dag_id, self.run_id, [task_ids or self.task_id], key)
+        """One value; a list of those that were pushed, for several task_ids."""
+        several = isinstance(task_ids, (list, tuple, set))
+        wanted = list(task_ids) if several else [task_ids or self.task_id]
+        found = runtime.store().get_xcoms(self.dag_id, self.run_id, wanted, key)
+        if several:
+            return [decode(value) for _, _, value in found]
         return decode(found[0][2]) if found else None
 
     def __repr__(self) -> str:
@@ -167,8 +208,12 @@ class RuntimeTaskInstance:
         self.pushed: dict[str, Any] = {}
         self.skip_downstream: set[str] = set()
         """task_ids to skip when this one has succeeded."""
+        self.deferral: dict[str, Any] | None = None
+        """What it has waited for, when it goes on after that."""
+        self.triggers_inline = False
         self.template_context: Any = None
         self._push = push
+        self.rendered_map_index: str | None = None
 
     @property
     def log(self) -> logging.Logger:
@@ -177,8 +222,8 @@ class RuntimeTaskInstance:
         return logging.getLogger("airflow.task")
 
     @property
-    def key(self) -> tuple[str, str, str, int, int]:
-        return (self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
+    def key(self) -> TaskInstanceKey:
+        return TaskInstanceKey(self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
 
     @property
     def logical_date(self) -> Any:
@@ -228,6 +273,36 @@ class RuntimeTaskInstance:
         return self.task.priority_weight
 
     @property
+    def unixname(self) -> str:
+        import getpass
+
+        return getpass.getuser()
+
+    @property
+    def job_id(self) -> None:
+        return None
+
+    @property
+    def queued_dttm(self) -> Any:
+        return self.start_date
+
+    @property
+    def pool_slots(self) -> int:
+        return self.task.pool_slots
+
+    @property
+    def task_display_name(self) -> str:
+        return self.task.task_display_name
+
+    @property
+    def executor_config(self) -> dict[str, Any]:
+        return self.task.executor_config
+
+    @property
+    def is_premature(self) -> bool:
+        return False
+
+    @property
     def mark_success_url(self) -> str:
         return self.log_url
 
@@ -243,14 +318,82 @@ class RuntimeTaskInstance:
     def is_eligible_to_retry(self) -> bool:
         return self.try_number <= self.max_tries
 
-    def current_state(self) -> str | None:
+    def current_state(self, session: Any = None) -> str | None:
         return self.state
 
-    def get_dagrun(self) -> DagRun:
+    def refresh_from_db(self, session: Any = None) -> None:
+        """Nothing: it knows its state."""
+
+    def get_dagrun(self, session: Any = None) -> DagRun:
         return self.dag_run
 
-    def get_template_context(self) -> Any:
+    def get_template_context(self, session: Any = None, ignore_param_exceptions: bool = True) -> Any:
         return self.template_context
+
+    def get_num_running_task_instances(self, session: Any = None, same_dagrun: bool = False) -> int:
+        """How many instances of this task run in this run."""
+        states = runtime.store().task_states(self.dag_id, self.run_id)
+        return sum(1 for (task_id, _), state in states.items() if task_id == self.task_id and state == "running")
+
+    def get_task_states(
+        self,
+        dag_id: str | None = None,
+        map_index: int | None = None,
+        task_ids: list[str] | None = None,
+        task_group_id: str | None = None,
+        logical_dates: list[datetime] | None = None,
+        run_ids: list[str] | None = None,
+    ) -> dict[str, dict[str, str | None]]:
+        """By run_id, then task_id (`task_id_<map_index>` of a mapped one), the states of task instances."""
+        dag_id = dag_id or self.dag_id
+        found_ids = list(run_ids or ())
+        for logical_date in logical_dates or ():
+            run = runtime.store().get_run(dag_id, logical_date=logical_date)
+            if run is not None:
+                found_ids.append(run.run_id)
+        if run_ids is None and logical_dates is None:
+            found_ids = [self.run_id]
+        return {
+            run_id: {
+                task_id if index < 0 else f"{task_id}_{index}": state
+                for (task_id, index), state in runtime.store().task_states(dag_id, run_id).items()
+                if (task_ids is None or task_id in task_ids)
+                and (task_group_id is None or task_id.startswith(f"{task_group_id}."))
+                and map_index in (None, index)
+            }
+            for run_id in dict.fromkeys(found_ids)
+        }
+
+    def get_ti_count(self, dag_id: str | None = None, states: list[str] | None = None, **which: Any) -> int:
+        """How many task instances there are (in these states); arguments as of get_task_states."""
+        found = self.get_task_states(dag_id, **which)
+        return sum(1 for run in found.values() for state in run.values() if states is None or state in states)
+
+    def get_dr_count(
+        self,
+        dag_id: str | None = None,
+        logical_dates: list[datetime] | None = None,
+        run_ids: list[str] | None = None,
+        states: list[str] | None = None,
+    ) -> int:
+        """How many runs with these logical dates or ids there are (in these states)."""
+        dag_id = dag_id or self.dag_id
+        runs = [runtime.store().get_run(dag_id, run_id) for run_id in run_ids or ()]
+        runs += [runtime.store().get_run(dag_id, logical_date=logical_date) for logical_date in logical_dates or ()]
+        return sum(1 for run in runs if run is not None and (states is None or run.state in states))
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> str | None:
+        run = runtime.store().get_run(dag_id, run_id)
+        return None if run is None else run.state
+
+    def are_dependents_done(self, session: Any = None) -> bool:
+        """Whether the tasks downstream of it have ended."""
+        from opskit.core.dag.states import FINISHED
+
+        states = runtime.store().task_states(self.dag_id, self.run_id)
+        return all(
+            state in FINISHED for (task_id, _), state in states.items() if task_id in self.task.downstream_task_ids
+        )
 
     def render_templates(self, context: Any = None) -> None:
         self.task.render_template_fields(context or self.template_context)
@@ -304,6 +447,8 @@ class RuntimeTaskInstance:
         dag_id = dag_id or self.dag_id
         run_id = run_id or self.run_id
         key = XCOM_RETURN_KEY if key is None else key
+        if task_ids is None and self._dialect == 3:
+            task_ids = self.task_id
         single = task_ids is None or isinstance(task_ids, str)
         ids = None if task_ids is None else [task_ids] if isinstance(task_ids, str) else list(task_ids)
         indexes = None if map_indexes is None or isinstance(map_indexes, int) else list(map_indexes)

@@ -73,10 +73,11 @@ class TaskDecorated(Expandable):
         return self._map(ListOfDicts(kwargs), strict=strict)
 
     def _check_arguments(self, method: str, names: Iterable[str]) -> None:
-        from opskit.core.dag.context import CONTEXT_NAMES
+        from opskit.core.dag.context import context_names
 
+        known = context_names(authoring_context.dialect())
         for name in names:
-            if name in CONTEXT_NAMES:
+            if name in known:
                 raise DagInvalid(f"{self.function.__name__}: {method}() can't give the context variable {name!r}")
         self._check_names(method, names)
 

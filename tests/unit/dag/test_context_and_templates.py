@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from opskit import DAG, Param, Variable, get_current_context
 from opskit.core.dag import context as contexts
+from opskit.core.dag import dialect
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.execution import Outcome
@@ -76,7 +77,7 @@ def render(dag: DAG, template: Any, run: RunInfo = RUN) -> Any:
         ("{# nothing #}text", "text"),
         ("{% raw %}{{ ds }}{% endraw %}", "{{ ds }}"),
         ("{{ dag_run.conf.get('a', 'none') }} {{ dag_run.run_type }}", "none scheduled"),
-        ("{{ test_mode }} {{ map_index }}", "False -1"),
+        ("{{ test_mode }} {{ ti.map_index }}", "False -1"),
     ],
 )  # fmt: skip
 def test_a_template_finds_airflows_names(dag: DAG, template: str, text: str) -> None:
@@ -304,3 +305,73 @@ print(*({"jinja2", "pendulum", "croniter", "sqlalchemy", "dateutil", "jsonschema
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("spoken", "known", "unknown"),
+    [
+        (2, {"execution_date", "next_ds", "conf", "triggering_dataset_events"}, {"triggering_asset_events"}),
+        (3, {"triggering_asset_events", "partition_key"}, {"execution_date", "yesterday_ds", "conf", "test_mode"}),
+        (None, {"execution_date", "triggering_asset_events"}, {"map_index"}),
+    ],
+)
+def test_the_context_has_the_names_of_the_airflow_the_file_was_written_for(
+    spoken: Any, known: set[str], unknown: set[str]
+) -> None:
+    from jinja2 import UndefinedError
+
+    with dialect.speaking(spoken), DAG("d", schedule="@daily", start_date=START) as dag:
+        context = make_context(dag)
+    assert known | {"ti", "ds", "logical_date", "var", "outlet_events"} <= set(context)
+    assert not unknown & set(context)
+    for name in unknown:
+        assert name not in context
+        assert name not in context.unpacked()
+        with pytest.raises(KeyError):
+            context[name]
+        with pytest.raises(UndefinedError):
+            render(dag, f"{{{{ {name} }}}}")
+
+
+def test_a_pull_without_a_task_means_the_own_one_in_airflow_3_and_any_in_2(store: MemoryStore) -> None:
+    for spoken, found in ((2, "other"), (3, None)):
+        with dialect.speaking(spoken), DAG("d", schedule="@daily") as dag:  # type: ignore[arg-type]
+            ti = make_context(dag)["ti"]
+        store.set_xcom("d", RUN.run_id, "other", -1, "k", "other")
+        assert ti.xcom_pull(key="k") == found
+        assert ti.xcom_pull(task_ids=["none", "other"], key="k") == (["other"] if spoken == 2 else [None, "other"])
+        ti.xcom_push("k", "own")
+        assert ti.xcom_pull(key="k") == "own"
+
+
+def test_a_task_instance_answers_what_authors_ask(dag: DAG, store: MemoryStore) -> None:
+    store.add_run(RUN)
+    other = replace(RUN, dag_id="e", run_id="r", logical_date=START)
+    store.add_run(other)
+    store.states["d", RUN.run_id] = {("t", -1): "running", ("u", 0): "success", ("u", 1): "failed"}
+    store.states["e", "r"] = {("x", -1): "success"}
+    ti = make_context(dag)["ti"]
+    assert (ti.key.task_id, ti.key.run_id, ti.key.primary[3], ti.job_id) == ("t", RUN.run_id, -1, None)
+    assert ti.get_task_states() == {RUN.run_id: {"t": "running", "u_0": "success", "u_1": "failed"}}
+    assert ti.get_task_states("e", logical_dates=[START]) == {"r": {"x": "success"}}
+    assert (ti.get_ti_count(states=["failed"]), ti.get_dr_count("e", run_ids=["r", "s"])) == (1, 1)
+    assert (ti.get_dagrun_state("e", "r"), ti.get_dagrun().get_task_instance("u", 1).state) == ("running", "failed")
+    assert ti.dag_run.run_after == RUN.data_interval_end
+    assert [found.task_id for found in ti.get_dagrun().get_task_instances(state="failed")] == ["u"]
+
+
+def test_an_instance_gets_its_name_from_the_context_that_the_task_has_changed(attempt: Callable[..., Outcome]) -> None:
+    def run(word: str) -> None:
+        get_current_context()["word"] = word.upper()
+        if word == "c":
+            raise ValueError(word)
+
+    with DAG("d") as dag:
+        for task_id, template in (("good", "{{ word }} {{ ti.map_index }} {{ task.op_args[0] }}"), ("bad", "{{ no }}")):
+            PythonOperator.partial(task_id=task_id, python_callable=run, map_index_template=template).expand(
+                op_args=[["a"], ["b"], ["c"]]
+            )
+    assert attempt(dag, "good", map_index=1).fields()["rendered_map_index"] == "B 1 b"
+    failed = attempt(dag, "good", map_index=2)
+    assert (failed.state, failed.rendered_map_index, failed.reason) == ("failed", "C 2 c", "ValueError: c")
+    assert attempt(dag, "bad", map_index=0).state == "failed"

@@ -185,16 +185,21 @@ def test_callbacks_of_a_task_whose_process_died_know_the_reason(dag: DAG, attemp
     assert outcome.state == "success"
 
 
-def test_dag_callbacks_get_the_run_and_no_task_instance(attempt: Attempt) -> None:
+def test_dag_callbacks_get_the_context_of_a_task_instance_and_the_reason(attempt: Attempt, store: MemoryStore) -> None:
     seen: list[Any] = []
     broken: Any = lambda: None  # noqa: E731
     with DAG("d", on_success_callback=seen.append, on_failure_callback=[broken, seen.append]) as dag:
-        EmptyOperator(task_id="t")
+        EmptyOperator(task_id="bad") >> EmptyOperator(task_id="t")
+    at = datetime(2024, 3, 1, tzinfo=UTC)
+    store.add_run(RunInfo("d", "scheduled__2024-03-01", "scheduled", "failed", at, at, at, {}))
+    store.states["d", "scheduled__2024-03-01"] = {("bad", -1): "failed", ("t", -1): "upstream_failed"}
     assert attempt(dag, "", kind="dag_on_success_callback", reason="success").reason is None
     assert attempt(dag, "", kind="dag_on_failure_callback", reason="task_failure").reason is not None
     assert [context["reason"] for context in seen] == ["success", "task_failure"]
     assert seen[0]["run_id"] == "scheduled__2024-03-01"
-    assert "ti" not in seen[0]
+    found = [(context["ti"].task_id, context["ti"].state) for context in seen]
+    assert found == [("t", "upstream_failed"), ("bad", "failed")]
+    assert (seen[1]["ds"], seen[1]["dag"]) == ("2024-03-01", dag)
 
 
 def test_hooks_around_execute_are_called(dag: DAG, attempt: Attempt) -> None:
