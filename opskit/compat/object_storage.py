@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-_LOCAL = ("file", "local")
+_LOCAL = ("file", "local", "")
 
 
 @dataclass
@@ -120,18 +120,24 @@ class ObjectStoragePath(os.PathLike[str]):
             scheme, separator, below = text.partition("://")
             if separator:
                 protocol, text = protocol or scheme, below
-        self.protocol = protocol or "file"
+        self.protocol = protocol or ""
         if not self.is_local:
             user, at, below = text.partition("@")
             if at and "/" not in user:
                 conn_id, text = conn_id or user, below
         self.conn_id = conn_id
         self.storage_options = options
-        for part in rest:
-            text = os.path.join(text, os.fspath(part).lstrip("/"))
-        self.path = text if not self.is_local or text.startswith("/") else os.path.abspath(text)
+        self.path = self._joined(text, *[os.fspath(part) for part in rest])
 
     # what it is called
+
+    def _joined(self, text: str, *parts: str) -> str:
+        """No double and trailing slashes, but for a bucket alone: `bucket/`. Without a protocol it may be relative."""
+        if self.is_local:
+            whole = str(PurePosixPath(text, *[part.lstrip("/") for part in parts]))
+            return os.path.abspath(whole) if self.protocol else whole
+        names = [name for part in (text, *parts) for name in part.split("/") if name not in ("", ".")]
+        return f"{names[0]}/" if len(names) == 1 else "/".join(names)
 
     @property
     def is_local(self) -> bool:
@@ -139,7 +145,11 @@ class ObjectStoragePath(os.PathLike[str]):
 
     @property
     def _pure(self) -> PurePosixPath:
-        return PurePosixPath(self.path)
+        """In a store: below the bucket."""
+        return PurePosixPath(self.path if self.is_local else f"/{self.key}")
+
+    def _at(self, pure: PurePosixPath) -> ObjectStoragePath:
+        return self._other(str(pure) if self.is_local else f"{self.bucket}{pure}")
 
     @property
     def bucket(self) -> str:
@@ -175,15 +185,15 @@ class ObjectStoragePath(os.PathLike[str]):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return self._pure.parts
+        return self._pure.parts if self.is_local else (f"{self.bucket}/", *self._pure.parts[1:])
 
     @property
     def parent(self) -> ObjectStoragePath:
-        return self._other(str(self._pure.parent))
+        return self._at(self._pure.parent)
 
     @property
     def parents(self) -> list[ObjectStoragePath]:
-        return [self._other(str(path)) for path in self._pure.parents]
+        return [self._at(path) for path in self._pure.parents]
 
     def joinpath(self, *parts: Any) -> ObjectStoragePath:
         return ObjectStoragePath(self, *parts)
@@ -192,10 +202,10 @@ class ObjectStoragePath(os.PathLike[str]):
         return self.joinpath(part)
 
     def with_name(self, name: str) -> ObjectStoragePath:
-        return self._other(str(self._pure.with_name(name)))
+        return self._at(self._pure.with_name(name))
 
     def with_suffix(self, suffix: str) -> ObjectStoragePath:
-        return self._other(str(self._pure.with_suffix(suffix)))
+        return self._at(self._pure.with_suffix(suffix))
 
     def relative_to(self, other: Any) -> PurePosixPath:
         """ValueError when this path does not lie below the other, or in another store."""
@@ -205,9 +215,11 @@ class ObjectStoragePath(os.PathLike[str]):
         return self._pure.relative_to(base._pure)
 
     def as_uri(self) -> str:
-        return f"{self.protocol}://{self.path}"
+        return f"{self.protocol or 'file'}://{self.path}"
 
     def __str__(self) -> str:
+        if not self.protocol:
+            return self.path
         user = f"{self.conn_id}@" if self.conn_id else ""
         return f"{self.protocol}://{user}{self.path}"
 
@@ -332,7 +344,8 @@ class ObjectStoragePath(os.PathLike[str]):
         elif not missing_ok or self.exists():
             self.fs.rm_file(self.path)
 
-    def rmdir(self, recursive: bool = False) -> None:
+    def rmdir(self, recursive: bool = True) -> None:
+        """With all that is in it, as in Airflow, unless it is told otherwise."""
         if not self.is_local:
             self.fs.rm(self.path, recursive=recursive)
         elif recursive:
@@ -374,13 +387,22 @@ class ObjectStoragePath(os.PathLike[str]):
         status = self._file.stat()
         return hash((self.path, status.st_mtime_ns, status.st_size))
 
+    def ukey(self) -> str:
+        """A text that is another one when the file has changed."""
+        from hashlib import sha256
+
+        if not self.is_local:
+            return str(self.fs.ukey(self.path))
+        status = self._file.stat()
+        return sha256(f"{self.path} {status.st_mtime_ns} {status.st_size}".encode()).hexdigest()
+
     def sign_url(self, expiration: int = 100, **options: Any) -> str:
         return str(self.fs.sign(self.path, expiration, **options))
 
     # as an XCom
 
     def serialize(self) -> dict[str, Any]:
-        return {"path": self.as_uri(), "conn_id": self.conn_id, "kwargs": self.storage_options}
+        return {"path": str(self), "conn_id": self.conn_id, "kwargs": self.storage_options}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any], version: int) -> ObjectStoragePath:
@@ -390,9 +412,7 @@ class ObjectStoragePath(os.PathLike[str]):
 
     def _other(self, path: str) -> ObjectStoragePath:
         text = path.partition("://")[2] if "://" in path else path
-        return ObjectStoragePath(
-            f"{self.protocol}://{text}", protocol=self.protocol, conn_id=self.conn_id, **self.storage_options
-        )
+        return ObjectStoragePath(text, protocol=self.protocol, conn_id=self.conn_id, **self.storage_options)
 
 
 class _Status(dict[str, Any]):

@@ -36,6 +36,38 @@ def test_a_path_names_store_connection_bucket_and_key() -> None:
     assert path.parent / "key.csv" == path
 
 
+@pytest.mark.parametrize(
+    ("written", "shown", "path", "parts", "parent"),
+    [
+        ("file:///data/x/", "file:///data/x", "/data/x", ("/", "data", "x"), "file:///data"),
+        ("s3://b/k/l.txt", "s3://b/k/l.txt", "b/k/l.txt", ("b/", "k", "l.txt"), "s3://b/k"),
+        ("s3://conn@b/k", "s3://conn@b/k", "b/k", ("b/", "k"), "s3://conn@b/"),
+        ("s3://b", "s3://b/", "b/", ("b/",), "s3://b/"),
+        ("/data/x", "/data/x", "/data/x", ("/", "data", "x"), "/data"),
+        ("include/n", "include/n", "include/n", ("include", "n"), "include"),
+    ],
+)
+def test_a_path_is_written_as_airflow_writes_it(
+    written: str, shown: str, path: str, parts: tuple[str, ...], parent: str
+) -> None:
+    found = ObjectStoragePath(written)
+    assert (str(found), found.path, found.parts, str(found.parent)) == (shown, path, parts, parent)
+    assert ObjectStoragePath(found) == found == xcom.decode(xcom.encode(found))
+
+
+def test_a_file_url_may_be_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = ObjectStoragePath("file://include/reports", conn_id=None)
+    assert str(folder) == f"file://{tmp_path}/include/reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.txt").write_text("x")
+    before = (folder / "a.txt").ukey()
+    (folder / "a.txt").write_text("longer")
+    assert (folder / "a.txt").ukey() != before
+    folder.rmdir()
+    assert not folder.exists()
+
+
 def test_a_path_comes_back_from_an_xcom_as_it_was() -> None:
     path = ObjectStoragePath("s3://bucket/folder/key.csv", conn_id="aws_default")
     back = xcom.decode(xcom.encode({"path": path}))["path"]
