@@ -9,6 +9,7 @@ import sys
 _VERBS = {
     "materialise": "put the corpus into a folder",
     "run": "run the corpus on opskit and compare",
+    "report": "write docs/airflow-compatibility.md",
     "record": "record the answers of real Airflow to the DAG files of the tests, or compare any file at once",
 }
 
