@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 
 from opskit import DAG
 from opskit.core.dag import runtime
+from opskit.core.dag.execution import execute
 from opskit.core.dag.mail import build_mime_message, get_email_address_list, send_email
-from opskit.operators import EmailOperator
+from opskit.core.dag.serialization import serialize
+from opskit.operators import EmailOperator, PythonOperator
 from tests.smtp import Mailbox, smtp_server
 
 
@@ -106,3 +109,54 @@ def test_a_subject_can_not_smuggle_headers() -> None:
     message, recipients = build_mime_message("me@x", "a@x", "one\nBcc: evil@x", "y")
     assert message["Subject"] == "one Bcc: evil@x"
     assert recipients == ["a@x"]
+
+
+def fail() -> None:
+    raise ValueError("<no> such thing")
+
+
+def test_a_task_with_addresses_sends_a_mail_for_each_try_that_fails(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", os.environ["AIRFLOW_CONN_POST"])
+    with DAG("d", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC)) as dag:
+        PythonOperator(task_id="t", python_callable=fail, retries=1, retry_delay=0, email=["a@example.com"])
+        PythonOperator(task_id="only_at_last", python_callable=fail, retries=1, email="b@x", email_on_retry=False)
+        PythonOperator(task_id="never", python_callable=fail, email="c@x", email_on_failure=False)
+        PythonOperator(task_id="good", python_callable=lambda: None, email="d@x")
+    assert dag.test().state == "failed"
+    subjects = sorted(str(message["Subject"]).rpartition(" ")[0] for message in mailbox.messages)
+    assert subjects == ["Task failed: d.only_at_last", "Task failed: d.t", "Task up for retry: d.t"]
+    first = next(message for message in mailbox.messages if message["To"] == "a@example.com")
+    assert "<td>1 of 2</td>" in first.get_content()
+    assert "&lt;no&gt; such thing" in first.get_content()
+
+
+def test_a_mail_that_is_not_taken_does_not_change_the_outcome(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", os.environ["AIRFLOW_CONN_POST"])
+    mailbox.refuse = True
+    with DAG("d", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC)) as dag:
+        PythonOperator(task_id="t", python_callable=fail, email="a@example.com")
+    assert dag.test().reasons == {"t": "ValueError: <no> such thing"}
+    assert "Failed to send email to: a@example.com" in caplog.text
+
+
+def test_a_task_whose_process_died_still_gets_its_mail(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", os.environ["AIRFLOW_CONN_POST"])
+    with DAG("d", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC)) as dag:
+        PythonOperator(task_id="t", python_callable=fail, email="a@x", email_on_retry=False)
+        PythonOperator(task_id="silent", python_callable=fail)
+    told = {task["task_id"]: task.get("has_on_failure_callback") for task in serialize(dag)["tasks"]}
+    assert (told["t"], bool(told["silent"])) == (True, False)
+    frame = {
+        "kind": "on_failure_callback",
+        "task_id": "t",
+        "run_id": "r",
+        "reason": "killed by SIGKILL",
+        "run": {"run_type": "manual", "logical_date": "2024-03-01T00:00:00+00:00"},
+    }
+    execute(dag, frame)
+    [message] = mailbox.messages
+    assert "killed by SIGKILL" in message.get_content()

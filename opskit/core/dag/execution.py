@@ -146,6 +146,7 @@ def execute(
         ti.state = FAILED if kind == "on_failure_callback" else "up_for_retry"
         with context:
             problem = _call_all(getattr(task, kind), kind, context)
+            _tell_by_mail(task, ti, context)
         return Outcome(SUCCESS, reason=problem)
     with context, _Handling(signal.SIGTERM, _terminator(ti)):
         return _attempt(ti, context)
@@ -188,6 +189,7 @@ def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, contex
             _call_all(task.on_retry_callback, "on_retry_callback", context)
         else:
             _call_all(task.on_failure_callback, "on_failure_callback", context)
+        _tell_by_mail(task, ti, context)
     return outcome
 
 
@@ -383,6 +385,14 @@ def _call_all(callbacks: Callbacks, name: str, context: Any) -> str | None:
             _log().exception("Error when executing %s", name)
             problems.append(f"{name}: {type(error).__name__}: {error}")
     return "; ".join(problems) or None
+
+
+def _tell_by_mail(task: BaseOperator, ti: RuntimeTaskInstance, context: Any) -> None:
+    """The mail of a task with `email=`, which has failed or will be tried again."""
+    if task.email:
+        from opskit.core.dag import mail
+
+        mail.tell_of_failure(ti, context["exception"], again=ti.state == "up_for_retry")
 
 
 def _terminator(ti: RuntimeTaskInstance) -> _Handler:
