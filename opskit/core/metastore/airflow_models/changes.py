@@ -40,7 +40,7 @@ Key = tuple[Any, ...]
 def run(
     connection: Connection, statement: Statement, parameters: Any, context: Any, executemany: bool
 ) -> tuple[str, Any]:
-    """Do what the statement says; what the driver is to execute in its place. `context.rowcount` tells how many rows.
+    """Do what the statement says; what the driver is to execute in its place. `context.opskit_rows` tells how many rows.
 
     UsageError, which names the table or the column, for what can't be done here.
     """
@@ -61,7 +61,7 @@ def run(
 
 def _nothing(connection: Connection, context: Any, done: int, parameters: Any, executemany: bool) -> tuple[str, Any]:
     """A statement without effect for the cursor. It takes no parameters."""
-    context._rowcount = done
+    context.opskit_rows = done
     empty: Any = {} if isinstance(parameters[0] if executemany and parameters else parameters, Mapping) else ()
     table = database.place(connection).table("slot_pool")
     return f"DELETE FROM {table} WHERE 1 = 0", [empty] if executemany else empty

@@ -101,6 +101,7 @@ def _open(settings: Config) -> Engine:
     opened.__class__ = AirflowEngine
     event.listen(opened, "connect", _set_up)
     event.listen(opened, "before_cursor_execute", _before, retval=True)
+    event.listen(opened, "after_cursor_execute", _after)
     event.listen(opened, "commit", _ended)
     event.listen(opened, "rollback", _ended)
     event.listen(opened, "checkin", _checked_in)
@@ -117,7 +118,9 @@ def place(connection: Connection) -> Place:
         else:
             cursor = connection.connection.cursor()
             cursor.execute("SELECT current_schema()" if kind == "postgresql" else "SELECT DATABASE()")
-            schema = str(cursor.fetchone()[0])
+            row = cursor.fetchone()
+            assert row is not None
+            schema = str(row[0])
             cursor.close()
         known = connection.info["opskit_place"] = Place(kind, schema, str(config().dags_folder))
     place_: Place = known
@@ -192,6 +195,13 @@ def _before(
     elif parsed.locks:
         begin(connection)
     return with_tables(connection, parsed), parameters
+
+
+def _after(_: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+    # Some dialects tell how many rows the driver has changed, which was handed a statement without effect.
+    done = getattr(context, "opskit_rows", None)
+    if done is not None:
+        context._rowcount = done
 
 
 def with_tables(connection: Connection, statement: sql_text.Statement) -> str:

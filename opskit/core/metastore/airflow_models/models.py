@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from opskit.core.metastore.airflow_models.columns import mapped
-from opskit.core.metastore.airflow_models.models_objects import (
-    ConnectionModel,
-    DagCode,
-    DagModel,
+from opskit.core.metastore.airflow_models.models_dags import DagCode, DagModel, DagTag, SerializedDagModel
+from opskit.core.metastore.airflow_models.models_empty import (
     DagPickle,
-    DagTag,
     DagWarning,
     DatasetEvent,
     DatasetModel,
+    RenderedTaskInstanceFields,
+    SlaMiss,
+    TaskMap,
+    TaskReschedule,
+    Trigger,
+)
+from opskit.core.metastore.airflow_models.models_objects import (
+    ConnectionModel,
     Job,
     Log,
     ParseImportError,
     Pool,
-    SerializedDagModel,
-    Trigger,
     VariableModel,
 )
 from opskit.core.metastore.airflow_models.models_runs import (
-    BaseXCom,
     DagRun,
-    RenderedTaskInstanceFields,
-    SlaMiss,
     TaskFail,
     TaskInstance,
-    TaskMap,
-    TaskReschedule,
     clear_task_instances,
 )
+from opskit.core.metastore.airflow_models.models_xcom import BaseXCom
 
 __all__ = [
     "BaseXCom",

@@ -12,8 +12,6 @@ from sqlalchemy.orm import foreign, relationship, synonym
 from opskit.core.dag import states
 from opskit.core.metastore.airflow_models.columns import (
     OPTIONS,
-    JsonText,
-    Moment,
     flag,
     json_value,
     key,
@@ -99,8 +97,8 @@ class DagRun:
             (DagRun.run_id, run_id),
             (DagRun.execution_date, execution_date),
         ):
-            query = _restrict(query, column, wanted)
-        query = _restrict(query, DagRun.execution_date, logical_date)
+            query = restrict(query, column, wanted)
+        query = restrict(query, DagRun.execution_date, logical_date)
         if execution_start_date is not None:
             query = query.filter(DagRun.execution_date >= execution_start_date)
         if execution_end_date is not None:
@@ -173,7 +171,7 @@ class DagRun:
                 setattr(self, column.name, getattr(found, column.name))
 
 
-def _restrict(query: Any, column: Any, wanted: Any) -> Any:
+def restrict(query: Any, column: Any, wanted: Any) -> Any:
     if wanted is None:
         return query
     if isinstance(wanted, (str, datetime)):
@@ -314,6 +312,8 @@ class TaskInstance:
         session: Any = NEW_SESSION,
     ) -> Any:
         """The value of one task, or the values of several."""
+        from opskit.core.metastore.airflow_models.models_xcom import BaseXCom
+
         wanted = [task_ids or self.task_id] if isinstance(task_ids, str) or task_ids is None else list(task_ids)
         values = [
             BaseXCom.get_one(dag_id=dag_id or self.dag_id, run_id=self.run_id, task_id=one, key=key, session=session)
@@ -349,165 +349,11 @@ def clear_task_instances(
 
 
 @mapped.mapped
-class BaseXCom:
-    """What a task instance left for others."""
-
-    __tablename__ = "xcom"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
-    dag_run_id: Any = Column(BigInteger, primary_key=True, autoincrement=False)
-    task_id: Any = key()
-    map_index: Any = Column(Integer, primary_key=True, default=-1)
-    key: Any = key()
-    dag_id: Any = name()
-    run_id: Any = name()
-    value: Any = Column(JsonText)
-    timestamp: Any = moment()
-    execution_date: Any = moment()
-    logical_date: Any = synonym("execution_date")
-    dag_run = relationship(
-        lambda: DagRun, primaryjoin=lambda: foreign(BaseXCom.dag_run_id) == DagRun.id, viewonly=True, uselist=False
-    )
-
-    def __repr__(self) -> str:
-        return f'<XCom "{self.key}" ({self.task_id}[{self.map_index}] @ {self.run_id})>'
-
-    @classmethod
-    @provide_session
-    def get_many(
-        cls,
-        execution_date: datetime | None = None,
-        key: str | None = None,
-        task_ids: str | Iterable[str] | None = None,
-        dag_ids: str | Iterable[str] | None = None,
-        map_indexes: int | Iterable[int] | None = None,
-        include_prior_dates: bool = False,
-        limit: int | None = None,
-        session: Any = NEW_SESSION,
-        *,
-        run_id: str | None = None,
-    ) -> Any:
-        """A query for XComs, the newest run first."""
-        query = session.query(BaseXCom)
-        if execution_date is None and run_id is None:
-            raise ValueError("exactly one of execution_date and run_id is needed")
-        if include_prior_dates:
-            if execution_date is None:
-                newest = session.query(DagRun.execution_date).filter(DagRun.run_id == run_id)
-                newest = _restrict(newest, DagRun.dag_id, dag_ids)
-                execution_date = newest.scalar()
-            query = query.filter(BaseXCom.execution_date <= execution_date)
-        elif run_id is not None:
-            query = query.filter(BaseXCom.run_id == run_id)
-        else:
-            query = query.filter(BaseXCom.execution_date == execution_date)
-        if key:
-            query = query.filter(BaseXCom.key == key)
-        query = _restrict(_restrict(query, BaseXCom.task_id, task_ids), BaseXCom.dag_id, dag_ids)
-        if map_indexes is not None:
-            wanted = [map_indexes] if isinstance(map_indexes, int) else list(map_indexes)
-            query = query.filter(BaseXCom.map_index.in_(wanted))
-        query = query.order_by(BaseXCom.execution_date.desc(), BaseXCom.timestamp.desc())
-        return query.limit(limit) if limit else query
-
-    @classmethod
-    @provide_session
-    def get_one(
-        cls,
-        execution_date: datetime | None = None,
-        key: str | None = None,
-        task_id: str | None = None,
-        dag_id: str | None = None,
-        include_prior_dates: bool = False,
-        session: Any = NEW_SESSION,
-        *,
-        run_id: str | None = None,
-        map_index: int | None = None,
-    ) -> Any:
-        """The value of the newest XCom that fits; None when there is none."""
-        found = BaseXCom.get_many(
-            execution_date=execution_date,
-            run_id=run_id,
-            key=key,
-            task_ids=task_id,
-            dag_ids=dag_id,
-            map_indexes=map_index,
-            include_prior_dates=include_prior_dates,
-            session=session,
-        ).first()
-        return None if found is None else found.value
-
-    @classmethod
-    @provide_session
-    def get_value(cls, *, ti_key: Any, key: str | None = None, session: Any = NEW_SESSION) -> Any:
-        """The value of a task instance; `ti_key` has dag_id, task_id, run_id, …, map_index."""
-        dag_id, task_id, run_id, *_, map_index = tuple(ti_key)
-        return BaseXCom.get_one(
-            key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index, session=session
-        )
-
-    @classmethod
-    @provide_session
-    def set(
-        cls,
-        key: str,
-        value: Any,
-        task_id: str,
-        dag_id: str,
-        execution_date: datetime | None = None,
-        session: Any = NEW_SESSION,
-        *,
-        run_id: str | None = None,
-        map_index: int = -1,
-    ) -> None:
-        """Write one, in the place of an older one. NotFound for an unknown run."""
-        same = DagRun.run_id == run_id if run_id is not None else DagRun.execution_date == execution_date
-        number = session.query(DagRun.id).filter(DagRun.dag_id == dag_id, same).scalar()
-        if number is None:
-            raise NotFound(f"DAG {dag_id} has no run {run_id or execution_date}")
-        found = session.get(BaseXCom, (number, task_id, map_index, key))
-        if found is None:
-            session.add(BaseXCom(dag_run_id=number, task_id=task_id, map_index=map_index, key=key, value=value))  # type: ignore[call-arg]
-        else:
-            found.value = value
-        session.flush()
-
-    @classmethod
-    @provide_session
-    def clear(
-        cls,
-        execution_date: datetime | None = None,
-        dag_id: str | None = None,
-        task_id: str | None = None,
-        session: Any = NEW_SESSION,
-        *,
-        run_id: str | None = None,
-        map_index: int | None = None,
-    ) -> None:
-        """Forget the XComs of one task instance."""
-        if dag_id is None or task_id is None or (execution_date is None and run_id is None):
-            raise TypeError("clear() needs dag_id, task_id, and run_id or execution_date")
-        query = session.query(BaseXCom).filter(BaseXCom.dag_id == dag_id, BaseXCom.task_id == task_id)
-        query = query.filter(
-            BaseXCom.run_id == run_id if run_id is not None else BaseXCom.execution_date == execution_date
-        )
-        if map_index is not None:
-            query = query.filter(BaseXCom.map_index == map_index)
-        query.delete(synchronize_session=False)
-
-    @classmethod
-    @provide_session
-    def delete(cls, xcoms: BaseXCom | Iterable[BaseXCom], session: Any = NEW_SESSION) -> None:
-        for one in [xcoms] if isinstance(xcoms, BaseXCom) else xcoms:
-            session.delete(one)
-        session.flush()
-
-
-@mapped.mapped
 class TaskFail:
     """A try that failed."""
 
     __tablename__ = "task_fail"
+    __mapper_args__ = {"confirm_deleted_rows": False}
     __table_args__ = OPTIONS
     __allow_unmapped__ = True
     dag_id: Any = key()
@@ -519,70 +365,3 @@ class TaskFail:
     start_date: Any = moment()
     end_date: Any = moment()
     duration: Any = real()
-
-
-@mapped.mapped
-class TaskReschedule:
-    """Opskit keeps none."""
-
-    __tablename__ = "task_reschedule"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
-    id: Any = key(Integer)
-    dag_id: Any = name()
-    task_id: Any = name()
-    run_id: Any = name()
-    map_index: Any = number()
-    execution_date: Any = moment()
-    try_number: Any = number()
-    start_date: Any = moment()
-    end_date: Any = moment()
-    duration: Any = number()
-    reschedule_date: Any = moment()
-
-
-@mapped.mapped
-class RenderedTaskInstanceFields:
-    """Opskit keeps none."""
-
-    __tablename__ = "rendered_task_instance_fields"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
-    dag_id: Any = key()
-    task_id: Any = key()
-    run_id: Any = key()
-    map_index: Any = key(Integer)
-    execution_date: Any = moment()
-    rendered_fields: Any = json_value()
-    k8s_pod_yaml: Any = json_value()
-
-
-@mapped.mapped
-class SlaMiss:
-    """Opskit keeps none."""
-
-    __tablename__ = "sla_miss"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
-    task_id: Any = key()
-    dag_id: Any = key()
-    execution_date: Any = key(Moment)
-    email_sent: Any = flag()
-    timestamp: Any = moment()
-    description: Any = name()
-    notification_sent: Any = flag()
-
-
-@mapped.mapped
-class TaskMap:
-    """Opskit keeps none."""
-
-    __tablename__ = "task_map"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
-    dag_id: Any = key()
-    task_id: Any = key()
-    run_id: Any = key()
-    map_index: Any = key(Integer)
-    length: Any = number()
-    keys: Any = json_value()

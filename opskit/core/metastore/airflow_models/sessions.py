@@ -27,9 +27,9 @@ class AirflowQuery(Query[Any]):
         if len(described) == 1 and described[0]["entity"] is described[0]["expr"]:
             # Rows of one model. Without a limit, the query over them is the query itself.
             if self._limit_clause is None and self._offset_clause is None and not self._distinct:
-                found = self._clone()
+                found: Any = self._clone()
             else:
-                model = described[0]["entity"]
+                model: Any = described[0]["entity"]
                 found = self.session.query(aliased(model, self.subquery()))
             return found.with_entities(*entities) if entities else found
         inner = self.subquery()

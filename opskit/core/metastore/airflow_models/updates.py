@@ -147,7 +147,8 @@ def _instances(database_: Connection, changes: Changes) -> int:
     found = task_instances.of_runs(database_, sorted({key[0] for key in by_key}))
     chosen = [one for one in found if one.key in by_key]
     now = _touch(database_, [one.dag_id for one in chosen])
-    marked, cleared = [], []
+    marked: list[tuple[Any, Any]] = []
+    cleared: list[tuple[Any, Any]] = []
     for one in chosen:
         if "state" not in by_key[one.key] or by_key[one.key]["state"] == one.state:
             continue

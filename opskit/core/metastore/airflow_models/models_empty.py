@@ -1,0 +1,158 @@
+"""Tables of Airflow's that opskit has no rows for, as models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Integer
+
+from opskit.core.metastore.airflow_models.columns import (
+    OPTIONS,
+    Moment,
+    flag,
+    json_value,
+    key,
+    mapped,
+    moment,
+    name,
+    number,
+)
+
+
+@mapped.mapped
+class TaskReschedule:
+    """Opskit keeps none."""
+
+    __tablename__ = "task_reschedule"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    id: Any = key(Integer)
+    dag_id: Any = name()
+    task_id: Any = name()
+    run_id: Any = name()
+    map_index: Any = number()
+    execution_date: Any = moment()
+    try_number: Any = number()
+    start_date: Any = moment()
+    end_date: Any = moment()
+    duration: Any = number()
+    reschedule_date: Any = moment()
+
+
+@mapped.mapped
+class RenderedTaskInstanceFields:
+    """Opskit keeps none."""
+
+    __tablename__ = "rendered_task_instance_fields"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    dag_id: Any = key()
+    task_id: Any = key()
+    run_id: Any = key()
+    map_index: Any = key(Integer)
+    execution_date: Any = moment()
+    rendered_fields: Any = json_value()
+    k8s_pod_yaml: Any = json_value()
+
+
+@mapped.mapped
+class SlaMiss:
+    """Opskit keeps none."""
+
+    __tablename__ = "sla_miss"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    task_id: Any = key()
+    dag_id: Any = key()
+    execution_date: Any = key(Moment)
+    email_sent: Any = flag()
+    timestamp: Any = moment()
+    description: Any = name()
+    notification_sent: Any = flag()
+
+
+@mapped.mapped
+class TaskMap:
+    """Opskit keeps none."""
+
+    __tablename__ = "task_map"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    dag_id: Any = key()
+    task_id: Any = key()
+    run_id: Any = key()
+    map_index: Any = key(Integer)
+    length: Any = number()
+    keys: Any = json_value()
+
+
+@mapped.mapped
+class Trigger:
+    """Opskit keeps none."""
+
+    __tablename__ = "trigger"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    id: Any = key(Integer)
+    classpath: Any = name()
+    kwargs: Any = name()
+    created_date: Any = moment()
+    triggerer_id: Any = number()
+
+
+@mapped.mapped
+class DagPickle:
+    """Opskit keeps none."""
+
+    __tablename__ = "dag_pickle"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    id: Any = key(Integer)
+    pickle: Any = name()
+    created_dttm: Any = moment()
+    pickle_hash: Any = name()
+
+
+@mapped.mapped
+class DagWarning:
+    """Opskit keeps none."""
+
+    __tablename__ = "dag_warning"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    dag_id: Any = key()
+    warning_type: Any = key()
+    message: Any = name()
+    timestamp: Any = moment()
+
+
+@mapped.mapped
+class DatasetModel:
+    """A dataset."""
+
+    __tablename__ = "dataset"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    id: Any = key(Integer)
+    uri: Any = name()
+    extra: Any = json_value()
+    created_at: Any = moment()
+    updated_at: Any = moment()
+    is_orphaned: Any = flag()
+
+
+@mapped.mapped
+class DatasetEvent:
+    """An update of a dataset."""
+
+    __tablename__ = "dataset_event"
+    __table_args__ = OPTIONS
+    __allow_unmapped__ = True
+    id: Any = key(Integer)
+    dataset_id: Any = number()
+    extra: Any = json_value()
+    source_task_id: Any = name()
+    source_dag_id: Any = name()
+    source_run_id: Any = name()
+    source_map_index: Any = number()
+    timestamp: Any = moment()
