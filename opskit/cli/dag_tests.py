@@ -120,7 +120,7 @@ def test_task(
             "max_tries": dag.task_dict[task_id].retries,
             "first_poke_at": datetime.now(UTC),
         }
-        outcome = execute(dag, attempt, run, test_mode=True)
+        outcome = execute(dag, attempt, run, test_mode=True, triggers_inline=True)
     if output == "table":
         click.echo(f"{dag_id}.{task_id}: {outcome.state}")
     else:

@@ -1,6 +1,6 @@
 """Deferred tasks: run the trigger that a task waits for, and go on with the method that it named.
 
-The trigger runs in the process of the attempt, which keeps its slot meanwhile."""
+In `dag.test()` it runs in the process of the attempt; else `deferral_frames` carries it to one of its own."""
 
 from __future__ import annotations
 
@@ -103,12 +103,18 @@ def load_class(classpath: str) -> Any:
 
 def remade(trigger: BaseTrigger) -> BaseTrigger:
     """The trigger made anew from what it serializes: what is not in there does not reach it anywhere."""
+    cls, kwargs = made_of(trigger)
+    made: BaseTrigger = cls(**kwargs)
+    return made
+
+
+def made_of(trigger: BaseTrigger) -> tuple[Any, dict[str, Any]]:
+    """The class and the arguments that it serializes."""
     classpath, kwargs = trigger.serialize()
     own = type(trigger)
     # A class whose own name is meant need not be found by its path: that may be another project's.
     cls = own if classpath.rpartition(".")[2] == own.__name__ else _by_path(classpath, own)
-    made: BaseTrigger = cls(**kwargs)
-    return made
+    return cls, kwargs
 
 
 def _by_path(classpath: str, own: type) -> Any:

@@ -156,7 +156,10 @@ class _Run:
             "max_tries": instance.max_tries,
             "first_poke_at": instance.first_poke_at or began,
         }
-        outcome = execute(self.dag, frame, self._frame(), test_mode=True)
+        outcome = execute(self.dag, frame, self._frame(), test_mode=True, triggers_inline=True)
+        if outcome.events:
+            source = (self.dag.dag_id, task.task_id, self.info.run_id, instance.map_index)
+            self.store.add_asset_events(outcome.events, source)
         for key, value in outcome.xcoms:
             self.store.set_xcom(self.dag.dag_id, self.info.run_id, task.task_id, instance.map_index, key, value)
             self.xcoms.setdefault(_label(instance), {})[key] = value
