@@ -116,7 +116,7 @@ def test_what_is_written_while_a_backup_runs_is_in_it_wholly_or_not_at_all(site:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(5):
+        for _ in range(3):
             report = site.backup()
             manifest = find(site.store, report.backup_id).usable()
             pairs = manifest.tables["attempt_result"].rows
