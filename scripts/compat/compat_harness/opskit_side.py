@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -26,10 +28,14 @@ _WARM = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
-    home: Path = parser.parse_args().home
+    parser.add_argument("--no-metastore", action="store_true", help="for DAG files that do not open it themselves")
+    arguments = parser.parse_args()
+    home: Path = arguments.home
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     surroundings.prepare(home, OPSKIT_HOME=str(home / "opskit"))
+    if not arguments.no_metastore:
+        _make_metastore(home)
     for name in _WARM:
         importlib.import_module(name)
     # The tree that opskit was loaded from has a package `tests`, too: DAG files mean another one.
@@ -38,12 +44,25 @@ def main() -> None:
     serving.serve(_Child, home, replies)
 
 
+def _make_metastore(home: Path) -> None:
+    """An empty one, in a process of its own: what it imports is not to be inherited by DAG files."""
+    for name in ("dags", "logs", "plugins"):
+        (home / "opskit" / name).mkdir(parents=True, exist_ok=True)
+    made = subprocess.run([sys.executable, "-m", "opskit", "db", "migrate"], capture_output=True, text=True, cwd=home)
+    if made.returncode:
+        raise SystemExit(f"opskit db migrate: {made.stderr}")
+    (home / "opskit" / "opskit.db").replace(home / "template.db")
+
+
 class _Child(serving.Child):
     def load(self, plugins: Path | None) -> list[Any]:
         from opskit.core.dag import loading, runtime
         from opskit.errors import DagInvalid
 
         release = self.item["airflow"][0]
+        template = self.home / "template.db"
+        if template.exists():
+            shutil.copy(template, self.home / "opskit" / "opskit.db")
         if plugins is not None:
             os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = os.environ["OPSKIT__CORE__PLUGINS_FOLDER"] = str(plugins)
         # Files ask for variables while they are loaded; there are none.

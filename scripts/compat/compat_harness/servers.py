@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 class Server:
     """One process that answers items. Without a `home`, in a sandbox, with its home in there."""
 
-    def __init__(self, side: str, python: str | Path, home: Path | None = None) -> None:
-        inner = [str(python), "-m", f"compat_harness.{side}", "--home", str(home or sandbox.HOME)]
+    def __init__(self, side: str, python: str | Path, home: Path | None = None, *options: str) -> None:
+        inner = [str(python), "-m", f"compat_harness.{side}", "--home", str(home or sandbox.HOME), *options]
         path = [str(Path(__file__).parents[1])] + ([str(ROOT)] if side == "opskit_side" else [])
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": os.pathsep.join(path)}
         self.process = subprocess.Popen(
