@@ -1,13 +1,35 @@
 """Alias table: operators, sensors, hooks and triggers that need no provider."""
 
 NAMES = """
+opskit.core.dag.custom_decorators:DecoratedOperator
+    airflow.decorators.base.DecoratedOperator airflow.sdk.bases.decorator.DecoratedOperator
+    airflow.providers.common.compat.sdk.DecoratedOperator
+opskit.core.dag.custom_decorators:task_decorator_factory
+    airflow.decorators.base.task_decorator_factory airflow.sdk.bases.decorator.task_decorator_factory
+    airflow.providers.common.compat.sdk.task_decorator_factory
 opskit.core.dag.hooks.base:BaseHook
     airflow.hooks.base.BaseHook airflow.hooks.base_hook.BaseHook airflow.sdk.BaseHook airflow.sdk.bases.hook.BaseHook
     airflow.hooks.BaseHook
+opskit.core.dag.hooks.filesystem:FSHook
+    airflow.hooks.filesystem.FSHook airflow.contrib.hooks.fs_hook.FSHook
+    airflow.providers.standard.hooks.filesystem.FSHook
+opskit.core.dag.hooks.package_index:PackageIndexHook
+    airflow.hooks.package_index.PackageIndexHook airflow.providers.standard.hooks.package_index.PackageIndexHook
 opskit.core.dag.hooks.subprocess:SubprocessHook
     airflow.hooks.subprocess.SubprocessHook airflow.providers.standard.hooks.subprocess.SubprocessHook
 opskit.core.dag.hooks.subprocess:SubprocessResult
     airflow.hooks.subprocess.SubprocessResult airflow.providers.standard.hooks.subprocess.SubprocessResult
+opskit.core.dag.mail:build_mime_message
+    airflow.utils.email.build_mime_message
+opskit.core.dag.mail:get_email_address_list
+    airflow.utils.email.get_email_address_list
+opskit.core.dag.mail:send_email
+    airflow.utils.email.send_email
+opskit.core.dag.mail:send_email_smtp
+    airflow.utils.email.send_email_smtp
+opskit.core.dag.notifiers:BaseNotifier
+    airflow.notifications.basenotifier.BaseNotifier airflow.sdk.BaseNotifier airflow.sdk.bases.notifier.BaseNotifier
+    airflow.providers.common.compat.notifier.BaseNotifier airflow.providers.common.compat.sdk.BaseNotifier
 opskit.core.dag.operators.bash:BashOperator
     airflow.operators.bash.BashOperator airflow.operators.bash_operator.BashOperator airflow.operators.BashOperator
     airflow.providers.standard.operators.bash.BashOperator
@@ -27,11 +49,28 @@ opskit.core.dag.operators.branch_time:BranchDayOfWeekOperator
     airflow.providers.standard.operators.weekday.BranchDayOfWeekOperator
 opskit.core.dag.operators.branch_time:target_times_as_dates
     airflow.operators.datetime.target_times_as_dates airflow.providers.standard.operators.datetime.target_times_as_dates
+opskit.core.dag.operators.email:EmailOperator
+    airflow.operators.email.EmailOperator airflow.operators.email_operator.EmailOperator
+    airflow.operators.EmailOperator airflow.providers.smtp.operators.smtp.EmailOperator
 opskit.core.dag.operators.empty:EmptyOperator
     airflow.operators.empty.EmptyOperator airflow.providers.standard.operators.empty.EmptyOperator
     airflow.operators.dummy.DummyOperator airflow.operators.dummy_operator.DummyOperator
     airflow.operators.dummy.EmptyOperator airflow.operators.dummy_operator.EmptyOperator airflow.operators.DummyOperator
     airflow.operators.EmptyOperator
+opskit.core.dag.operators.hitl:ApprovalOperator
+    airflow.providers.standard.operators.hitl.ApprovalOperator
+opskit.core.dag.operators.hitl:HITLBranchOperator
+    airflow.providers.standard.operators.hitl.HITLBranchOperator
+opskit.core.dag.operators.hitl:HITLEntryOperator
+    airflow.providers.standard.operators.hitl.HITLEntryOperator
+opskit.core.dag.operators.hitl:HITLOperator
+    airflow.providers.standard.operators.hitl.HITLOperator
+opskit.core.dag.operators.hitl:HITLRejectException
+    airflow.providers.standard.exceptions.HITLRejectException
+opskit.core.dag.operators.hitl:HITLTimeoutError
+    airflow.providers.standard.exceptions.HITLTimeoutError
+opskit.core.dag.operators.hitl:HITLTriggerEventError
+    airflow.providers.standard.exceptions.HITLTriggerEventError
 opskit.core.dag.operators.latest_only:LatestOnlyOperator
     airflow.operators.latest_only.LatestOnlyOperator airflow.operators.latest_only_operator.LatestOnlyOperator
     airflow.providers.standard.operators.latest_only.LatestOnlyOperator airflow.operators.LatestOnlyOperator
@@ -50,6 +89,13 @@ opskit.core.dag.operators.python_environment:is_venv_installed
     airflow.operators.python.is_venv_installed airflow.providers.standard.operators.python.is_venv_installed
 opskit.core.dag.operators.smooth:SmoothOperator
     airflow.operators.smooth.SmoothOperator airflow.providers.standard.operators.smooth.SmoothOperator
+opskit.core.dag.operators.subdag:SkippedStatePropagationOptions
+    airflow.operators.subdag.SkippedStatePropagationOptions
+opskit.core.dag.operators.subdag:SubDagOperator
+    airflow.operators.subdag.SubDagOperator airflow.operators.subdag_operator.SubDagOperator
+    airflow.operators.SubDagOperator
+opskit.core.dag.operators.trigger_dagrun:DagRunOrder
+    airflow.operators.dagrun_operator.DagRunOrder
 opskit.core.dag.operators.trigger_dagrun:TriggerDagRunOperator
     airflow.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.dagrun_operator.TriggerDagRunOperator
     airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunOperator airflow.operators.TriggerDagRunOperator
@@ -75,6 +121,9 @@ opskit.core.dag.sensors.base:BaseSensorOperator
     airflow.sdk.bases.sensor.BaseSensorOperator
 opskit.core.dag.sensors.base:PokeReturnValue
     airflow.sensors.base.PokeReturnValue airflow.sdk.PokeReturnValue airflow.sdk.bases.sensor.PokeReturnValue
+opskit.core.dag.sensors.base:poke_mode_only
+    airflow.sensors.base.poke_mode_only airflow.sensors.base_sensor_operator.poke_mode_only
+    airflow.sdk.bases.sensor.poke_mode_only airflow.providers.common.compat.sdk.poke_mode_only
 opskit.core.dag.sensors.bash:BashSensor
     airflow.sensors.bash.BashSensor airflow.providers.standard.sensors.bash.BashSensor
     airflow.contrib.sensors.bash_sensor.BashSensor
@@ -93,12 +142,23 @@ opskit.core.dag.sensors.python:PythonSensor
 opskit.core.dag.sensors.time:DateTimeSensor
     airflow.sensors.date_time.DateTimeSensor airflow.sensors.date_time_sensor.DateTimeSensor
     airflow.providers.standard.sensors.date_time.DateTimeSensor
+opskit.core.dag.sensors.time:DateTimeSensorAsync
+    airflow.sensors.date_time.DateTimeSensorAsync airflow.providers.standard.sensors.date_time.DateTimeSensorAsync
 opskit.core.dag.sensors.time:TimeDeltaSensor
     airflow.sensors.time_delta.TimeDeltaSensor airflow.sensors.time_delta_sensor.TimeDeltaSensor
     airflow.operators.sensors.TimeDeltaSensor airflow.providers.standard.sensors.time_delta.TimeDeltaSensor
+opskit.core.dag.sensors.time:TimeDeltaSensorAsync
+    airflow.sensors.time_delta.TimeDeltaSensorAsync airflow.providers.standard.sensors.time_delta.TimeDeltaSensorAsync
 opskit.core.dag.sensors.time:TimeSensor
     airflow.sensors.time_sensor.TimeSensor airflow.operators.sensors.TimeSensor
     airflow.providers.standard.sensors.time.TimeSensor
+opskit.core.dag.sensors.time:TimeSensorAsync
+    airflow.sensors.time_sensor.TimeSensorAsync airflow.providers.standard.sensors.time.TimeSensorAsync
+opskit.core.dag.sensors.time:WaitSensor
+    airflow.sensors.time_delta.WaitSensor airflow.providers.standard.sensors.time_delta.WaitSensor
+opskit.core.dag.sensors.weekday:DayOfWeekSensor
+    airflow.sensors.weekday.DayOfWeekSensor airflow.contrib.sensors.weekday_sensor.DayOfWeekSensor
+    airflow.providers.standard.sensors.weekday.DayOfWeekSensor
 opskit.core.dag.triggers.base
     airflow.triggers.base
 opskit.core.dag.triggers.external_task
