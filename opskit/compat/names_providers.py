@@ -91,6 +91,37 @@ opskit.providers.sftp:SFTPOperator
     airflow.providers.sftp.operators.sftp.SFTPOperator airflow.contrib.operators.sftp_operator.SFTPOperator
 opskit.providers.sftp:SFTPSensor
     airflow.providers.sftp.sensors.sftp.SFTPSensor airflow.contrib.sensors.sftp_sensor.SFTPSensor
+opskit.providers.slack.hooks:SlackHook
+    airflow.providers.slack.hooks.slack.SlackHook airflow.hooks.slack_hook.SlackHook
+opskit.providers.slack.hooks:SlackWebhookHook
+    airflow.providers.slack.hooks.slack_webhook.SlackWebhookHook
+    airflow.contrib.hooks.slack_webhook_hook.SlackWebhookHook
+opskit.providers.slack.notifiers:SlackNotifier
+    airflow.providers.slack.notifications.slack.SlackNotifier
+    airflow.providers.slack.notifications.slack_notifier.SlackNotifier
+    airflow.providers.slack.notifications.slack.send_slack_notification
+    airflow.providers.slack.notifications.slack_notifier.send_slack_notification
+opskit.providers.slack.notifiers:SlackWebhookNotifier
+    airflow.providers.slack.notifications.slack_webhook.SlackWebhookNotifier
+    airflow.providers.slack.notifications.slack_webhook.send_slack_webhook_notification
+opskit.providers.slack.operators:SlackAPIFileOperator
+    airflow.providers.slack.operators.slack.SlackAPIFileOperator
+opskit.providers.slack.operators:SlackAPIOperator
+    airflow.providers.slack.operators.slack.SlackAPIOperator airflow.operators.slack_operator.SlackAPIOperator
+opskit.providers.slack.operators:SlackAPIPostOperator
+    airflow.providers.slack.operators.slack.SlackAPIPostOperator
+    airflow.operators.slack_operator.SlackAPIPostOperator airflow.operators.SlackAPIPostOperator
+opskit.providers.slack.operators:SlackWebhookOperator
+    airflow.providers.slack.operators.slack_webhook.SlackWebhookOperator
+    airflow.contrib.operators.slack_webhook_operator.SlackWebhookOperator
+opskit.providers.smtp:EmailOperator
+    airflow.providers.smtp.operators.smtp.EmailOperator
+opskit.providers.smtp:SmtpHook
+    airflow.providers.smtp.hooks.smtp.SmtpHook
+opskit.providers.smtp:SmtpNotifier
+    airflow.providers.smtp.notifications.smtp.SmtpNotifier
+opskit.providers.smtp:send_smtp_notification
+    airflow.providers.smtp.notifications.smtp.send_smtp_notification
 opskit.providers.sql.checks:SQLCheckOperator
     airflow.providers.common.sql.operators.sql.SQLCheckOperator airflow.operators.sql.SQLCheckOperator
     airflow.operators.check_operator.CheckOperator airflow.operators.check_operator.SQLCheckOperator

@@ -16,6 +16,9 @@ HOOKS: dict[str, str] = {
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
     "postgres": "opskit.providers.sql.postgres.PostgresHook",
     "sftp": "opskit.providers.sftp.SFTPHook",
+    "slack": "opskit.providers.slack.hooks.SlackHook",
+    "slackwebhook": "opskit.providers.slack.hooks.SlackWebhookHook",
+    "smtp": "opskit.providers.smtp.SmtpHook",
     "sqlite": "opskit.providers.sql.sqlite.SqliteHook",
     "ssh": "opskit.providers.ssh.SSHHook",
 }
