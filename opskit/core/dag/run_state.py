@@ -7,111 +7,17 @@ written or started. The loop writes what was collected, in one transaction, and 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import lengths, retries, states
-from opskit.core.dag.serialized import MappedUnit, SerializedDag, SerializedTask
-from opskit.core.dag.trigger_rules import decide
+from opskit.core.dag import expansion, retries, states
+from opskit.core.dag.run_instance import Key, Superseded, TaskInstance, Todo
+from opskit.core.dag.serialized import SerializedDag, SerializedTask
 
 TRIGGER_PAUSE_SECONDS = 5.0
 """From the loss of a trigger's process to the next one."""
-Key = tuple[str, int]
-"""`(task_id, map_index)`"""
-
-
-@dataclass(slots=True)
-class TaskInstance:
-    """One task instance: its row, and what its upstream tasks have come to."""
-
-    task: SerializedTask
-    map_index: int = -1
-    state: str | None = None
-    try_number: int = 0
-    max_tries: int = 0
-    dispatches: int = 0
-    queued_at: datetime | None = None
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-    next_at: datetime | None = None
-    first_poke_at: datetime | None = None
-    worker_id: str | None = None
-    hostname: str | None = None
-    pid: int | None = None
-    reason: str | None = None
-    deferral: dict[str, Any] | None = None
-    """What a deferred task waits for and how it goes on, until an attempt of it ends."""
-    unconfirmed: bool = False
-    """Claimed by an earlier scheduler; the worker has not said yet whether it knows the key."""
-    # --- upstream task instances by what they came to ---
-    total: int = 0
-    success: int = 0
-    failed: int = 0
-    skipped: int = 0
-    upstream_failed: int = 0
-    removed: int = 0
-
-    @property
-    def is_unexpanded(self) -> bool:
-        """Stands for the instances of a mapped task that are not known yet."""
-        return self.map_index < 0 and self.task.expand is not None
-
-    @property
-    def waits(self) -> bool:
-        """It has not begun."""
-        return self.state is None or self.state == states.SCHEDULED
-
-    @property
-    def key(self) -> Key:
-        return (self.task.task_id, self.map_index)
-
-    @property
-    def done(self) -> int:
-        return self.success + self.failed + self.skipped + self.upstream_failed + self.removed
-
-    def count(self, state: str | None, step: int) -> None:
-        if state == states.SUCCESS:
-            self.success += step
-        elif state == states.FAILED:
-            self.failed += step
-        elif state == states.SKIPPED:
-            self.skipped += step
-        elif state == states.UPSTREAM_FAILED:
-            self.upstream_failed += step
-        elif state == states.REMOVED:
-            self.removed += step
-
-    def decide(self) -> str:
-        return decide(
-            self.task.trigger_rule,
-            total=self.total,
-            success=self.success,
-            failed=self.failed,
-            skipped=self.skipped,
-            upstream_failed=self.upstream_failed,
-            removed=self.removed,
-            done=self.done,
-        )
-
-
-Todo = deque[tuple[TaskInstance, str | None]]
-"""Task instances with the state that they end with; None: that is to be decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """A try that is over because another will follow: a row of task_attempt."""
-
-    key: Key
-    try_number: int
-    state: str
-    start_date: datetime | None
-    end_date: datetime | None
-    hostname: str | None
-    pid: int | None
-    reason: str | None
 
 
 @dataclass(slots=True)
@@ -173,7 +79,7 @@ class RunState:
         for key in sorted(self.instances):
             self.by_task.setdefault(key[0], []).append(self.instances[key])
         for instances in self.by_task.values():
-            self._count_upstream(instances)
+            self.count_upstream(instances)
         self.unfinished = sum(instance.state not in states.FINISHED for instance in self.instances.values())
         skip = {instance.key for by, task_ids in skipped for instance in self._skipped_by(by, task_ids)}
         for instance in list(self.instances.values()):
@@ -189,7 +95,7 @@ class RunState:
                     self._consider(instance)
         todo: Todo = deque()
         for unit in self.dag.all_units:
-            self._fit(unit, todo)
+            expansion.fit(self, unit, todo)
         self._settle(todo)
         self._check_end()
 
@@ -247,7 +153,7 @@ class RunState:
             self._defer(instance, result["deferral"])
             return state
         if instance.task.task_id in self.dag.mapped_over:
-            self._measure(instance, result.get("xcoms") or ())
+            expansion.measure(self, instance, result.get("xcoms") or ())
         if state == states.FAILED and result.get("retry", True) and instance.try_number <= instance.max_tries:
             instance.state = states.UP_FOR_RETRY
             instance.next_at = instance.end_date + timedelta(seconds=self._retry_delay(instance))
@@ -449,7 +355,7 @@ class RunState:
             for user in self.dag.set_up_by.get(task_id, ()):
                 todo.extend((below, None) for below in self.by_task.get(user, ()))
             for unit in self.dag.mapped_over.get(task_id, ()):
-                self._fit(unit, todo)
+                expansion.fit(self, unit, todo)
             for run in self.following:
                 for near in (task_id, *current.task.upstream):
                     run._settle(deque((later, None) for later in run.by_task.get(near, ())))
@@ -465,7 +371,7 @@ class RunState:
         if decision != "run":
             return decision
         if instance.is_unexpanded:
-            return self._expand(instance, todo)
+            return expansion.expand(self, instance, todo)
         if not instance.task.is_empty:
             self._make_ready(instance)
             return None
@@ -489,7 +395,7 @@ class RunState:
                 if group is None or above.task.mapped_group != group or above.map_index == instance.map_index:
                     yield above
 
-    def _count_upstream(self, instances: list[TaskInstance]) -> None:
+    def count_upstream(self, instances: list[TaskInstance]) -> None:
         """Count anew what these instances of one task have above them."""
         group = instances[0].task.mapped_group
         shared = TaskInstance(instances[0].task)
@@ -522,115 +428,6 @@ class RunState:
             for instance in self.by_task.get(task_id, ())
             if group is None or instance.task.mapped_group != group or instance.map_index == by[1]
         ]
-
-    # --- mapping ---
-
-    def _measure(self, instance: TaskInstance, xcoms: Iterable[tuple[str, Any]]) -> None:
-        """Remember how long the XComs of an attempt are."""
-        pushed = dict(xcoms)
-        keys = {
-            key
-            for unit in self.dag.mapped_over[instance.task.task_id]
-            for task_id, key in unit.sources
-            if task_id == instance.task.task_id
-        }
-        for key in keys:
-            known = self.lengths.setdefault((instance.task.task_id, key), {})
-            length = lengths.of_value(pushed[key]) if key in pushed else None
-            if length is None and not (instance.task.expand is not None and key in pushed):
-                known.pop(instance.map_index, None)
-            else:
-                known[instance.map_index] = length or 0
-
-    def _known_length(self, task_id: str, key: str) -> int | None:
-        known = self.lengths.get((task_id, key), {})
-        task = self.dag.by_id.get(task_id)
-        if task is not None and task.expand is not None:
-            return len(known)
-        return known.get(-1)
-
-    def _length(self, unit: MappedUnit) -> int | str | None:
-        """How many instances it has; a state when it can have none because a task that it is mapped over has not
-        succeeded; None while one of these has not ended."""
-        above = [instance for task_id, _ in unit.sources for instance in self.by_task.get(task_id, ())]
-        ended = {instance.state for instance in above if instance.map_index < 0}
-        if ended & {states.FAILED, states.UPSTREAM_FAILED}:
-            return states.UPSTREAM_FAILED
-        if states.SKIPPED in ended:
-            return states.SKIPPED
-        if any(instance.state not in states.FINISHED for instance in above):
-            return None
-        length = lengths.evaluate(unit.expand, self._known_length)
-        return states.UPSTREAM_FAILED if length is None else length
-
-    def _expand(self, instance: TaskInstance, todo: Todo) -> str | None:
-        """Put the instances of a mapped task, whose turn it is, in the place of the one that stood for them; the state
-        with which that one ends when there are none."""
-        length = self._length(self.dag.mapped_units[instance.task.task_id])
-        if length == 0:
-            return states.SKIPPED
-        if isinstance(length, int):
-            self._resize([instance.task], length, todo)
-            return None
-        return length
-
-    def _fit(self, unit: MappedUnit, todo: Todo) -> None:
-        """What a mapped unit is mapped over has ended, perhaps. Expand a group; make what is expanded already and has
-        not begun (it was cleared together with what it is mapped over) as many as there are now."""
-        first = self.by_task.get(unit.tasks[0].task_id)
-        if not first:
-            return
-        fresh = first[0].map_index < 0
-        if fresh and unit.group is None:
-            todo.extend((one, None) for one in first)
-            return
-        instances = [one for task in unit.tasks for one in self.by_task.get(task.task_id, ())]
-        if not all(one.waits or one.state == states.REMOVED for one in instances):
-            return
-        length = self._length(unit)
-        if isinstance(length, int) and length > 0:
-            if fresh or length != sum(one.state != states.REMOVED for one in first):
-                self._resize(unit.tasks, length, todo)
-        elif length == 0:
-            todo.extend((one, states.SKIPPED if fresh else states.REMOVED) for one in instances)
-        elif isinstance(length, str) and fresh:
-            todo.extend((one, length) for one in instances)
-
-    def _resize(self, tasks: Sequence[SerializedTask], length: int, todo: Todo) -> None:
-        """Give mapped tasks so many instances; `todo` gets those that may have become ready, or are too many."""
-        for task in tasks:
-            before = self.by_task[task.task_id]
-            kept = [one for one in before if 0 <= one.map_index < length]
-            todo.extend((one, states.REMOVED) for one in before if one.map_index >= length)
-            for one in before:
-                if one.map_index < 0:
-                    del self.instances[one.key]
-                    self.unfinished -= 1
-                    self.changed.pop(one.key, None)
-                    self.added = [other for other in self.added if other is not one]
-                    self.dropped.append(one.key)
-            for one in kept:
-                if one.state == states.REMOVED:
-                    one.state = None
-                    self.unfinished += 1
-                    self.changed[one.key] = one
-            have = {one.map_index for one in kept}
-            for map_index in range(length):
-                if map_index not in have:
-                    one = TaskInstance(task, map_index, max_tries=task.retries)
-                    kept.append(one)
-                    self.instances[one.key] = one
-                    self.added.append(one)
-                    self.unfinished += 1
-            kept.sort(key=lambda one: one.map_index)
-            self.by_task[task.task_id] = [*kept, *(one for one in before if one.map_index >= length)]
-        for task in tasks:
-            self._count_upstream(self.by_task[task.task_id])
-        own = {task.task_id for task in tasks}
-        for task_id in dict.fromkeys(below for task in tasks for below in task.downstream if below not in own):
-            if task_id in self.by_task:
-                self._count_upstream(self.by_task[task_id])
-        todo.extend((one, None) for task in tasks for one in self.by_task[task.task_id])
 
     # --- the end ---
 

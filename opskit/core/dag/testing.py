@@ -12,7 +12,8 @@ from opskit.core.dag import runtime
 from opskit.core.dag.context import run_params
 from opskit.core.dag.execution import execute
 from opskit.core.dag.params import ParamsDict
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialization import serialize
 from opskit.core.dag.serialized import load
 from opskit.core.dag.states import FAILED, FINISHED, SUCCESS, UP_FOR_RESCHEDULE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.scheduler.owned_dag import OwnedDag
 from opskit.telemetry.task_logs import log_path
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.scheduler.owned_dag import OwnedDag
 
 Claim = tuple[OwnedDag, RunState, TaskInstance]

@@ -19,7 +19,8 @@ from typing import Any
 
 from opskit.config import Config
 from opskit.core.dag import serialized, states
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.executors import contract
 from opskit.core.metastore import asset_events, instances, partitions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
@@ -452,6 +453,7 @@ class Scheduler:
                     rows,
                     self._versions[rows.version_hash],
                     catchup_by_default=bool(self._config.get("scheduler", "catchup_by_default")),
+                    first_run_by_default=str(self._config.get("scheduler", "first_run")),
                     max_active_runs=int(self._config.get("core", "max_active_runs_per_dag")),
                     max_active_tasks=int(self._config.get("core", "max_active_tasks_per_dag")),
                     most_failures=int(self._config.get("core", "max_consecutive_failed_dag_runs_per_dag")),

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from opskit.core.dag import states, timetables
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag import schedules, states, timetables
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.metastore.scheduling import INSTANCE_COLUMNS, DagRows
+from opskit.core.scheduler import next_runs
 
 _order = itertools.count()
 
@@ -50,6 +52,14 @@ class OwnedDag:
     """Rows of queued DagRuns, in the order of their logical dates."""
     last_automated: timetables.DataInterval | None = None
     next: timetables.DagRunInfo | None = None
+    first_run: str = "latest"
+    """Which run is the first, without catchup: see `opskit.core.dag.schedules`."""
+    unpaused_at: datetime | None = None
+    asks_file: bool = False
+    """Only the DAG file can tell the next run: the DAG processor asks it, `plan` is the answer."""
+    plan: str | None = None
+    next_run_id: str | None = None
+    """Of `next`, where the DAG file has said it."""
     queues: dict[str, list[Candidate]] = field(default_factory=dict)
     """Ready task instances by pool; entries that are no longer ready are dropped when they surface."""
     active: int = 0
@@ -121,8 +131,12 @@ class OwnedDag:
         if not self.is_active:
             self.next = None
             return
+        if self.asks_file:
+            self.next, self.next_run_id = next_runs.planned(self.plan, self.version_hash, self.last_automated)
+            return
         restriction = timetables.TimeRestriction(self.dag.start_date, self.dag.end_date, self.catchup, now)
-        self.next = self.timetable.next_dagrun_info(self.last_automated, restriction)
+        since = (self.unpaused_at or now) if self.first_run == "next" else None
+        self.next = schedules.upcoming(self.timetable, self.last_automated, restriction, since)
 
     def start_due(self, now: datetime) -> bool:
         """Whether a queued run may start, or a scheduled run is to be created."""
@@ -152,6 +166,7 @@ def build(
     dag: SerializedDag,
     *,
     catchup_by_default: bool,
+    first_run_by_default: str = "latest",
     max_active_runs: int,
     max_active_tasks: int,
     most_failures: int = 0,
@@ -172,6 +187,10 @@ def build(
         dag=dag,
         timetable=timetables.deserialize(dag.timetable),
         catchup=catchup_by_default if dag.catchup is None else dag.catchup,
+        first_run=dag.first_run or first_run_by_default,
+        unpaused_at=rows.unpaused_at,
+        asks_file=timetables.is_asked(dag.timetable),
+        plan=rows.plan,
         max_active_runs=dag.max_active_runs or max_active_runs,
         max_active_tasks=dag.max_active_tasks or max_active_tasks,
         most_failures=(

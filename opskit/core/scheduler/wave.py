@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from opskit.core.dag import states
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.metastore import asset_events, dags, scheduling
 from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
 from opskit.core.scheduler import claims
@@ -197,7 +198,12 @@ class Wave:
         """The due scheduled run; None when someone has made a run for that date by hand."""
         info = owned.next
         assert info is not None
-        run_id = f"scheduled__{info.logical_date.isoformat()}"
+        run_id = owned.next_run_id or owned.timetable.generate_run_id(
+            run_type="scheduled",
+            logical_date=info.logical_date,
+            run_after=info.run_after,
+            data_interval=info.data_interval,
+        )
         owned.last_automated = info.data_interval
         exists = scheduling.run_exists(connection, owned.dag_id, info.logical_date, run_id)
         owned.plan_next(now)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from opskit.core.dag import lengths
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialized import SerializedDag
 from tests.unit.scheduler.test_run_state import NOW, make_dag, make_run
 

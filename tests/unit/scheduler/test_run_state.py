@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opskit.core.dag.run_state import RunState, TaskInstance
+from opskit.core.dag.run_instance import TaskInstance
+from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
