@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,20 +28,25 @@ class State(str, Enum):  # noqa: UP042 -- as Airflow's is
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def shared_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+def opened(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
     """One metastore of each kind for all tests here: to make one takes longer than they do."""
     url = databases.migrated(request.param)
-    yield url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPSKIT_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", url)
+        database.forget()
+        engine = open_engine(url)
+        yield engine
+        database.forget()
+        engine.dispose()
     databases.drop(url)
 
 
 @pytest.fixture
-def engine(shared_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def engine(opened: Engine) -> Engine:
     """Of the metastore that DAG files find; with DAGs d and e, whose runs are 0, 10, 20 and 30 days old."""
-    del home
-    monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", shared_url)
-    database.forget()
-    opened = open_engine(shared_url)
     with transaction(opened) as connection:
         for table in tables.metadata.tables.values():
             if table is not tables.pool:
@@ -60,9 +64,7 @@ def engine(shared_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
                     run_type="manual" if number % 2 else "scheduled",
                 )
                 xcoms.set_xcom(connection, dag_id, run.run_id, "a", -1, "return_value", {"n": number}, NOW)
-    yield opened
-    database.forget()
-    opened.dispose()
+    return opened
 
 
 @pytest.fixture
