@@ -7,8 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-from opskit.errors import UsageError
-
 HOME = Path("/tmp/compat")
 """Inside: an empty folder in a file system of its own."""
 
@@ -21,11 +19,11 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-cap
 
 
 def command(*inner: str) -> list[str]:
-    """`inner`, to be run in a sandbox of its own. UsageError when this machine can't."""
+    """`inner`, to be run in a sandbox of its own. SystemExit when this machine can't."""
     for program in ("unshare", "setpriv"):
         if shutil.which(program) is None:
-            raise UsageError(f"{program} is missing", hint="install util-linux")
+            raise SystemExit(f"{program} is missing: install util-linux")
     if os.geteuid() != 0:
-        raise UsageError("a sandbox needs root", hint="run this as root, on a machine that may lose something")
+        raise SystemExit("a sandbox needs root: run this as root, on a machine that may lose something")
     namespaces = ["--net", "--pid", "--fork", "--kill-child", "--mount", "--ipc", "--uts", "--mount-proc"]
     return ["nice", "-n", "10", "unshare", *namespaces, "sh", "-c", _INSIDE, "sh", *inner]
