@@ -69,6 +69,17 @@ class RunState:
 
     # --- building ---
 
+    def begin(self) -> None:
+        """The task instances of a run that starts now: of the tasks whose own dates include it."""
+        for task in self.dag.tasks:
+            if self.takes_part(task):
+                instance = TaskInstance(task, max_tries=task.retries)
+                self.instances[instance.key] = instance
+
+    def takes_part(self, task: SerializedTask) -> bool:
+        begun = task.start_date is None or task.start_date <= self.logical_date
+        return begun and (task.end_date is None or self.logical_date <= task.end_date)
+
     def wire(self, skipped: Iterable[tuple[Key, Iterable[str]]] = ()) -> None:
         """Count upstream states and find what is ready, after `instances` (and `lengths`) have been filled from rows.
 

@@ -116,6 +116,7 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
         "is_empty": _is_empty(task),
         "group": group.group_id if group is not None else None,
         "max_active_tis_per_dagrun": task.max_active_tis_per_dagrun,
+        **_own_dates(task),
         **_mapping(task),
         "outlets": _assets(task, "outlets"),
         "inlets": _assets(task, "inlets"),
@@ -157,6 +158,17 @@ def _mapping(task: BaseOperator) -> dict[str, Any]:
     return {
         "expand": over.length() if over is not None else None,
         "mapped_group": group.group_id if group is not None else None,
+    }
+
+
+def _own_dates(task: BaseOperator) -> dict[str, Any]:
+    """Where the task begins later than its DAG, or ends earlier."""
+    dag = task.dag
+    later = task.start_date is not None and (dag.start_date is None or task.start_date > dag.start_date)
+    earlier = task.end_date is not None and (dag.end_date is None or task.end_date < dag.end_date)
+    return {
+        "start_date": _moment(task.start_date) if later else None,
+        "end_date": _moment(task.end_date) if earlier else None,
     }
 
 

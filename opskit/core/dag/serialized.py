@@ -61,6 +61,10 @@ class SerializedTask:
     leaf: bool | None = None
     """Whether its state decides that of the run. None: it does when nothing is downstream."""
     max_active_tis_per_dagrun: int | None = None
+    start_date: datetime | None = None
+    """Its own, where that is later than the DAG's: it has no part in runs of an earlier logical date."""
+    end_date: datetime | None = None
+    """Its own, where that is earlier than the DAG's."""
     outlets: tuple[dict[str, Any], ...] = ()
     """The assets and aliases that it produces, each as a condition (`opskit.core.dag.asset_conditions`) of one leaf."""
     inlets: tuple[dict[str, Any], ...] = ()
@@ -191,4 +195,7 @@ def _load_task(data: dict[str, Any]) -> SerializedTask:
     for key in ("upstream", "downstream", "setups", "outlets", "inlets"):
         if key in rest:
             rest[key] = tuple(rest[key])
+    for key in ("start_date", "end_date"):
+        if rest.get(key):
+            rest[key] = datetime.fromisoformat(rest[key])
     return SerializedTask(**rest)

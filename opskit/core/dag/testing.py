@@ -99,9 +99,7 @@ class _Run:
 
     def run(self) -> TestRun:
         run = self.run_state
-        for task in run.dag.tasks:
-            instance = TaskInstance(task, max_tries=task.retries)
-            run.instances[instance.key] = instance
+        run.begin()
         run.wire()
         while not run.ended:
             self._tell()

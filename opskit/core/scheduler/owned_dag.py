@@ -233,12 +233,6 @@ def run_from_row(row: Any, dag: SerializedDag) -> RunState:
     )
 
 
-def fill_instances(run: RunState) -> None:
-    """The task instances of a run that starts now."""
-    for task in run.dag.tasks:
-        run.instances[(task.task_id, -1)] = TaskInstance(task, max_tries=task.retries)
-
-
 def restore_instances(run: RunState, rows: Any) -> None:
     """The task instances of a run under way; `changed` and `added` get what a new version of the DAG changes."""
     tasks = {task.task_id: task for task in run.dag.tasks}
@@ -267,7 +261,7 @@ def restore_instances(run: RunState, rows: Any) -> None:
             run.changed[instance.key] = instance
         run.instances[instance.key] = instance
     for task in run.dag.tasks:
-        if task.task_id not in seen:
+        if task.task_id not in seen and run.takes_part(task):
             instance = TaskInstance(task, max_tries=task.retries)
             run.instances[instance.key] = instance
             run.added.append(instance)

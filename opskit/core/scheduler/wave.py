@@ -21,7 +21,6 @@ from opskit.core.scheduler.claims import Claim
 from opskit.core.scheduler.owned_dag import (
     OwnedDag,
     add_run,
-    fill_instances,
     instance_row,
     new_instance_row,
     run_from_row,
@@ -168,7 +167,7 @@ class Wave:
                     continue
                 run = new
             run.start_date = now
-            fill_instances(run)
+            run.begin()
             scheduling.insert_instances(
                 connection, [new_instance_row(run, instance) for instance in run.instances.values()]
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -241,3 +242,15 @@ def test_without_its_setup_neither_work_nor_teardown_runs(state: str, then: str)
     finish(run, "setup", state=state)
     finish(run, "work")
     assert found(run) == {"setup": state, "work": "success", "more": then, "teardown": then}
+
+
+def test_a_task_has_no_part_in_a_run_before_its_own_start_and_those_below_go_on_without_it() -> None:
+    dag = make_dag({"a": [], "b": ["a"], "c": ["a", "b"]}, b={"start_date": NOW + timedelta(days=1)})
+    run = RunState(
+        id=1, dag=dag, run_id="r", run_type="manual", logical_date=NOW, data_interval_start=NOW,
+        data_interval_end=NOW, conf={}, start_date=NOW,
+    )  # fmt: skip
+    run.begin()
+    run.wire()
+    finish(run, "a")
+    assert ready(run) == [("c", -1)]
