@@ -231,6 +231,15 @@ SETTINGS: tuple[Setting, ...] = (
             minimum=0.05,
         ),
         Setting("scheduler", "catchup_by_default", "bool", True, "catchup of DAGs that do not say."),
+        Setting(
+            "scheduler",
+            "first_run",
+            "str",
+            "latest",
+            "First run of a DAG without catchup that has no run yet: latest (the newest whose time has passed, at once) or "
+            "next (the first whose time comes after it was unpaused). A DAG's own first_run goes first.",
+            choices=("latest", "next"),
+        ),
         Setting("scheduler", "parsing_processes", "int", 2, "DAG files loaded at once.", minimum=1),
         Setting(
             "scheduler",

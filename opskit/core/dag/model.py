@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from opskit.core.dag import authoring_context, dialect
+from opskit.core.dag import authoring_context, dialect, schedules
 from opskit.core.dag.base_operator import LONGEST_ID, BaseOperator, Callbacks
 from opskit.core.dag.dependencies import Label, chain, chain_linear, cross_downstream
 from opskit.core.dag.params import NOTSET, DagParam, ParamsDict
@@ -83,6 +84,8 @@ class DAG:
         disable_bundle_versioning: bool | None = None,
         rerun_with_latest_version: bool | None = None,
         timezone: str | tzinfo | None = None,
+        run_if: Callable[[DataInterval, datetime], Any] | None = None,
+        first_run: str | None = None,
     ) -> None:
         self.dag_id = _checked_dag_id(dag_id)
         self.dialect = dialect.current()
@@ -147,6 +150,8 @@ class DAG:
         self.sla_miss_callback = sla_miss_callback
         self.default_view = default_view
         self.orientation = orientation
+        self.run_if = schedules.checked_run_if(run_if, self.timetable, dag_id)
+        self.first_run = schedules.checked_first_run(first_run, catchup, dag_id)
         self.catchup = catchup if catchup is not None or spoken is None else spoken == 2
         self.on_success_callback = on_success_callback
         self.on_failure_callback = on_failure_callback
@@ -211,6 +216,13 @@ class DAG:
     def param(self, name: str, default: Any = NOTSET) -> DagParam:
         """A value that stands for the param of this name until the task runs."""
         return DagParam(name, default)
+
+    @property
+    def task(self) -> Any:
+        """`@dag.task` on a function: as `@task`, for tasks of this DAG."""
+        from opskit.core.dag.taskflow import task
+
+        return functools.partial(task, dag=self)
 
     @property
     def schedule_interval(self) -> Any:

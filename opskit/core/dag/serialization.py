@@ -30,11 +30,12 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
     marks = _setup_teardown(dag)
     tasks = [{**_task(task, weights[task.task_id]), **marks.get(task.task_id, {})} for task in order]
     starts = [moment for moment in (dag.start_date, *(task.start_date for task in order)) if moment is not None]
+    fileloc = relative_fileloc if relative_fileloc is not None else dag.relative_fileloc
     data: dict[str, Any] = {
         "format": serialized.FORMAT,
         "dag_id": dag.dag_id,
-        "relative_fileloc": relative_fileloc if relative_fileloc is not None else dag.relative_fileloc,
-        "timetable": timetables.serialize(_own_timetable(dag)),
+        "relative_fileloc": fileloc,
+        "timetable": timetables.schedule_form(_own_timetable(dag), dag.dag_id, fileloc, dag.run_if),
         "timezone": zone_name(dag.timezone),
         "tasks": tasks,
         "owners": sorted({str(task.owner) for task in order}),
@@ -57,6 +58,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "start_date": _moment(min(starts)) if starts else None,
         "end_date": _moment(dag.end_date),
         "catchup": dag.catchup,
+        "first_run": dag.first_run,
         "max_active_runs": dag.max_active_runs,
         "max_active_tasks": dag.max_active_tasks,
         "dagrun_timeout": _seconds(dag.dagrun_timeout),

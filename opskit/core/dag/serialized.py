@@ -106,6 +106,9 @@ class SerializedDag:
     end_date: datetime | None = None
     catchup: bool | None = None
     """None: scheduler.catchup_by_default decides."""
+    first_run: str | None = None
+    """Without catchup, the first run of a DAG that has none: "latest" (whose time has passed, too) or "next" (the first
+    after it was unpaused). None: scheduler.first_run decides."""
     max_active_runs: int | None = None
     max_active_tasks: int | None = None
     dagrun_timeout: float | None = None

@@ -6,6 +6,7 @@ few DAGs use are loaded when they are asked for.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, tzinfo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ _CLASSES = {
     "delta_trigger": "trigger_timetables:DeltaTriggerTimetable",
     "multiple_cron_trigger": "trigger_timetables:MultipleCronTriggerTimetable",
     "events": "events_timetable:EventsTimetable",
+    "custom": "asked_timetable:AskedTimetable",
     "assets": "asset_timetables:AssetTriggeredTimetable",
     "datasets": "asset_timetables:DatasetTriggeredTimetable",
     "assets_or_time": "asset_timetables:AssetOrTimeSchedule",
@@ -126,6 +128,9 @@ def next_run(timetable: Timetable, last: DataInterval | None, restriction: TimeR
     """The run after the one with this interval, in plain UTC datetimes. An author's class is given pendulum's, as
     Airflow does it."""
     if not is_custom(timetable):
+        timed = getattr(timetable, "timetable", None)  # of AssetOrTimeSchedule
+        if isinstance(timed, Timetable):
+            return next_run(timed, last, restriction)
         return timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
     info = timetable.next_dagrun_info(
         last_automated_data_interval=None if last is None else DataInterval(_pendulum(last[0]), _pendulum(last[1])),
@@ -144,6 +149,9 @@ def next_run(timetable: Timetable, last: DataInterval | None, restriction: TimeR
 def manual_interval(timetable: Timetable, run_after: datetime) -> DataInterval:
     """The interval of a run that somebody triggers, in plain UTC datetimes."""
     if not is_custom(timetable):
+        timed = getattr(timetable, "timetable", None)
+        if isinstance(timed, Timetable):
+            return manual_interval(timed, run_after)
         return timetable.infer_manual_data_interval(run_after=run_after)
     return _plain_interval(timetable.infer_manual_data_interval(run_after=_pendulum(run_after)))
 
@@ -176,6 +184,22 @@ def serialize(timetable: Timetable) -> dict[str, Any]:
     return data
 
 
+def schedule_form(timetable: Timetable, dag_id: str, fileloc: str, run_if: Any = None) -> dict[str, Any]:
+    """`serialize`'s form of a DAG's schedule, with what is needed to ask its file (a path below the DAG folder)."""
+    data = serialize(timetable)
+    if run_if is not None:
+        data["run_if"] = getattr(run_if, "__qualname__", type(run_if).__qualname__)
+    for part in (data, data.get("timetable") or {}):
+        if part.get("type") == "custom":
+            part.update(dag_id=dag_id, fileloc=fileloc)
+    return data
+
+
+def is_asked(data: dict[str, Any] | None) -> bool:
+    """Whether only the DAG file can say, by the JSON form, when the next run is."""
+    return data is not None and (data["type"] == "custom" or "run_if" in data or is_asked(data.get("timetable")))
+
+
 def deserialize(data: dict[str, Any]) -> Timetable:
     """The timetable of `serialize`'s form. ValueError for an unknown type."""
     target = _CLASSES.get(str(data.get("type")))
@@ -194,7 +218,19 @@ def describe(timetable: Timetable) -> str:
 
 
 def _custom_form(timetable: Timetable) -> dict[str, Any]:
-    raise DagInvalid(
-        f"the timetable {type(timetable).__name__} can't be used",
-        hint="use a cron expression, a preset, a timedelta or None",
-    )
+    try:
+        # Other numbers are another schedule, and so a new version of the DAG.
+        state = json.loads(json.dumps(timetable.serialize(), sort_keys=True))
+    except Exception:  # noqa: BLE001 - the author's code may raise anything, and may give what is no JSON
+        state = None
+    cls = type(timetable)
+    return {
+        "type": "custom",
+        "class": f"{cls.__module__.rpartition('.')[2]}.{cls.__qualname__}",
+        "summary": str(timetable.summary),
+        "description": str(timetable.description or ""),
+        "periodic": bool(timetable.periodic),
+        "can_be_scheduled": bool(timetable.can_be_scheduled),
+        "active_runs_limit": timetable.active_runs_limit,
+        "state": state,
+    }

@@ -258,8 +258,11 @@ def _write_dags(
     bulk_insert(
         connection,
         dag,
-        ["dag_id", *_SHOWN, *_NEXT, "is_paused", "wake_at", "revision", "lease_epoch"],
-        [(*rows[dag_id], loaded[dag_id][0].is_paused_at_creation, now, 0, 0) for dag_id in sorted(stored.new)],
+        ["dag_id", *_SHOWN, *_NEXT, "is_paused", "unpaused_at", "wake_at", "revision", "lease_epoch"],
+        [
+            (*rows[dag_id], loaded[dag_id][0].is_paused_at_creation, _unpaused_at(loaded[dag_id][0], now), now, 0, 0)
+            for dag_id in sorted(stored.new)
+        ],
     )
     bulk_update(connection, dag, ["dag_id"], [*_SHOWN, *_NEXT], [rows[dag_id] for dag_id in sorted(stored.changed)])
     same = sorted(rows.keys() - set(stored.new) - set(stored.changed))
@@ -271,6 +274,10 @@ def _write_dags(
         connection.execute(
             update(dag).where(dag.c.dag_id.in_(stored.deactivated)).values(is_active=False, **dict.fromkeys(_NEXT))
         )
+
+
+def _unpaused_at(one: LoadedDag, now: datetime) -> datetime | None:
+    return None if one.is_paused_at_creation else now
 
 
 def _write_files(connection: Connection, files: Sequence[LoadedFile], now: datetime) -> None:

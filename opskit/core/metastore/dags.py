@@ -142,6 +142,8 @@ def set_paused(connection: Connection, dag_ids: Collection[str], paused: bool, n
     if changed:
         touch(connection, changed, now)
         connection.execute(update(dag).where(dag.c.dag_id.in_(changed)).values(is_paused=paused))
+        if not paused:
+            connection.execute(update(dag).where(dag.c.dag_id.in_(changed)).values(unpaused_at=now))
     return changed
 
 

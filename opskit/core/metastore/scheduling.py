@@ -130,6 +130,9 @@ class DagRows:
     """What deferred task instances wait for, by dag_run.id and `(task_id, map_index)`."""
     last_automated: tuple[datetime, datetime] | None = None
     """Data interval of the newest scheduled or backfill run."""
+    unpaused_at: datetime | None = None
+    plan: str | None = None
+    """JSON, see `dag_plans`."""
 
 
 def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, DagRows]:
@@ -144,6 +147,8 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
             row.lease_epoch,
             row.revision,
             row.release,
+            unpaused_at=row.unpaused_at,
+            plan=row.plan,
         )
         for row in connection.execute(select(dag).where(dag.c.dag_id.in_(dag_ids)))
     }

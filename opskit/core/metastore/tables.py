@@ -89,6 +89,8 @@ dag = Table(
     Column("next_interval_start", UtcDateTime),
     Column("next_interval_end", UtcDateTime),
     Column("next_run_after", UtcDateTime, comment="when the next scheduled run may be created"),
+    Column("unpaused_at", UtcDateTime, comment="NULL: it never was"),
+    Column("plan", _LONG, comment="JSON: the answer of the DAG file, where only it can tell the next run"),
     Column("asset_condition", _LONG, comment="JSON: the events of assets that make a run; NULL: none do"),
     # --- the protocol: see ARCHITECTURE.md, "Leases" ---
     Column("wake_at", UtcDateTime, comment="earliest time at which a scheduler should look; NULL: never"),

@@ -10,7 +10,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,8 @@ class LoadResult:
     """What the file asked the metastore, with the digest of the answer; None: it was not answered before the end."""
     release: str = ""
     """The release of the DAG folder that it was loaded from; empty: a plain folder."""
+    answers: dict[str, Any] | None = None
+    """What the schedules of its DAGs said, by dag_id, to the questions that it was loaded with; None: to none."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class _Load:
     deadline: float
     timed_out: bool = False
     again: bool = False
+    questions: bool = False
     answer: dict[str, Any] | None = None
     asked: dict[Question, str | None] = field(default_factory=dict)
 
@@ -87,19 +90,29 @@ class Loader:
         self._ours.setblocking(False)
         self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._number = 0
+        self._questions: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._active = False
         self._closed = False
 
-    def load(self, paths: Iterable[str], timeout: float, memory_limit: int, parallel: int) -> Iterator[LoadResult]:
+    def load(
+        self,
+        paths: Iterable[str],
+        timeout: float,
+        memory_limit: int,
+        parallel: int,
+        questions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> Iterator[LoadResult]:
         """Load these files (paths below the DAG folder), `parallel` at once; results come as they are ready.
 
         `timeout` in seconds and `memory_limit` in MiB hold for each file. Whatever a file does (raise, hang, exit,
-        crash, eat memory) is its result's `error`. After `close` the iteration ends.
+        crash, eat memory) is its result's `error`. After `close` the iteration ends. `questions`, by path, are for the
+        schedules of the file's DAGs (`opskit.core.dag.asked_timetable`).
         """
         waiting = deque(paths)
         suspects: deque[str] = deque()
         loading: dict[int, _Load] = {}
         spec = replace(self._spec, load_memory_limit=memory_limit)
+        self._questions = questions or {}
         self._active = True
         try:
             while (waiting or loading or suspects) and not self._closed:
@@ -132,11 +145,14 @@ class Loader:
         content_hash = _hash(f"{folder}/{path}")
         if content_hash is None:
             return False
-        spec = replace(spec, fileloc=path, dags_folder=folder)
+        questions = self._questions.get(path)
+        spec = replace(spec, fileloc=path, dags_folder=folder, questions=json.dumps(questions) if questions else "")
         self._number += 1
         now = time.monotonic()
         output = new_output()
-        loading[self._number] = _Load(path, release, content_hash, output, now, now + timeout)
+        loading[self._number] = _Load(
+            path, release, content_hash, output, now, now + timeout, questions=bool(questions)
+        )
         for attempt in (1, 2):
             try:
                 self._ready_template().fork(b"L", self._number, spec, self._theirs, output)
@@ -250,7 +266,8 @@ class Loader:
             error = with_output(load.answer["error"], printed)
         else:
             dags: list[dict[str, Any]] = load.answer["dags"]
-            return LoadResult(load.path, load.content_hash, dags, None, seconds, load.asked, load.release)
+            answers = load.answer["answers"] if load.questions else None
+            return LoadResult(load.path, load.content_hash, dags, None, seconds, load.asked, load.release, answers)
         return LoadResult(load.path, load.content_hash, [], error, seconds, load.asked, load.release)
 
     def tidy(self) -> None:

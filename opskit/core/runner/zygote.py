@@ -103,16 +103,22 @@ def check(spec: Spec, number: int, channel: socket.socket, output: int, parent: 
     def tell(question: Question, answer: str | None) -> None:
         packets.send(channel, b"A", number, json.dumps([*question, answer]).encode())
 
-    dags, error = load(spec, output, tell, serialize=True)
-    answer = {"error": error} if error is not None else {"dags": dags}
+    answers: dict[str, Any] = {}
+    dags, error = load(spec, output, tell, serialize=True, answers=answers)
+    answer = {"error": error} if error is not None else {"dags": dags, "answers": answers}
     packets.send(channel, b"D", number, json.dumps(answer, separators=(",", ":")).encode())
     return 0
 
 
 def load(
-    spec: Spec, output: int, tell: Callable[[Question, str | None], None], serialize: bool = False
+    spec: Spec,
+    output: int,
+    tell: Callable[[Question, str | None], None],
+    serialize: bool = False,
+    answers: dict[str, Any] | None = None,
 ) -> tuple[list[Any], str | None]:
-    """The DAGs of the file (serialized when asked for), or why it can't be loaded. What it prints goes to `output`.
+    """The DAGs of the file (serialized when asked for), or why it can't be loaded. What it prints goes to `output`,
+    what its schedules answer to the spec's questions into `answers`, by dag_id.
     Variables and connections come through the gateway at `spec.gateway_socket`; LoadStore says what is told of them."""
     from opskit.core.dag import runtime
     from opskit.core.dag.secret_names import SENSITIVE_NAMES
@@ -122,13 +128,13 @@ def load(
     masker.set_names(SENSITIVE_NAMES if spec.mask_secrets else ())
     store = LoadStore(spec.gateway_socket, masker.add if spec.mask_secrets else None, tell)
     runtime.set_store(store)
-    dags, error = _load(spec, output, serialize)
+    dags, error = _load(spec, output, serialize, answers)
     store.close()
     masker.keep()
     return dags, None if error is None else masker.text(error)
 
 
-def _load(spec: Spec, output: int, serialize: bool) -> tuple[list[Any], str | None]:
+def _load(spec: Spec, output: int, serialize: bool, answers: dict[str, Any] | None) -> tuple[list[Any], str | None]:
     import faulthandler
 
     from opskit.core.dag import loading
@@ -145,7 +151,10 @@ def _load(spec: Spec, output: int, serialize: bool) -> tuple[list[Any], str | No
         if serialize:
             from opskit.core.dag import serialization
 
-            return [serialization.serialize(dag) for dag in dags], None
+            forms = [serialization.serialize(dag) for dag in dags]
+            if spec.questions and answers is not None:
+                answers.update(_answer(spec, dags))
+            return forms, None
         for module in loading.needs_warmup(dags):
             __import__(module)
         return dags, None
@@ -171,6 +180,14 @@ def _load(spec: Spec, output: int, serialize: bool) -> tuple[list[Any], str | No
         signal.set_wakeup_fd(-1)
         for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _answer(spec: Spec, dags: list[Any]) -> dict[str, Any]:
+    from opskit.core.dag import asked_timetable
+
+    by_id = {dag.dag_id: dag for dag in dags}
+    asked = [question for question in json.loads(spec.questions) if question["dag_id"] in by_id]
+    return {question["dag_id"]: asked_timetable.answer(by_id[question["dag_id"]], question) for question in asked}
 
 
 def _memory_text(spec: Spec) -> str:

@@ -20,6 +20,8 @@ class Spec:
     log_level: str = "INFO"
     mask_secrets: bool = True
     default_timezone: str = "UTC"
+    questions: str = ""
+    """JSON list of what to ask the schedules of the file's DAGs, see `opskit.core.dag.asked_timetable`."""
     airflow_dialect: str = "auto"
     plugins_folder: str = ""
     config_folder: str = ""

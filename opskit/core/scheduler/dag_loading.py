@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from opskit.config import Config
 from opskit.core.runner.loader import Loader, LoadResult
@@ -31,6 +32,7 @@ class BackgroundLoader:
         self._parallel = int(config.get("scheduler", "parsing_processes"))
         self._condition = threading.Condition()
         self._queue: dict[str, None] = {}
+        self._questions: dict[str, list[Mapping[str, Any]]] = {}
         self._queued_at = 0.0
         self._results: deque[LoadResult] = deque()
         self._lanes: list[threading.Thread] = []
@@ -51,6 +53,12 @@ class BackgroundLoader:
                 self._queued_at = time.monotonic()
             self._queue.update(dict.fromkeys(paths))
             self._condition.notify()
+
+    def ask(self, path: str, questions: Iterable[Mapping[str, Any]]) -> None:
+        """Load this file, too, and ask its schedules."""
+        with self._condition:
+            self._questions.setdefault(path, []).extend(questions)
+        self.submit([path])
 
     @property
     def busy(self) -> bool:
@@ -114,8 +122,10 @@ class BackgroundLoader:
         try:
             while (paths := self._next(lasting)) is not None:
                 left = dict.fromkeys(paths)
+                with self._condition:
+                    questions = {path: self._questions.pop(path) for path in paths if path in self._questions}
                 try:
-                    for result in loader.load(paths, self._timeout, self._memory_limit, self._parallel):
+                    for result in loader.load(paths, self._timeout, self._memory_limit, self._parallel, questions):
                         left.pop(result.path, None)
                         self._put(result)
                     pause = 0.0

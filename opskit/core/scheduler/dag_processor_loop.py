@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from opskit.core.scheduler import dag_answers, dag_rows
 from opskit.core.scheduler.dag_files import Decision, KnownFile, decide
 from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
 from opskit.core.scheduler.dag_watch import watch
+from opskit.core.scheduler.planning import Planner
 from opskit.errors import MetastoreUnavailable
 from opskit.system import dag_releases
 from opskit.system.wake import wake
@@ -44,6 +46,7 @@ class FileLoader(Protocol):
 
     def fileno(self) -> int: ...
     def submit(self, paths: list[str]) -> None: ...
+    def ask(self, path: str, questions: Sequence[dict[str, Any]]) -> None: ...
     def sleep_seconds(self) -> float | None: ...
     def relieve(self) -> None: ...
     @property
@@ -80,6 +83,7 @@ class DagProcessor:
         self._compare_every = float(config.get("scheduler", "variable_refresh_interval"))
         self._reload_every = float(config.get("scheduler", "min_file_process_interval"))
         self._watch = watch(self._root)
+        self._planner = Planner(config, engine, loader.ask)
         self._files: dict[str, KnownFile] = {}
         self._stored: dict[str, StoredFile] | None = None
         """dag_file rows as last read or written; None: not read yet."""
@@ -130,6 +134,8 @@ class DagProcessor:
             due.append(clock + relief)
         if self._pending or self._gone or self._stored is None:
             due.append(max(self._store_at, self._backoff.until))
+        if (plan_at := self._planner.sleep_until()) is not None:
+            due.append(max(plan_at, self._backoff.until))
         return max(0.0, min(due) - clock)
 
     def close(self) -> None:
@@ -142,6 +148,7 @@ class DagProcessor:
         self._stored = None  # what changed may be the rows
         self._moved_to = None
         self._compare_at = 0.0
+        self._planner.look_soon()
 
     def detail(self) -> dict[str, Any]:
         """For the instance row."""
@@ -171,6 +178,9 @@ class DagProcessor:
                 self._take_result(result, clock)
             if self._may_store(clock):
                 self._store(clock)
+            if clock >= self._backoff.until:
+                self._planner.store()
+                self._planner.turn(clock)
             self._follow_release()
             self.progress += 1
             self.progress_at = datetime.now(UTC)
@@ -302,6 +312,8 @@ class DagProcessor:
     def _take_result(self, result: LoadResult, clock: float) -> None:
         path = result.path
         file = self._files.get(path)
+        if result.answers is not None:
+            self._planner.take(result.answers)
         self._asked.pop(path, None)
         if file is None:
             return  # removed while it was loaded
@@ -329,8 +341,15 @@ class DagProcessor:
                         self._pending.pop(other, None)  # the DAG has moved from there
                     self._owners[dag_id] = path
                 self._release(path, defined)
+                self._planner.learn(result.dags)
+        if result.answers is not None and path not in self._pending and self._is_stored(result):
+            return  # loaded for its answers only
         self._pending[path] = result
         self._gone.pop(path, None)
+
+    def _is_stored(self, result: LoadResult) -> bool:
+        stored = (self._stored or {}).get(result.path)
+        return stored is not None and stored.import_error is None and stored.content_hash == result.content_hash
 
     def _owned_elsewhere(self, dag_id: str, path: str) -> bool:
         owner = self._owners.get(dag_id, path)

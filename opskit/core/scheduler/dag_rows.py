@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config import Config
-from opskit.core.dag import serialized
+from opskit.core.dag import serialized, timetables
 from opskit.core.metastore import dag_loads
 from opskit.core.metastore.dag_loads import LoadedDag, LoadedFile, NextRun, Stored
 from opskit.core.metastore.engine import Connection
@@ -90,15 +90,19 @@ class _Planner:
 
     def __init__(self, config: Config, now: datetime) -> None:
         self._catchup = bool(config.get("scheduler", "catchup_by_default"))
+        self._first_run = str(config.get("scheduler", "first_run"))
         self._now = now
         self._known: dict[tuple[Any, ...], NextRun | None] = {}
 
     def next_run(self, data: Mapping[str, Any], last: Interval | None) -> NextRun | None:
         """`last` is the data interval of the newest scheduled or backfill run; None when there is none."""
-        dates = (data.get(name) for name in ("start_date", "end_date", "catchup"))
+        dates = (data.get(name) for name in ("start_date", "end_date", "catchup", "first_run"))
         key = (json.dumps(data["timetable"], sort_keys=True), last, *dates)
+        if timetables.is_asked(data["timetable"]):
+            return None  # its file is asked later, see `planning`
         if key not in self._known:
-            runs = next_runs(serialized.load(dict(data)), last, self._catchup, self._now)
+            loaded = serialized.load(dict(data))
+            runs = next_runs(loaded, last, self._catchup, self._now, first_run=self._first_run)
             self._known[key] = (
                 NextRun(runs[0].logical_date, *runs[0].data_interval, runs[0].run_after) if runs else None
             )

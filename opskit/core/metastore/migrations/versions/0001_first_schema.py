@@ -160,6 +160,10 @@ def upgrade() -> None:
         sa.Column("next_interval_start", _TIME, nullable=True),
         sa.Column("next_interval_end", _TIME, nullable=True),
         sa.Column("next_run_after", _TIME, nullable=True, comment="when the next scheduled run may be created"),
+        sa.Column("unpaused_at", _TIME, nullable=True, comment="NULL: it never was"),
+        sa.Column(
+            "plan", _LONG, nullable=True, comment="JSON: the answer of the DAG file, where only it can tell the next run"
+        ),
         sa.Column(
             "asset_condition", _LONG, nullable=True, comment="JSON: the events of assets that make a run; NULL: none do"
         ),
