@@ -48,7 +48,9 @@ def _make_metastore(home: Path) -> None:
     """An empty one, in a process of its own: what it imports is not to be inherited by DAG files."""
     for name in ("dags", "logs", "plugins"):
         (home / "opskit" / name).mkdir(parents=True, exist_ok=True)
-    made = subprocess.run([sys.executable, "-m", "opskit", "db", "migrate"], capture_output=True, text=True, cwd=home)
+    command = [sys.executable, "-m", "opskit", "db", "migrate"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    made = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment)
     if made.returncode:
         raise SystemExit(f"opskit db migrate: {made.stderr}")
     (home / "opskit" / "opskit.db").replace(home / "template.db")
