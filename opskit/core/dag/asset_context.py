@@ -188,7 +188,7 @@ class InletEvents(_Accessors, Mapping[Any, "EventSequence"]):
     none of them. A number is the place among the inlets."""
 
     def __init__(self, task: BaseOperator) -> None:
-        self._inlets = list(task.inlets)
+        self._inlets = inlets_of(task)
 
     def __getitem__(self, key: Any) -> EventSequence:
         if isinstance(key, int):
@@ -304,6 +304,38 @@ class TriggeringEvents(_Accessors, Mapping[Any, list[AssetEvent]]):
 
     def __repr__(self) -> str:
         return repr(dict(self.items()))
+
+
+def inlets_of(task: BaseOperator) -> list[Any]:
+    """The task's inlets; those of a function with `@task` are also the assets among its arguments."""
+    found = list(task.inlets)
+    if str(getattr(task, "custom_operator_name", None)).startswith("@task"):
+        arguments = [*getattr(task, "op_args", ()), *getattr(task, "op_kwargs", {}).values()]
+        found += [one for one in arguments if isinstance(one, Asset)]
+    return found
+
+
+def after_success(task: BaseOperator, context: Any, result: Any) -> list[dict[str, Any]]:
+    """The events of a task that has succeeded. What a function with `@task` returns is an outlet, too, when it is an
+    asset or a list with some. In a DAG for Airflow 2 the task leaves its inlets and outlets as XComs, as that does."""
+    if str(getattr(task, "custom_operator_name", None)).startswith("@task"):
+        returned = result if isinstance(result, list) else [result]
+        found = [one for one in returned if isinstance(one, Asset)]
+        if found:
+            task.outlets = [*task.outlets, *found]
+    dag = task.get_dag()
+    if dag is not None and dag.dialect == 2:
+        for key, values in (("pipeline_outlets", task.outlets), ("pipeline_inlets", inlets_of(task))):
+            if values:
+                _leave(task, context, key, list(values))
+    return emitted(task, context["outlet_events"]) if task.outlets else []
+
+
+def _leave(task: BaseOperator, context: Any, key: str, values: list[Any]) -> None:
+    try:
+        context["ti"].xcom_push(key=key, value=values)
+    except TypeError as error:
+        task.log.warning("no XCom %s is left: %s", key, error)
 
 
 def emitted(task: BaseOperator, events: OutletEvents | None) -> list[dict[str, Any]]:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from opskit.core.dag import dialect
 
 LONGEST_NAME = 1500
 _FORBIDDEN_NAMES = ("self", "context")
@@ -76,16 +79,23 @@ class AssetWatcher:
         return f"AssetWatcher(name={self.name!r}, trigger={self.trigger!r})"
 
 
+@dataclass(slots=True)
 class AssetAccessControl:
     """Which teams may produce and consume an asset. There are no teams here: kept, and of no effect."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.settings = settings
+    producer_teams: list[str] = field(default_factory=list)
+    consumer_teams: list[str] | None = None
+    allow_global: bool = True
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AssetAccessControl) and self.settings == other.settings
+    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.access_control.AssetAccessControl"
 
-    __hash__ = None  # type: ignore[assignment]
+    def serialize(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any], version: int) -> AssetAccessControl:
+        _check_version(cls, version)
+        return cls(**data)
 
 
 class Asset(BaseAsset, os.PathLike[str]):
@@ -97,6 +107,7 @@ class Asset(BaseAsset, os.PathLike[str]):
 
     asset_type: ClassVar[str] = "asset"
     __version__: ClassVar[int] = 1
+    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.Asset"
 
     def __init__(
         self,
@@ -118,7 +129,7 @@ class Asset(BaseAsset, os.PathLike[str]):
         self.group = _checked(self, "group", self.asset_type if group is None else group, empty=True)
         self.extra: dict[str, Any] = {} if extra is None else extra
         self.watchers = list(watchers or ())
-        self.access_control = access_control
+        self.access_control = access_control or AssetAccessControl()
 
     @staticmethod
     def ref(*, name: str = "", uri: str = "") -> AssetRef:
@@ -165,14 +176,37 @@ class Asset(BaseAsset, os.PathLike[str]):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(name={self.name!r}, uri={self.uri!r}, group={self.group!r}, extra={self.extra!r}, "
-            f"watchers={self.watchers!r})"
+            f"watchers={self.watchers!r}, access_control={self.access_control!r})"
         )
+
+    def serialize(self) -> dict[str, Any]:
+        """As an XCom, in Airflow's form. Watchers stay behind."""
+        return {
+            "name": self.name,
+            "uri": self.uri,
+            "group": self.group,
+            "extra": self.extra,
+            "watchers": [],
+            "access_control": self.access_control,
+        }
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any], version: int) -> Asset:
+        _check_version(cls, version)
+        return cls(**data)
 
 
 class Dataset(Asset):
-    """An asset, as Airflow 2 wrote it: `Dataset(uri, extra)`. Two of the same URI are equal."""
+    """An asset, as Airflow 2 wrote it: `Dataset(uri, extra)`. Two of the same URI are equal. In a file for Airflow 3 it
+    is another name for Asset."""
 
     asset_type: ClassVar[str] = "dataset"
+    __xcom_name__: ClassVar[str] = "airflow.datasets.Dataset"
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        if cls is Dataset and dialect.current() == 3:
+            return Asset(*arguments, **named)
+        return super().__new__(cls)
 
     def __init__(self, name: Any = None, uri: Any = None, extra: dict[str, Any] | None = None, **more: Any) -> None:
         if isinstance(uri, dict):
@@ -193,6 +227,9 @@ class Dataset(Asset):
 
     def __repr__(self) -> str:
         return f"Dataset(uri={self.uri!r}, extra={self.extra or None!r})"
+
+    def serialize(self) -> dict[str, Any]:
+        return {"uri": self.uri, "extra": self.extra or None}
 
 
 class Model(Asset):
@@ -244,6 +281,8 @@ class AssetUriRef(AssetRef):
 class AssetAlias(BaseAsset):
     """A name that tasks link to assets while they run: `outlet_events[alias].add(asset)`."""
 
+    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.AssetAlias"
+
     def __init__(self, name: str, *, group: str = "asset") -> None:
         self.name = _checked(self, "name", name)
         self.group = _checked(self, "group", group, empty=True)
@@ -258,11 +297,27 @@ class AssetAlias(BaseAsset):
         return hash((AssetAlias, self.name))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r})"
+        return f"{type(self).__name__}(name={self.name!r}, group={self.group!r})"
+
+    def serialize(self) -> dict[str, Any]:
+        return {"name": self.name, "group": self.group}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any], version: int) -> AssetAlias:
+        _check_version(cls, version)
+        return cls(**data)
 
 
 class DatasetAlias(AssetAlias):
     """An alias, as Airflow 2 calls it."""
+
+    __xcom_name__: ClassVar[str] = "airflow.datasets.DatasetAlias"
+
+    def __repr__(self) -> str:
+        return f"DatasetAlias(name={self.name!r})"
+
+    def serialize(self) -> dict[str, Any]:
+        return {"name": self.name}
 
 
 class _Condition(BaseAsset):
@@ -338,6 +393,12 @@ class Metadata:
         return f"Metadata({self.asset!r}, extra={self.extra!r}, alias={self.alias!r})"
 
 
+XCOM_CLASSES: dict[str, Any] = {
+    cls.__xcom_name__: cls for cls in (AssetAccessControl, Asset, Dataset, AssetAlias, DatasetAlias)
+}
+"""Name in an XCom → class."""
+
+
 def condition_of(assets: Any) -> BaseAsset:
     """The condition that an author's `schedule` or `assets=` means: one asset, a condition, or all of a collection.
     TypeError for anything else."""
@@ -359,6 +420,12 @@ def normalized_uri(uri: Any) -> str:
         netloc = netloc.rpartition("@")[2]
     query = urlencode(sorted(parse_qsl(parts.query))) if parts.query else ""
     return urlunsplit((scheme, netloc, parts.path.rstrip("/") or "/", query, ""))
+
+
+def _check_version(cls: type, version: int) -> None:
+    known = getattr(cls, "__version__", 0)
+    if version > known:
+        raise ValueError(f"{cls.__name__} of version {version} can't be read, this is version {known}")
 
 
 def _check_uri(uri: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -161,7 +162,7 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
         result = _run_task(task, context)
         _push_result(task, ti, result)
         _name_instance(task, ti, context)
-        events = _asset_events(task, context)
+        events = _asset_events(task, context, result)
     except TaskDeferred as deferred:
         return _deferred(task, ti, deferred, context)
     except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
@@ -316,12 +317,12 @@ def _check_mappable(task: BaseOperator, result: Any) -> None:
         raise UnmappableXComTypePushed(f"unmappable return type {type(result).__qualname__!r}")
 
 
-def _asset_events(task: BaseOperator, context: contexts.Context) -> list[dict[str, Any]]:
-    if not task.outlets:
+def _asset_events(task: BaseOperator, context: contexts.Context, result: Any) -> list[dict[str, Any]]:
+    if not task.outlets and not task.inlets and "opskit.core.dag.assets" not in sys.modules:
         return []
-    from opskit.core.dag.asset_context import emitted
+    from opskit.core.dag.asset_context import after_success
 
-    return emitted(task, context["outlet_events"])
+    return after_success(task, context, result)
 
 
 def _failed_outcome(ti: RuntimeTaskInstance, error: BaseException) -> Outcome:

@@ -77,7 +77,8 @@ def _encode_other(value: Any) -> Any:
     if f"{kind.__module__}.{kind.__qualname__}" == "uuid.UUID":
         return str(value)
     if callable(getattr(kind, "serialize", None)) and callable(getattr(kind, "deserialize", None)):
-        written = {_CLASS: f"{kind.__module__}.{kind.__qualname__}", _VERSION: getattr(kind, "__version__", 0)}
+        name = getattr(kind, "__xcom_name__", None) or f"{kind.__module__}.{kind.__qualname__}"
+        written = {_CLASS: name, _VERSION: getattr(kind, "__version__", 0)}
         return {**written, _DATA: encode(value.serialize())}
     raise TypeError(
         f"a value of type {kind.__module__}.{kind.__qualname__} can't be stored as XCom: "
@@ -115,7 +116,11 @@ def _own_class(name: str, data: Any, version: int, written: dict[str, Any]) -> A
     import sys
 
     module_name, _, attribute = name.rpartition(".")
-    if module_name.startswith("opskit."):
+    if module_name.startswith(("airflow.datasets", "airflow.sdk.definitions.asset")):
+        from opskit.core.dag.assets import XCOM_CLASSES
+
+        kind = XCOM_CLASSES.get(name)
+    elif module_name.startswith("opskit."):
         from importlib import import_module
 
         kind = getattr(import_module(module_name), attribute, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from opskit.core.dag import authoring_context, loading, runtime
+from opskit.core.dag import authoring_context, dialect, loading, runtime, xcom
 from opskit.core.dag.asset_context import AssetEvent, TriggeringEvents, emitted
 from opskit.core.dag.asset_decorator import asset
 from opskit.core.dag.assets import Asset, AssetAlias, Dataset, DatasetAlias, Metadata
@@ -242,7 +242,7 @@ def test_an_asset_may_be_a_task_of_another_kind() -> None:
     made = asset(schedule=None)(task.bash(_command))
     (dag,) = authoring_context.registered
     (only,) = dag.tasks
-    assert (dag.dag_id, only.task_type, only.outlets) == ("_command", "BashDecoratedOperator", [made])
+    assert (dag.dag_id, only.task_type, only.outlets) == ("_command", "_BashDecoratedOperator", [made])
     authoring_context.forget()
 
 
@@ -268,6 +268,44 @@ def test_functions_that_can_be_no_asset_are_refused() -> None:
 
 
 def _wild(*anything: Any) -> None: ...
+
+
+def test_an_asset_that_a_function_is_given_or_returns_is_one_of_its_inlets_or_outlets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    @task
+    def refine(source: Asset, *, inlet_events: Any = None) -> list[Asset]:
+        seen.append(list(inlet_events[source]))
+        return [Asset("made of it")]
+
+    with dialect.speaking(2), DAG("d", schedule=None) as dag:
+        refine(A)
+    run = dag.test(logical_date=AT)
+    assert (run.state, seen) == ("success", [[]])
+    values = {key: xcom.decode(value) for key, value in run.xcoms["refine"].items()}
+    made = [Asset("made of it")]
+    assert values == {"return_value": made, "pipeline_outlets": made, "pipeline_inlets": [A]}
+    frame = {"task_id": "refine", "run_id": "r", "run": {"run_type": "manual", "logical_date": AT}}
+    monkeypatch.setattr(runtime, "_store", runtime.MemoryStore())
+    assert execute(dag, frame).events == [_event("made of it", "made of it", {}, [])]
+
+
+@pytest.mark.parametrize(
+    ("asset", "stored"),
+    [
+        (Dataset("s3://x/y", {"k": 1}), {"uri": "s3://x/y", "extra": {"k": 1}}),
+        (DatasetAlias("al"), {"name": "al"}),
+        (AssetAlias("al", group="g"), {"name": "al", "group": "g"}),
+    ],
+)
+def test_assets_come_back_from_xcoms_in_airflows_form(asset: Any, stored: dict[str, Any]) -> None:
+    plain = xcom.encode(asset)
+    assert plain["__data__"] == stored
+    assert plain["__classname__"].startswith("airflow.")
+    assert xcom.decode(plain) == asset
+    assert xcom.decode(xcom.encode(A)) == A
 
 
 def test_an_asset_that_nobody_knows_fails_the_task() -> None:
