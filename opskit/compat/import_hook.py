@@ -18,10 +18,12 @@ from typing import Any
 
 from opskit.compat import table
 from opskit.core.dag import airflow_gate, dialect, plugins
+from opskit.providers import registry
 
 VERSIONS = {2: "2.11.2", 3: "3.3.2"}
 """What `airflow.__version__` says, by dialect."""
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
+_OF_THE_CORE = ("airflow.providers.standard", "airflow.providers.common.compat")
 _real: bool | None = None
 
 
@@ -71,8 +73,7 @@ def forget() -> None:
     global _real
     _real = None
     for name, module in list(sys.modules.items()):
-        ours = isinstance(getattr(module, "__loader__", None), _Loader)
-        if ours and (name == "airflow" or name.startswith("airflow.")):
+        if _is_synthetic(module) and (name == "airflow" or name.startswith("airflow.")):
             del sys.modules[name]
 
 
@@ -104,10 +105,16 @@ def _attribute(module: ModuleType, names: table.Names, attribute: str) -> Any:
     of_plugins = plugins.modules.get(module.__name__)
     if of_plugins is not None and attribute in of_plugins:
         return of_plugins[attribute]
+    caller = sys._getframe(2)
+    if _wants_its_own(caller, module.__name__) and not attribute.startswith("__"):
+        real = _real_provider_attribute(module, attribute)
+        if real is not None:
+            return real
     target = names.attributes.get(attribute)
     if target is not None:
         value = resolve(target)
-        module.__dict__[attribute] = value
+        if not module.__name__.startswith("airflow.providers."):  # else it depends on who asks
+            module.__dict__[attribute] = value
         return value
     if not attribute.startswith("__"):
         for ours in names.modules:
@@ -119,11 +126,19 @@ def _attribute(module: ModuleType, names: table.Names, attribute: str) -> Any:
         real = _real_provider_attribute(module, attribute)
         if real is not None:
             return real
-        frame = sys._getframe(2)
-        code = frame.f_code.co_code
-        if frame.f_lasti >= 0 and code[frame.f_lasti] == _IMPORT_FROM:
+        if caller.f_lasti >= 0 and caller.f_code.co_code[caller.f_lasti] == _IMPORT_FROM:
             raise ImportError(_missing_name(module.__name__, attribute), name=module.__name__)
     raise AttributeError(_missing_name(module.__name__, attribute))
+
+
+def _wants_its_own(caller: FrameType, module: str) -> bool:
+    """Whether a real provider asks for a name of a provider: it was written for the real one, where that is installed.
+    The standard provider and the layer between versions are parts of the core, and ours."""
+    return (
+        module.startswith("airflow.providers.")
+        and not module.startswith(_OF_THE_CORE)
+        and str(caller.f_globals.get("__name__", "")).startswith("airflow.providers.")
+    )
 
 
 def resolve(target: str) -> Any:
@@ -139,6 +154,33 @@ def __getattr__(name: str) -> Any:
     if name == "installed_version":
         return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _foreign_hook(conn_type: str, caller: FrameType) -> Any:
+    """The hook class of a real provider for this type: for what real providers ask, and where we have none."""
+    if not _provider_path("airflow.providers.x"):
+        return None
+    frame: FrameType | None = caller
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+    asks = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    if conn_type in registry.HOOKS and not asks.startswith("airflow.providers."):
+        return None
+    from opskit.compat.providers_manager import ProvidersManager
+
+    path = ProvidersManager().hook_class_names.get(conn_type)
+    if path is None:
+        return None
+    module_name, _, name = path.rpartition(".")
+    module = import_module(module_name)
+    return _real_provider_attribute(module, name) if _is_synthetic(module) else getattr(module, name)
+
+
+registry.foreign_hook = _foreign_hook
+
+
+def _is_synthetic(module: ModuleType) -> bool:
+    return isinstance(getattr(module, "__loader__", None), _Loader)
 
 
 def _all(names: table.Names) -> list[str]:

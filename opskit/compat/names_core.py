@@ -160,6 +160,8 @@ opskit.compat.statistics:Stats
     airflow.providers.common.compat.sdk.Stats
 opskit.compat.timezone
     airflow.utils.timezone airflow.sdk.timezone airflow.sdk._shared.timezones.timezone
+opskit.compat.yaml_text
+    airflow.utils.yaml
 opskit.core.dag.exceptions
     airflow.exceptions airflow.sdk.exceptions airflow.providers.common.compat.sdk
 opskit.core.dag.exceptions:AirflowException

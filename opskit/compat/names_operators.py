@@ -50,8 +50,7 @@ opskit.core.dag.operators.branch_time:BranchDayOfWeekOperator
 opskit.core.dag.operators.branch_time:target_times_as_dates
     airflow.operators.datetime.target_times_as_dates airflow.providers.standard.operators.datetime.target_times_as_dates
 opskit.core.dag.operators.email:EmailOperator
-    airflow.operators.email.EmailOperator airflow.operators.email_operator.EmailOperator
-    airflow.operators.EmailOperator airflow.providers.smtp.operators.smtp.EmailOperator
+    airflow.operators.email.EmailOperator airflow.operators.email_operator.EmailOperator airflow.operators.EmailOperator
 opskit.core.dag.operators.empty:EmptyOperator
     airflow.operators.empty.EmptyOperator airflow.providers.standard.operators.empty.EmptyOperator
     airflow.operators.dummy.DummyOperator airflow.operators.dummy_operator.DummyOperator

@@ -109,8 +109,8 @@ opskit.providers.slack.operators:SlackAPIFileOperator
 opskit.providers.slack.operators:SlackAPIOperator
     airflow.providers.slack.operators.slack.SlackAPIOperator airflow.operators.slack_operator.SlackAPIOperator
 opskit.providers.slack.operators:SlackAPIPostOperator
-    airflow.providers.slack.operators.slack.SlackAPIPostOperator
-    airflow.operators.slack_operator.SlackAPIPostOperator airflow.operators.SlackAPIPostOperator
+    airflow.providers.slack.operators.slack.SlackAPIPostOperator airflow.operators.slack_operator.SlackAPIPostOperator
+    airflow.operators.SlackAPIPostOperator
 opskit.providers.slack.operators:SlackWebhookOperator
     airflow.providers.slack.operators.slack_webhook.SlackWebhookOperator
     airflow.contrib.operators.slack_webhook_operator.SlackWebhookOperator

@@ -23,6 +23,8 @@ def missing_name(module: str, name: str) -> str:
 def advice(module: str, name: str = "") -> str:
     """What to do about it."""
     package = provider_package(module)
+    if package is not None and module.count(".") == 2 and module.rpartition(".")[2] in _TWO_PARTS:
+        return f"install the package {package}-… that the file needs with `pip install --no-deps`"
     if package is not None and not _known(module):
         return f"install the package {package} with `pip install --no-deps {package}` and what it needs beside Airflow"
     closest = nearest(module, name)

@@ -44,6 +44,15 @@ class ProvidersManager:
         return dict(sorted(found.items()))
 
     @cached_property
+    def hook_class_names(self) -> dict[str, str]:
+        """Connection type → path of the hook for it."""
+        return {
+            entry["connection-type"]: entry["hook-class-name"]
+            for info in self.providers.values()
+            for entry in info.get("connection-types", [])
+        }
+
+    @cached_property
     def hooks(self) -> dict[str, HookInfo]:
         """Connection type → the hook for it; loads the classes."""
         from opskit.compat.modules_by_name import import_string

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag.exceptions import AirflowException
@@ -30,10 +33,18 @@ def register(conn_type: str, path: str) -> None:
     HOOKS[conn_type] = path
 
 
+foreign_hook: Callable[[str, FrameType], Any] | None = None
+"""Gives the class for a type of connection out of a provider package that is installed beside opskit (None: none), by
+who asks. opskit.compat sets it, in processes that use Airflow's names."""
+
+
 def hook_for(connection: Connection, hook_params: dict[str, Any] | None = None) -> Any:
     """The hook of a connection, made with its id and `hook_params`. AirflowException for a type without a hook."""
     from importlib import import_module
 
+    foreign = None if foreign_hook is None else foreign_hook(connection.conn_type or "", sys._getframe(1))
+    if foreign is not None:
+        return foreign(**{foreign.conn_name_attr: connection.conn_id}, **(hook_params or {}))
     path = HOOKS.get(connection.conn_type or "")
     if path is None:
         raise AirflowException(
