@@ -186,3 +186,18 @@ def test_an_unknown_weekday_is_refused(dag: DAG) -> None:
 def test_the_smooth_operator_succeeds(dag: DAG, attempt: Attempt) -> None:
     SmoothOperator(task_id="t")
     assert attempt(dag, "t").state == "success"
+
+
+def test_a_choice_is_found_under_airflows_key(dag: DAG, attempt: Attempt) -> None:
+    branch = BranchDateTimeOperator(
+        task_id="branch",
+        target_lower=NOW - timedelta(hours=1),
+        target_upper=None,
+        follow_task_ids_if_true="yes",
+        follow_task_ids_if_false="no",
+    )
+    branch >> [EmptyOperator(task_id="yes"), EmptyOperator(task_id="no")]
+    gate = ShortCircuitOperator(task_id="gate", python_callable=lambda: 0)
+    gate >> EmptyOperator(task_id="after") >> EmptyOperator(task_id="last")
+    assert dict(attempt(dag, "branch").xcoms)["skipmixin_key"] == {"followed": ["yes"]}
+    assert dict(attempt(dag, "gate").xcoms)["skipmixin_key"] == {"skipped": ["after", "last"]}

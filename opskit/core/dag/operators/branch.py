@@ -8,6 +8,8 @@ from typing import Any
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.exceptions import AirflowException
 
+SKIP_KEY = "skipmixin_key"
+
 
 def request_skip(context: Any, task_ids: Iterable[str]) -> None:
     """Have these tasks skipped when the running one has succeeded."""
@@ -47,7 +49,11 @@ class BranchMixIn:
         task.log.info("Branch into %s", branches_to_execute)
         if isinstance(branches_to_execute, Iterable) and not isinstance(branches_to_execute, str):
             branches_to_execute = list(branches_to_execute)
-        request_skip(context, tasks_to_skip(task, branches_to_execute))
+        skipped = tasks_to_skip(task, branches_to_execute)
+        request_skip(context, skipped)
+        if task.downstream_task_ids:
+            # Under Airflow's key, for those who look at it there.
+            context["ti"].xcom_push(SKIP_KEY, {"followed": sorted(task.downstream_task_ids - skipped)})
         return branches_to_execute
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.exceptions import AirflowException
-from opskit.core.dag.operators.branch import BaseBranchOperator, request_skip
+from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, request_skip
 from opskit.errors import DagInvalid
 
 
@@ -204,7 +204,10 @@ def short_circuit(task: BaseOperator, context: Any, condition: Any, ignore_downs
     task.log.info("Skipping downstream tasks")
     tasks = task.dag.task_dict if skip else {}
     # A teardown runs whatever was skipped.
-    request_skip(context, [task_id for task_id in skip if not getattr(tasks[task_id], "is_teardown", False)])
+    skipped = sorted(task_id for task_id in skip if not getattr(tasks[task_id], "is_teardown", False))
+    request_skip(context, skipped)
+    if skipped:
+        context["ti"].xcom_push(SKIP_KEY, {"skipped": skipped})
 
 
 def get_current_context() -> Any:

@@ -36,7 +36,14 @@ class TriggerDagRunOperator(BaseOperator):
     a failure; with `deferrable` it waits as a deferred task. `python_callable` is Airflow 1's: told the context and a
     DagRunOrder, it returns that order, or None for no run."""
 
-    template_fields: Sequence[str] = ("trigger_dag_id", "trigger_run_id", "execution_date", "logical_date", "conf")
+    template_fields: Sequence[str] = (
+        "trigger_dag_id",
+        "trigger_run_id",
+        "logical_date",
+        "conf",
+        "wait_for_completion",
+        "skip_when_already_exists",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"conf": "py"}
     ui_color = "#ffefeb"
 
@@ -70,7 +77,6 @@ class TriggerDagRunOperator(BaseOperator):
         if given is not None and not isinstance(given, (str, datetime)) and not hasattr(given, "resolve"):
             raise DagInvalid(f"task {self.task_id}: logical_date is {given!r}, a text or a datetime is needed")
         self.logical_date: Any = aware(given).isoformat() if isinstance(given, datetime) else given
-        self.execution_date = self.logical_date
         self.reset_dag_run = reset_dag_run
         self.wait_for_completion = wait_for_completion
         self.poke_interval = poke_interval
@@ -82,6 +88,11 @@ class TriggerDagRunOperator(BaseOperator):
         self.run_after = None if run_after is _NOT_GIVEN else run_after
         self.note = note
         self.python_callable = python_callable
+
+    @property
+    def execution_date(self) -> Any:
+        """The older name of `logical_date`."""
+        return self.logical_date
 
     def _states(self, argument: str, states: Sequence[str]) -> list[str]:
         texts = [str(getattr(state, "value", state)) for state in states]

@@ -15,7 +15,6 @@ class BashSensor(BaseSensorOperator):
     """Exit code 0: done; any other: poke again; `retry_exit_code` given: only that one, others fail."""
 
     template_fields: Sequence[str] = ("bash_command", "env")
-    template_ext: Sequence[str] = (".sh", ".bash")
 
     def __init__(
         self,
