@@ -45,8 +45,10 @@ class Cluster:
 
 def open_cluster() -> Cluster:
     from opskit.core.metastore.engine import open_engine
+    from opskit.core.runner import asking
 
     config = settings.load()
+    asking.install(config)
     return Cluster(config, open_engine(config, pool_size=1))
 
 

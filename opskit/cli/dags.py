@@ -34,15 +34,20 @@ def dags() -> None:
 @output_option
 def list_dags(everything: bool, paused: bool | None, tags: tuple[str, ...], output: str) -> None:
     """List DAGs."""
+    from opskit.core.metastore import dag_plans
     from opskit.core.metastore import dags as queries
 
     with open_cluster().reading() as connection:
         found = queries.list_dags(connection, include_inactive=everything, paused=paused)
         broken = len(queries.import_errors(connection))
+        warned = dag_plans.warnings(connection)
     rows = [dag for dag in found if set(tags) <= set(dag.tags)]
     show(rows, output, columns=["dag_id", "schedule", "is_paused", "next_run_after", "owners", "fileloc"])
     if broken and output == "table":
         click.echo(f"{broken} DAG files could not be loaded: opskit dags list-import-errors", err=True)
+    if output == "table":
+        for dag_id, warning in sorted(warned.items()):
+            click.echo(f"warning: {dag_id}: {warning}", err=True)
 
 
 @dags.command("show")
@@ -51,10 +56,12 @@ def list_dags(everything: bool, paused: bool | None, tags: tuple[str, ...], outp
 def show_dag(dag_id: str, output: str) -> None:
     """Show a DAG: its settings, and its tasks as a tree."""
     from opskit.cli.task_tree import tree_lines
+    from opskit.core.metastore import dag_plans
     from opskit.core.metastore import dags as queries
 
     with open_cluster().reading() as connection:
         dag = queries.get_dag(connection, dag_id)
+        warning = dag_plans.warnings(connection).get(dag_id)
         definition = queries.get_serialized(connection, dag_id)
     if output != "table":
         show({"dag": dag, "definition": definition}, output)
@@ -74,6 +81,7 @@ def show_dag(dag_id: str, output: str) -> None:
         "next data interval": f"{dag.next_interval_start} to {dag.next_interval_end}"
         if dag.next_interval_start
         else None,
+        "warning": warning,
         "max active runs": definition.max_active_runs,
         "max active tasks": definition.max_active_tasks,
         "version": dag.version_hash,
@@ -160,7 +168,13 @@ def next_execution(dag_id: str, count: int, output: str) -> None:
         definition = queries.get_serialized(connection, dag_id)
         last = dag_loads.last_automated(connection, [dag_id]).get(dag_id)
     runs = next_runs(
-        definition, last, bool(cluster.config.get("scheduler", "catchup_by_default")), datetime.now(UTC), count
+        definition,
+        last,
+        bool(cluster.config.get("scheduler", "catchup_by_default")),
+        datetime.now(UTC),
+        count,
+        first_run=str(cluster.config.get("scheduler", "first_run")),
+        unpaused_at=dag.unpaused_at,
     )
     if dag.is_paused and output == "table":
         click.echo(f"{dag_id} is paused: these runs wait until it is unpaused", err=True)

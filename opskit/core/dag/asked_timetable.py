@@ -8,18 +8,21 @@ Question: {"dag_id", "after": [start, end] | null, "catchup": bool, "now", "sinc
           or {"dag_id", "manual"}
           times are ISO 8601 with offset; `after` is the interval to go on from, `since` that of first_run="next",
           `manual` the time of a run that somebody triggers
-Answer:   {"run": {"start", "end", "run_after", "run_id"} | null, "approved": bool, "passed": [start, end] | null,
-           "again_at": time | null, "warning": text | null}, or {"interval": [start, end]} to `manual`
-          approved: the run may be made when it is due; passed: the newest date for which run_if said no
+Answer:   {"run": {"start", "end", "run_after", "run_id"} | null, "approved": bool, "more": [run, …],
+           "passed": [start, end] | null, "again_at": time | null, "warning": text | null},
+          or {"interval": [start, end]} to `manual`
+          approved: the run may be made when it is due; more: with catchup, runs after it that are approved and due;
+          passed: the newest date for which run_if said no
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from opskit.core.dag import file_asker
 from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from opskit.core.dag.zones import utc
 from opskit.errors import DagInvalid
@@ -30,17 +33,9 @@ if TYPE_CHECKING:
 AGAIN_SECONDS = 60.0
 """After this time a schedule that has raised something is asked again; one that had no run, too."""
 _LONGEST_SECONDS = 5.0
-"""So long dates are passed over in one answer; the next one goes on."""
-
-Ask = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
-"""JSON form of the timetable, question → answer. Raises DagInvalid when the file can't be loaded."""
-_ask: Ask | None = None
-
-
-def set_asker(ask: Ask | None) -> None:
-    """How this process asks DAG files; None: it does not."""
-    global _ask
-    _ask = ask
+"""So long dates are gone through for one answer; the next one goes on."""
+_MOST_RUNS = 25
+"""So many due runs are in one answer."""
 
 
 class AskedTimetable(Timetable):
@@ -80,25 +75,38 @@ class AskedTimetable(Timetable):
         )
         if found.get("warning"):
             raise DagInvalid(str(found["warning"]))
-        return planned_run(found)
+        return planned_run(found["run"])
 
     def serialize(self) -> dict[str, Any]:
         return self._form
 
     def _answer(self, question: dict[str, Any]) -> Mapping[str, Any]:
-        if _ask is None:
+        ask = file_asker.asker()
+        if ask is None:
             raise DagInvalid(
                 f"only the DAG file can say what {self.summary} says, and this process does not load DAG files"
             )
-        return _ask(self._form, {"dag_id": self._form["dag_id"], **question})
+        return ask(self._form, {"dag_id": self._form["dag_id"], **question})
 
 
-def planned_run(answer: Mapping[str, Any]) -> DagRunInfo | None:
-    """The run of an answer."""
-    run = answer.get("run")
+def planned_run(run: Mapping[str, Any] | None) -> DagRunInfo | None:
+    """A run of an answer."""
     if run is None:
         return None
     return DagRunInfo(datetime.fromisoformat(run["run_after"]), _interval([run["start"], run["end"]]))
+
+
+def pending_run(plan: Mapping[str, Any], last: list[str] | None) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a plan (an answer, and `after`: the interval of the newest run at the time) says what comes after the run
+    with the interval `last`; and that run, None when it says that there is none."""
+    before = plan["after"]
+    for run in (plan["run"], *plan["more"]):
+        if before == last:
+            return True, run
+        if run is None:
+            break
+        before = [run["start"], run["end"]]
+    return False, None
 
 
 def answer(dag: DAG, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,26 +141,29 @@ class _Plan:
 
         run_if = self.dag.run_if
         passed: DataInterval | None = None
+        runs: list[dict[str, Any]] = []
         until = time.monotonic() + _LONGEST_SECONDS
         while True:
             try:
                 info = schedules.upcoming(self.dag.timetable, self.last, self.restriction, self.since)
                 run = None if info is None else self._run(info)
             except Exception as error:  # noqa: BLE001 - the author's code may raise anything
-                return self._later(None, passed, _explain(f"the timetable {self.dag.timetable.summary}", error))
+                return self._later(runs, None, passed, _explain(f"the timetable {self.dag.timetable.summary}", error))
             if info is None or run is None:
-                return self._later(None, passed, None)
-            if run_if is None or info.run_after > self.now:
-                return _told(run, run_if is None, passed)
+                return self._later(runs, None, passed, None)
+            if info.run_after > self.now:
+                return _told(runs, run, run_if is None, passed)
             try:
-                wanted = run_if(*(_pendulums(info)))
+                wanted = run_if is None or run_if(*(_pendulums(info)))
             except Exception as error:  # noqa: BLE001
-                return self._later(run, passed, _explain(f"run_if for {run['start']}", error))
+                return self._later(runs, run, passed, _explain(f"run_if for {run['start']}", error))
+            self.last = info.data_interval
             if wanted:
-                return _told(run, True, passed)
-            passed = self.last = info.data_interval
-            if time.monotonic() > until:
-                return {**_told(None, False, passed), "again_at": _text(self.now)}
+                runs.append(run)
+            else:
+                passed = info.data_interval
+            if (runs and not self.restriction.catchup) or len(runs) == _MOST_RUNS or time.monotonic() > until:
+                return {**_told(runs, None, False, passed), "again_at": None if runs else _text(self.now)}
 
     def _run(self, info: DagRunInfo) -> dict[str, Any]:
         timetable = self.dag.timetable
@@ -172,14 +183,21 @@ class _Plan:
             "run_id": run_id,
         }
 
-    def _later(self, run: dict[str, Any] | None, passed: DataInterval | None, warning: str | None) -> dict[str, Any]:
-        again_at = _text(self.now + timedelta(seconds=AGAIN_SECONDS))
-        return {**_told(run, False, passed), "again_at": again_at, "warning": warning}
+    def _later(
+        self, runs: list[dict[str, Any]], run: dict[str, Any] | None, passed: DataInterval | None, warning: str | None
+    ) -> dict[str, Any]:
+        again_at = None if runs else _text(self.now + timedelta(seconds=AGAIN_SECONDS))
+        return {**_told(runs, run, False, passed), "again_at": again_at, "warning": warning}
 
 
-def _told(run: dict[str, Any] | None, approved: bool, passed: DataInterval | None) -> dict[str, Any]:
+def _told(
+    runs: list[dict[str, Any]], run: dict[str, Any] | None, approved: bool, passed: DataInterval | None
+) -> dict[str, Any]:
+    """`runs` are approved and due; `run` comes after them, and is told when there are none."""
     over = None if passed is None else [_text(passed.start), _text(passed.end)]
-    return {"run": run, "approved": approved, "passed": over, "again_at": None, "warning": None}
+    if runs:
+        return {"run": runs[0], "approved": True, "more": runs[1:], "passed": over, "again_at": None, "warning": None}
+    return {"run": run, "approved": approved, "more": [], "passed": over, "again_at": None, "warning": None}
 
 
 def _pendulums(info: DagRunInfo) -> tuple[DataInterval, datetime]:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
+from opskit.core.dag.asked_timetable import pending_run
 from opskit.core.metastore.dag_loads import last_automated
 from opskit.core.metastore.dags import touch
 from opskit.core.metastore.tables import dag, dag_run
@@ -31,8 +32,10 @@ class Planned:
     unpaused_at: datetime | None
     last: tuple[datetime, datetime] | None
     plan: dict[str, Any] | None
+    run: dict[str, Any] | None
+    """What the plan says comes after `last`."""
     run_exists: bool
-    """There is a run of the planned logical date: one that somebody made by hand when it is not `last`."""
+    """There is a run of that logical date already: somebody has made it by hand."""
 
 
 def read(connection: Connection, dag_ids: Collection[str]) -> list[Planned]:
@@ -46,7 +49,10 @@ def read(connection: Connection, dag_ids: Collection[str]) -> list[Planned]:
     found = []
     for row in rows:
         plan = None if row.plan is None else json.loads(row.plan)
-        run = None if plan is None else plan["run"]
+        newest = last.get(row.dag_id)
+        run = None
+        if plan is not None:
+            _, run = pending_run(plan, None if newest is None else [edge.isoformat() for edge in newest])
         exists = run is not None and bool(
             connection.execute(
                 select(dag_run.c.id).where(
@@ -61,8 +67,9 @@ def read(connection: Connection, dag_ids: Collection[str]) -> list[Planned]:
                 row.version_hash,
                 row.is_paused,
                 row.unpaused_at,
-                last.get(row.dag_id),
+                newest,
                 plan,
+                run,
                 exists,
             )
         )

@@ -37,6 +37,7 @@ class Dag:
     next_interval_start: datetime | None
     next_interval_end: datetime | None
     next_run_after: datetime | None
+    unpaused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ def _dag(row: Any) -> Dag:
         next_interval_start=row.next_interval_start,
         next_interval_end=row.next_interval_end,
         next_run_after=row.next_run_after,
+        unpaused_at=row.unpaused_at,
     )
 
 

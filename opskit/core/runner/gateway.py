@@ -166,10 +166,12 @@ def main(arguments: list[str]) -> int:
     except processes.ParentGone:
         return 0
     processes.set_name("opskit-gateway")
+    from opskit.core.runner import asking
     from opskit.telemetry import logs
 
     config = load(home)
     logs.setup(config.get("logging", "logging_level"), component="gateway")
+    asking.install(config)
     Gateway(config, socket.socket(fileno=listener), socket.socket(fileno=control)).serve()
     return 0
 

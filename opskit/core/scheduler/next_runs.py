@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 
 from opskit.core.dag import schedules, timetables
-from opskit.core.dag.asked_timetable import planned_run
+from opskit.core.dag.asked_timetable import pending_run, planned_run
 from opskit.core.dag.serialized import SerializedDag
 from opskit.core.dag.timetables import DagRunInfo, DataInterval
 
@@ -48,10 +48,10 @@ def planned(plan: str | None, version_hash: str, last: DataInterval | None) -> t
     if plan is None:
         return None, None
     data = json.loads(plan)
-    if data["version"] != version_hash or data["after"] != interval_text(last) or not data["approved"]:
+    _, run = pending_run(data, interval_text(last))
+    if data["version"] != version_hash or not data["approved"] or run is None:
         return None, None
-    info = planned_run(data)
-    return info, None if info is None else data["run"]["run_id"]
+    return planned_run(run), run["run_id"]
 
 
 def interval_text(interval: Interval | None) -> list[str] | None:

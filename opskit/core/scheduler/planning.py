@@ -14,6 +14,7 @@ from typing import Any
 
 from opskit.config import Config
 from opskit.core.dag import timetables
+from opskit.core.dag.asked_timetable import pending_run
 from opskit.core.metastore import dag_plans
 from opskit.core.metastore.dag_plans import Planned
 from opskit.core.metastore.engine import Engine, reading, transaction
@@ -134,8 +135,8 @@ class Planner:
         if plan is not None:
             if plan["passed"] is not None and (after is None or plan["passed"] > after):
                 after = plan["passed"]
-            if known.run_exists:
-                after = [plan["run"]["start"], plan["run"]["end"]]
+            if known.run is not None and known.run_exists:
+                after = [known.run["start"], known.run["end"]]
         question = {
             "dag_id": known.dag_id,
             "after": after,
@@ -150,7 +151,10 @@ class Planner:
 def _is_open(known: Planned, has_run_if: bool, now: datetime) -> bool:
     """Whether the plan is not, or no longer, the answer."""
     plan = known.plan
-    if plan is None or plan["version"] != known.version_hash or plan["after"] != interval_text(known.last):
+    if plan is None or plan["version"] != known.version_hash:
+        return True
+    is_known, run = pending_run(plan, interval_text(known.last))
+    if not is_known:
         return True
     if known.is_paused:
         return False
@@ -159,6 +163,5 @@ def _is_open(known: Planned, has_run_if: bool, now: datetime) -> bool:
     if plan["again_at"] is not None:
         return datetime.fromisoformat(plan["again_at"]) <= now
     # Its predicate is asked when the time has come, not before.
-    run = plan["run"]
     due = run is not None and datetime.fromisoformat(run["run_after"]) <= now
     return due and has_run_if and not plan["approved"]

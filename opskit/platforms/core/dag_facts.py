@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from opskit.config import Config
-from opskit.core.dag import serialized
+from opskit.core.dag import serialized, timetables
 from opskit.core.scheduler.next_runs import next_runs
 from opskit.platforms.dag_facts import MANY_RUNS, DagFacts, Stored
 
@@ -46,6 +46,8 @@ def _schedule(dag: serialized.SerializedDag, catchup_by_default: bool, now: date
         return 0, ("it has a schedule, but no start_date: it never runs by itself",)
     if dag.end_date is not None and dag.end_date < now:
         return 0, (f"its end_date {dag.end_date:%Y-%m-%d} has passed: it never runs by itself",)
+    if timetables.is_asked(dag.timetable):
+        return 0, ("its file decides when it runs: how many runs are due is not known before",)
     upcoming = next_runs(dag, None, catchup_by_default, now, 2)
     if not upcoming:
         return 0, ("its schedule has no date after its start_date: it never runs by itself",)
