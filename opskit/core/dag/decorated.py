@@ -97,13 +97,13 @@ class _Bound:
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)  # type: ignore[call-arg]
 
 
-class PythonDecoratedOperator(_Bound, PythonOperator):
+class _PythonDecoratedOperator(_Bound, PythonOperator):
     """`@task`"""
 
     custom_operator_name = "@task"
 
 
-class BranchDecoratedOperator(BranchMixIn, PythonDecoratedOperator):
+class _BranchPythonDecoratedOperator(BranchMixIn, _PythonDecoratedOperator):
     """`@task.branch`"""
 
     custom_operator_name = "@task.branch"
@@ -113,7 +113,7 @@ class BranchDecoratedOperator(BranchMixIn, PythonDecoratedOperator):
         return self.do_branch(context, super().execute(context))
 
 
-class ShortCircuitDecoratedOperator(PythonDecoratedOperator):
+class _ShortCircuitDecoratedOperator(_PythonDecoratedOperator):
     """`@task.short_circuit`"""
 
     custom_operator_name = "@task.short_circuit"
@@ -129,13 +129,13 @@ class ShortCircuitDecoratedOperator(PythonDecoratedOperator):
         return condition
 
 
-class SensorDecoratedOperator(_Bound, PythonSensor):
+class DecoratedSensorOperator(_Bound, PythonSensor):
     """`@task.sensor`"""
 
     custom_operator_name = "@task.sensor"
 
 
-class BashDecoratedOperator(BashOperator):
+class _BashDecoratedOperator(BashOperator):
     """`@task.bash`: the function returns the command."""
 
     custom_operator_name = "@task.bash"

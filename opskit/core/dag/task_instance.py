@@ -447,7 +447,7 @@ class RuntimeTaskInstance:
         dag_id = dag_id or self.dag_id
         run_id = run_id or self.run_id
         key = XCOM_RETURN_KEY if key is None else key
-        if task_ids is None and self._dialect == 3:
+        if task_ids is None and self.dialect == 3:
             task_ids = self.task_id
         single = task_ids is None or isinstance(task_ids, str)
         ids = None if task_ids is None else [task_ids] if isinstance(task_ids, str) else list(task_ids)
@@ -466,7 +466,7 @@ class RuntimeTaskInstance:
             values: list[Any] = []
             for task_id in ids or ():
                 # A task that has pushed nothing: Airflow 2 leaves it out, Airflow 3 does not.
-                values.extend(by_task.get(task_id, [] if self._dialect == 2 else [default]))
+                values.extend(by_task.get(task_id, [] if self.dialect == 2 else [default]))
             return values
         if not rows:
             return default
@@ -475,7 +475,7 @@ class RuntimeTaskInstance:
         return decode(rows[-1][2] if ids is None else rows[0][2])
 
     @property
-    def _dialect(self) -> int | None:
+    def dialect(self) -> int | None:
         dag = self.task.get_dag()
         return dag.dialect if dag is not None else None
 

@@ -7,11 +7,11 @@ from typing import Any
 _DECORATED = "opskit.core.dag.decorated"
 _ELSEWHERE = "opskit.core.dag.operators.decorated_virtualenv"
 OPERATORS: dict[str, str] = {
-    "python": f"{_DECORATED}:PythonDecoratedOperator",
-    "branch": f"{_DECORATED}:BranchDecoratedOperator",
-    "short_circuit": f"{_DECORATED}:ShortCircuitDecoratedOperator",
-    "sensor": f"{_DECORATED}:SensorDecoratedOperator",
-    "bash": f"{_DECORATED}:BashDecoratedOperator",
+    "python": f"{_DECORATED}:_PythonDecoratedOperator",
+    "branch": f"{_DECORATED}:_BranchPythonDecoratedOperator",
+    "short_circuit": f"{_DECORATED}:_ShortCircuitDecoratedOperator",
+    "sensor": f"{_DECORATED}:DecoratedSensorOperator",
+    "bash": f"{_DECORATED}:_BashDecoratedOperator",
     "virtualenv": f"{_ELSEWHERE}:_PythonVirtualenvDecoratedOperator",
     "external_python": f"{_ELSEWHERE}:_PythonExternalDecoratedOperator",
     "branch_virtualenv": f"{_ELSEWHERE}:_BranchPythonVirtualenvDecoratedOperator",

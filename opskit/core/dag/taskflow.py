@@ -9,7 +9,7 @@ from typing import Any
 
 from opskit.core.dag import authoring_context, task_kinds
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.decorated import PythonDecoratedOperator, infers_multiple_outputs
+from opskit.core.dag.decorated import _PythonDecoratedOperator, infers_multiple_outputs
 from opskit.core.dag.expand_input import DictOfLists, ExpandInput, ListOfDicts, MappedArgument
 from opskit.core.dag.mapped_operator import Expandable, check_disjoint, check_mappable, map_operator
 from opskit.core.dag.model import DAG
@@ -122,7 +122,7 @@ class TaskDecorated(Expandable):
 class TaskDecorator:
     """`@task`, `@task(...)` and its kinds: `@task.branch` …"""
 
-    def __init__(self, operator: type[BaseOperator] = PythonDecoratedOperator) -> None:
+    def __init__(self, operator: type[BaseOperator] = _PythonDecoratedOperator) -> None:
         self._operator = operator
 
     def __call__(self, python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> Any:

@@ -169,7 +169,7 @@ class XComArg(ResolveMixin, DependencyMixin):
         raise XComNotFound(self.operator.dag_id, self.operator.task_id, self.key)
 
     def _of_all(self, ti: Any) -> LazyXComSequence:
-        return LazyXComSequence(lambda: ti.xcoms_by_index(self.operator.task_id, self.key))
+        return LazyXComSequence(lambda: ti.xcoms_by_index(self.operator.task_id, self.key), ti.dialect)
 
 
 class _Derived(XComArg):

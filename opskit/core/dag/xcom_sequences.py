@@ -35,11 +35,19 @@ class LazySequence(Sequence[Any]):
 
 
 class LazyXComSequence(LazySequence):
-    """The XComs of the instances of a mapped task, by map_index. They are read at the first use."""
+    """The XComs of the instances of a mapped task, by map_index. They are read at the first use. As text it looks as in
+    the Airflow of the dialect: that is what a rendered template shows."""
 
-    def __init__(self, read: Callable[[], list[Any]]) -> None:
+    def __init__(self, read: Callable[[], list[Any]], dialect: int | None = None) -> None:
         self._read = read
         self._values: list[Any] | None = None
+        self._dialect = dialect
+
+    def __repr__(self) -> str:
+        if self._values is None and self._dialect != 2:
+            return "LazyXComSequence(<unevaluated length>)"
+        name = "LazySelectSequence" if self._dialect == 2 else "LazyXComSequence"
+        return f"{name}([{len(self)} item{'' if len(self) == 1 else 's'}])"
 
     @property
     def values(self) -> list[Any]:
