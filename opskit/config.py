@@ -893,6 +893,12 @@ def _run(command: str, origin: str, written_in: Path | None = None) -> str:
     return text.rstrip("\n")
 
 
+def converted(name: str, raw: Any, origin: str) -> Value:
+    """A text (of another program's configuration) as the value of the setting of this name. KeyError for an undeclared
+    setting; ConfigError, naming the origin, for what does not fit."""
+    return _convert(_BY_NAME[name], raw, origin)
+
+
 def _convert(setting: Setting, raw: Any, origin: str) -> Value:
     value = _parse(setting, raw, origin)
     if setting.minimum is not None and isinstance(value, (int, float)) and value < setting.minimum:

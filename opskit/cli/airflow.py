@@ -12,8 +12,12 @@ from opskit.cli.output import output_option, plain, show
 from opskit.config import load
 from opskit.errors import DriftFound
 
+_ELSEWHERE = {
+    "import": ("opskit.cli.airflow_import:import_airflow", "Take over settings, connections, variables, runs and more.")
+}
 
-@click.group(cls=LazyCommands, commands_elsewhere={})
+
+@click.group(cls=LazyCommands, commands_elsewhere=_ELSEWHERE)
 def airflow() -> None:
     """Move in from Airflow."""
 

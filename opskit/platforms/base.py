@@ -12,6 +12,7 @@ from opskit.config import Config
 
 if TYPE_CHECKING:
     # What the watchdog needs each minute stands apart from what other verbs need.
+    from opskit.platforms.airflow import MovingIn
     from opskit.platforms.configuration import Configuration
     from opskit.platforms.dag_facts import DagFacts, DagFactsReader
     from opskit.platforms.dag_versions import DagVersions
@@ -84,3 +85,5 @@ class Platform(Protocol):
     def configuration(self) -> Configuration: ...
     @property
     def secret_keys(self) -> SecretKeys: ...
+    @property
+    def moving_in(self) -> MovingIn: ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from opskit.config import Config
 
 if TYPE_CHECKING:
+    from opskit.platforms.airflow import MovingIn
     from opskit.platforms.base import Audit, DagFiles
     from opskit.platforms.configuration import Configuration
     from opskit.platforms.dag_facts import DagFactsReader
@@ -96,3 +97,9 @@ class CorePlatform:
         from opskit.platforms.core.secret_keys import CoreSecretKeys
 
         return CoreSecretKeys(self.config)
+
+    @property
+    def moving_in(self) -> MovingIn:
+        from opskit.platforms.core.airflow import CoreMovingIn
+
+        return CoreMovingIn(self.config)
