@@ -9,6 +9,7 @@ AssetAlias("of-today")                a name that a task links to assets while i
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -87,13 +88,13 @@ class AssetAccessControl:
     consumer_teams: list[str] | None = None
     allow_global: bool = True
 
-    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.access_control.AssetAccessControl"
+    xcom_name: ClassVar[str] = "airflow.sdk.definitions.asset.access_control.AssetAccessControl"
 
-    def serialize(self) -> dict[str, Any]:
+    def xcom_data(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def deserialize(cls, data: dict[str, Any], version: int) -> AssetAccessControl:
+    def from_xcom(cls, data: dict[str, Any], version: int) -> AssetAccessControl:
         _check_version(cls, version)
         return cls(**data)
 
@@ -107,7 +108,7 @@ class Asset(BaseAsset, os.PathLike[str]):
 
     asset_type: ClassVar[str] = "asset"
     __version__: ClassVar[int] = 1
-    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.Asset"
+    xcom_name: ClassVar[str] = "airflow.sdk.definitions.asset.Asset"
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class Asset(BaseAsset, os.PathLike[str]):
             f"watchers={self.watchers!r}, access_control={self.access_control!r})"
         )
 
-    def serialize(self) -> dict[str, Any]:
+    def xcom_data(self) -> dict[str, Any]:
         """As an XCom, in Airflow's form. Watchers stay behind."""
         return {
             "name": self.name,
@@ -191,7 +192,7 @@ class Asset(BaseAsset, os.PathLike[str]):
         }
 
     @classmethod
-    def deserialize(cls, data: dict[str, Any], version: int) -> Asset:
+    def from_xcom(cls, data: dict[str, Any], version: int) -> Asset:
         _check_version(cls, version)
         return cls(**data)
 
@@ -201,10 +202,10 @@ class Dataset(Asset):
     is another name for Asset."""
 
     asset_type: ClassVar[str] = "dataset"
-    __xcom_name__: ClassVar[str] = "airflow.datasets.Dataset"
+    xcom_name: ClassVar[str] = "airflow.datasets.Dataset"
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
-        if cls is Dataset and dialect.current() == 3:
+        if cls is Dataset and _spoken() == 3:
             return Asset(*arguments, **named)
         return super().__new__(cls)
 
@@ -228,7 +229,7 @@ class Dataset(Asset):
     def __repr__(self) -> str:
         return f"Dataset(uri={self.uri!r}, extra={self.extra or None!r})"
 
-    def serialize(self) -> dict[str, Any]:
+    def xcom_data(self) -> dict[str, Any]:
         return {"uri": self.uri, "extra": self.extra or None}
 
 
@@ -281,7 +282,7 @@ class AssetUriRef(AssetRef):
 class AssetAlias(BaseAsset):
     """A name that tasks link to assets while they run: `outlet_events[alias].add(asset)`."""
 
-    __xcom_name__: ClassVar[str] = "airflow.sdk.definitions.asset.AssetAlias"
+    xcom_name: ClassVar[str] = "airflow.sdk.definitions.asset.AssetAlias"
 
     def __init__(self, name: str, *, group: str = "asset") -> None:
         self.name = _checked(self, "name", name)
@@ -299,11 +300,11 @@ class AssetAlias(BaseAsset):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r}, group={self.group!r})"
 
-    def serialize(self) -> dict[str, Any]:
+    def xcom_data(self) -> dict[str, Any]:
         return {"name": self.name, "group": self.group}
 
     @classmethod
-    def deserialize(cls, data: dict[str, Any], version: int) -> AssetAlias:
+    def from_xcom(cls, data: dict[str, Any], version: int) -> AssetAlias:
         _check_version(cls, version)
         return cls(**data)
 
@@ -311,12 +312,12 @@ class AssetAlias(BaseAsset):
 class DatasetAlias(AssetAlias):
     """An alias, as Airflow 2 calls it."""
 
-    __xcom_name__: ClassVar[str] = "airflow.datasets.DatasetAlias"
+    xcom_name: ClassVar[str] = "airflow.datasets.DatasetAlias"
 
     def __repr__(self) -> str:
         return f"DatasetAlias(name={self.name!r})"
 
-    def serialize(self) -> dict[str, Any]:
+    def xcom_data(self) -> dict[str, Any]:
         return {"name": self.name}
 
 
@@ -394,7 +395,7 @@ class Metadata:
 
 
 XCOM_CLASSES: dict[str, Any] = {
-    cls.__xcom_name__: cls for cls in (AssetAccessControl, Asset, Dataset, AssetAlias, DatasetAlias)
+    cls.xcom_name: cls for cls in (AssetAccessControl, Asset, Dataset, AssetAlias, DatasetAlias)
 }
 """Name in an XCom → class."""
 
@@ -420,6 +421,15 @@ def normalized_uri(uri: Any) -> str:
         netloc = netloc.rpartition("@")[2]
     query = urlencode(sorted(parse_qsl(parts.query))) if parts.query else ""
     return urlunsplit((scheme, netloc, parts.path.rstrip("/") or "/", query, ""))
+
+
+def _spoken() -> int | None:
+    """The dialect of the file that is being loaded, or whose task is running."""
+    running = sys.modules.get("opskit.core.dag.context")
+    if dialect.current() is None and running is not None and running._running:
+        dag = running._running[-1]["ti"].task.get_dag()
+        return None if dag is None else dag.dialect
+    return dialect.current()
 
 
 def _check_version(cls: type, version: int) -> None:

@@ -76,9 +76,11 @@ def _encode_other(value: Any) -> Any:
         return _wrap("decimal.Decimal", str(value))
     if f"{kind.__module__}.{kind.__qualname__}" == "uuid.UUID":
         return str(value)
+    if hasattr(kind, "xcom_name"):  # an asset: under Airflow's name, so that both can read it
+        written = {_CLASS: kind.xcom_name, _VERSION: getattr(kind, "__version__", 0)}
+        return {**written, _DATA: encode(value.xcom_data())}
     if callable(getattr(kind, "serialize", None)) and callable(getattr(kind, "deserialize", None)):
-        name = getattr(kind, "__xcom_name__", None) or f"{kind.__module__}.{kind.__qualname__}"
-        written = {_CLASS: name, _VERSION: getattr(kind, "__version__", 0)}
+        written = {_CLASS: f"{kind.__module__}.{kind.__qualname__}", _VERSION: getattr(kind, "__version__", 0)}
         return {**written, _DATA: encode(value.serialize())}
     raise TypeError(
         f"a value of type {kind.__module__}.{kind.__qualname__} can't be stored as XCom: "
@@ -119,8 +121,9 @@ def _own_class(name: str, data: Any, version: int, written: dict[str, Any]) -> A
     if module_name.startswith(("airflow.datasets", "airflow.sdk.definitions.asset")):
         from opskit.core.dag.assets import XCOM_CLASSES
 
-        kind = XCOM_CLASSES.get(name)
-    elif module_name.startswith("opskit."):
+        asset = XCOM_CLASSES.get(name)
+        return written if asset is None else asset.from_xcom(decode(data), version)
+    if module_name.startswith("opskit."):
         from importlib import import_module
 
         kind = getattr(import_module(module_name), attribute, None)

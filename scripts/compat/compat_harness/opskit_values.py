@@ -126,6 +126,10 @@ def _as_stored(value: Any) -> Any:
         name, data = value.get("__classname__"), value.get("__data__")
         if name == "datetime.datetime":
             return _moment(data)
+        if name is not None and name.startswith("airflow.datasets."):
+            # The answers of Airflow 2 were read with its ORM, which makes texts of objects.
+            fields = ",".join(f"{key}={_as_stored(item)}" for key, item in data.items())
+            return f"{name}@version={value['__version__']}({fields})"
         if name is not None:
             return {**value, "__data__": _as_stored(data)}
         return {key: _as_stored(item) for key, item in value.items()}
