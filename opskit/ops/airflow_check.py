@@ -42,6 +42,8 @@ class CheckedFile:
     reason)."""
     dag_ids: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    error: str | None = None
+    """All that loading it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,11 @@ def check(platform: Platform, folder: Path, environment: Mapping[str, str]) -> l
     for path in paths:
         file = loaded.get(path)
         error = file.error if file is not None else "it was not loaded"
-        findings = list(_static(folder, path, known, folders, error is not None))
+        findings = list(dict.fromkeys(_static(folder, path, known, folders, error is not None)))
         if error is not None and not any(finding.when == "load" for finding in findings):
             findings.insert(0, _of_error(error, path))
         state = RUNS if not findings else BROKEN if findings[0].kind == "error" else LACKS
-        checked.append(CheckedFile(path, state, file.dag_ids if file is not None else (), tuple(findings)))
+        checked.append(CheckedFile(path, state, file.dag_ids if file is not None else (), tuple(findings), error))
     return checked
 
 
@@ -133,7 +135,9 @@ def _finding(need: needs.Need, known: Known, folders: Sequence[str], where: str)
             advice = presence.missing_airflow_name(need.module, need.name)
             return None if advice is None else Finding(need.line, "airflow", what + where, advice, when)
         package = presence.missing_package(need.module, folders)
-        return None if package is None else Finding(need.line, "package", what + where, f"pip install {package}", when)
+        if package is None:
+            return None
+        return Finding(need.line, "package", f"import {need.module}{where}", f"pip install {package}", when)
     there = known.variables if need.kind == needs.VARIABLE else known.connections
     if there is None or need.module.lower() in there:
         return None
@@ -152,4 +156,4 @@ def _local(folder: Path, need: needs.Need) -> list[Path]:
 def _of_error(error: str, path: str) -> Finding:
     lines = [int(line) for name, line in re.findall(r'File "([^"]+)", line (\d+)', error) if name.endswith(path)]
     headline = next((line for line in error.splitlines() if line.strip()), "it can't be loaded")
-    return Finding(lines[-1] if lines else 0, "error", headline, "opskit dags list-import-errors shows it in full")
+    return Finding(lines[-1] if lines else 0, "error", headline, "mend the file; --output json has the whole error")
