@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import context as contexts
-from opskit.core.dag import runtime
+from opskit.core.dag import plugins, runtime
 from opskit.core.dag.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -115,6 +115,8 @@ def execute(
         success = kind == "dag_on_success_callback"
         callbacks = dag.on_success_callback if success else dag.on_failure_callback
         told = _dag_context(dag, dag_run, reason, success)
+        event = "on_dag_run_success" if success else "on_dag_run_failed"
+        plugins.listener_manager().tell(event, dag_run=dag_run, msg=reason or "")
         return Outcome(SUCCESS, reason=_call_all(callbacks, "DAG callback", told))
     original = dag.task_dict.get(attempt["task_id"])
     if original is None:
@@ -156,6 +158,7 @@ def execute(
 def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
     """Run the task and its callbacks. The outcome stands before the callbacks start: they can't change it."""
     task = ti.task
+    _tell_listeners("running", "queued", ti)
     try:
         if task.is_mapped:
             task = ti.task = task.unmap(context)
@@ -180,6 +183,7 @@ def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, contex
     ti.state = outcome.state
     if ti.rendered_map_index is not None:
         outcome = replace(outcome, rendered_map_index=ti.rendered_map_index)
+    _tell_listeners(outcome.state, "running", ti, context.get("exception"))
     if outcome.state == SUCCESS:
         _call_all(task.on_success_callback, "on_success_callback", context)
     elif outcome.state == SKIPPED:
@@ -192,6 +196,13 @@ def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, contex
             _call_all(task.on_failure_callback, "on_failure_callback", context)
         _tell_by_mail(task, ti, context)
     return outcome
+
+
+def _tell_listeners(state: str, before: str, ti: RuntimeTaskInstance, error: Any = None) -> None:
+    """What listeners of plugins want to hear of a task instance: that it runs, and how that ended."""
+    manager = plugins.listener_manager()
+    if manager.has_listeners:
+        manager.tell(f"on_task_instance_{state}", previous_state=before, task_instance=ti, error=error, session=None)
 
 
 def _run_task(task: BaseOperator, context: contexts.Context) -> Any:

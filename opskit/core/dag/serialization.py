@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import serialized, timetables
+from opskit.core.dag import plugins, serialized, timetables
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.empty import EmptyOperator
@@ -25,6 +25,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
 
     DagInvalid for a cycle, a schedule that can't be used, or params that are not plain JSON."""
     dag.validate()
+    listeners = plugins.listener_manager()
     order = dag.topological_sort()
     weights = _effective_weights(order)
     marks = _setup_teardown(dag)
@@ -66,8 +67,8 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "fail_fast": dag.fail_fast,
         "max_consecutive_failed_dag_runs": dag.max_consecutive_failed_dag_runs,
         "allowed_run_types": list(dag.allowed_run_types or ()),
-        "has_on_success_callback": bool(dag.on_success_callback) or None,
-        "has_on_failure_callback": bool(dag.on_failure_callback) or None,
+        "has_on_success_callback": bool(dag.on_success_callback or listeners.hears("on_dag_run_success")) or None,
+        "has_on_failure_callback": bool(dag.on_failure_callback or listeners.hears("on_dag_run_failed")) or None,
         "params": _params(dag),
         "groups": _groups(dag),
     }
@@ -188,6 +189,7 @@ def _is_empty(task: BaseOperator) -> bool:
             or task._post_execute_hook
             or task.outlets
             or task.inlets
+            or any(getattr(task, name, None) for name in task.template_fields)
         )
     )
 

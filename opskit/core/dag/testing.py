@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from opskit.core.dag import runtime
+from opskit.core.dag import plugins, runtime
 from opskit.core.dag.context import run_params
 from opskit.core.dag.execution import execute
 from opskit.core.dag.params import ParamsDict
@@ -119,7 +119,9 @@ class _Run:
                     self._attempt(instance)
         self._tell()
         self.store.add_run(replace(self.info, state=run.state, end_date=datetime.now(UTC)))
-        if self.dag.on_success_callback if run.state == SUCCESS else self.dag.on_failure_callback:
+        succeeded = run.state == SUCCESS
+        heard = plugins.listener_manager().hears("on_dag_run_success" if succeeded else "on_dag_run_failed")
+        if heard or (self.dag.on_success_callback if succeeded else self.dag.on_failure_callback):
             kind = "dag_on_success_callback" if run.state == SUCCESS else "dag_on_failure_callback"
             reason = "success" if run.state == SUCCESS else "task_failure"
             execute(

@@ -104,6 +104,63 @@ def test_a_plugin_that_can_not_be_loaded_is_named_and_keeps_no_dag_away(tmp_path
     assert "there_is_no_such_module" in plugins.import_errors[str(folder / "broken_plugin.py")]
 
 
+_LISTENING = """
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+class Listener:
+    heard = []
+    @hookimpl
+    def on_task_instance_running(self, previous_state, task_instance):
+        self.heard.append((task_instance.task_id, "running"))
+    @hookimpl
+    def on_task_instance_success(self, previous_state, task_instance):
+        self.heard.append((task_instance.task_id, "success"))
+    @hookimpl
+    def on_task_instance_failed(self, previous_state, task_instance, error):
+        self.heard.append((task_instance.task_id, str(error)))
+        raise RuntimeError("what a listener raises changes nothing")
+    @hookimpl
+    def on_dag_run_failed(self, dag_run, msg):
+        self.heard.append((dag_run.dag_id, "run failed"))
+
+class Plugin(AirflowPlugin):
+    name = "listening"
+    listeners = [Listener()]
+"""
+
+
+def test_listeners_hear_of_task_instances_and_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "listening_plugin.py").write_text(_LISTENING)
+    [dag] = _load(
+        tmp_path,
+        "from airflow.decorators import dag, task\n"
+        "@dag('listened')\n"
+        "def made():\n"
+        "    @task\n"
+        "    def good(): return 1\n"
+        "    @task\n"
+        "    def bad(_): raise ValueError('on purpose')\n"
+        "    bad(good())\n"
+        "made()\n",
+        plugins_folder=str(folder),
+    )
+    assert dag.test().state == "failed"
+    assert sys.modules["listening_plugin"].Listener.heard == [
+        ("good", "running"),
+        ("good", "success"),
+        ("bad", "running"),
+        ("bad", "on purpose"),
+        ("listened", "run failed"),
+    ]
+    from opskit.core.dag import serialization
+
+    assert serialization.serialize(dag)["has_on_failure_callback"] is True
+    assert "has_on_success_callback" not in serialization.serialize(dag)
+
+
 _BACKEND = """
 from airflow.models import Connection
 from airflow.secrets import BaseSecretsBackend
