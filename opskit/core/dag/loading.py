@@ -47,9 +47,11 @@ def load_file(
         secrets_backend_kwargs=secrets_backend_kwargs,
     )
     authoring_context.forget()
-    with dialect.speaking(None):
-        module = _run(path, airflow_dialect)
-    dags = _collect(module)
+    dags: list[DAG] = []
+    for file, source in _texts(path):
+        with dialect.speaking(None):
+            module = _run(file, source, airflow_dialect)
+        dags += [dag for dag in _collect(module) if not any(dag is known for known in dags)]
     authoring_context.forget()
     relative = os.path.relpath(path, dags_folder)
     by_id: dict[str, DAG] = {}
@@ -104,11 +106,22 @@ def module_name(path: Path) -> str:
     return f"unusual_prefix_{digest}_{path.stem.replace('.', '_')}"
 
 
-def _run(path: Path, airflow_dialect: str) -> types.ModuleType:
+def _texts(path: Path) -> list[tuple[Path, bytes]]:
+    """The file; of an archive, which goes on sys.path, the modules at its top that may define DAGs."""
     try:
-        source = path.read_bytes()
+        if path.suffix != ".zip":
+            return [(path, path.read_bytes())]
+        from opskit.core.dag import archives
+
+        texts = archives.dag_modules(path)
     except OSError as error:
         raise DagInvalid(f"{path.name} can't be read: {error.strerror or error}") from error
+    if str(path) not in sys.path:
+        sys.path.insert(0, str(path))
+    return [(path / name, text) for name, text in texts]
+
+
+def _run(path: Path, source: bytes, airflow_dialect: str) -> types.ModuleType:
     name = module_name(path)
     module = types.ModuleType(name)
     module.__file__ = str(path)
@@ -175,6 +188,8 @@ def needs_warmup(dags: list[DAG]) -> set[str]:
     for dag in dags:
         for task in dag.tasks:
             needed |= _needs_of(task)
+        if any(params.has_schema for params in (dag.params, *(task.params for task in dag.tasks))):
+            needed.add("jsonschema")
     return needed
 
 

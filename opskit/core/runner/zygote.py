@@ -204,7 +204,7 @@ def _sources(spec: Spec, began: int) -> list[tuple[str, int, int, int]]:
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.startswith(tuple(roots)):
-            paths.add(path)
+            paths.add(path.partition(".zip/")[0] + ".zip" if ".zip/" in path else path)
     found = []
     for path in sorted(paths):
         try:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opskit.core.dag import archives
 from opskit.core.dag.ignore_files import IGNORE_FILES, SKIPPED_FOLDERS, IgnoreRules, ignored
 from opskit.errors import OpskitError
 
-COMPANIONS = (".py", ".yaml", ".yml", ".json", ".toml")
+COMPANIONS = (".py", ".zip", ".yaml", ".yml", ".json", ".toml")
 """Files that a DAG file may read while it is loaded: a change of one loads the DAG files again."""
 
 
@@ -31,7 +32,7 @@ class Listing:
     """One look at the DAG folder."""
 
     files: dict[str, Signature] = field(default_factory=dict)
-    """.py files and their companions, by path below the folder (with `/`)."""
+    """.py files, archives and their companions, by path below the folder (with `/`)."""
     folders: list[str] = field(default_factory=list)
     """Absolute paths of all folders that were listed."""
     entries: int = 0
@@ -112,11 +113,13 @@ class Content:
 
 def read_content(root: Path, path: str, safe_mode: bool = True) -> Content:
     """Read a file below the DAG folder. In safe mode only a .py file that mentions `dag` and `opskit` or `airflow`
-    may define DAGs, as in Airflow. OSError when it can't be read."""
+    may define DAGs, or an archive with one at its top, as in Airflow. OSError when it can't be read."""
     data = (root / path).read_bytes()
-    lowered = data.lower()
-    mentions = b"dag" in lowered and (b"opskit" in lowered or b"airflow" in lowered)
-    return Content(hashlib.sha256(data).hexdigest(), path.endswith(".py") and (mentions or not safe_mode))
+    if path.endswith(".zip"):
+        may_define = bool(archives.dag_modules(root / path, safe_mode))
+    else:
+        may_define = path.endswith(".py") and (not safe_mode or archives.mentions_dags(data))
+    return Content(hashlib.sha256(data).hexdigest(), may_define)
 
 
 def links_on_path(path: Path) -> Iterator[tuple[str, str]]:

@@ -223,6 +223,30 @@ def test_regexps_of_an_ignore_file_are_searched_below_its_folder(tmp_path: Path)
     assert sorted(found) == ["keep.py", "old/keep_too.py"]
 
 
+def test_an_archive_is_loaded_with_the_modules_in_it(tmp_path: Path) -> None:
+    import zipfile
+
+    from opskit.core.scheduler.dag_folder import list_dag_folder, read_content
+
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
+        archive.writestr("first.py", "from airflow import DAG\nimport within.deep as d\ndag = DAG(d.NAME)\n")
+        archive.writestr("second.py", "from airflow.sdk import DAG\nwith DAG('second'): pass\n")
+        archive.writestr("no_dags.py", "raise RuntimeError('it is not loaded')\n")
+        archive.writestr("within/__init__.py", "")
+        archive.writestr("within/deep.py", "NAME = 'named_within'\n")
+    (folder / "no_archive.zip").write_bytes(b"dag airflow")
+    assert sorted(list_dag_folder(folder).files) == ["no_archive.zip", "packed.zip"]
+    assert read_content(folder, "packed.zip").may_define_dags
+    assert not read_content(folder, "no_archive.zip").may_define_dags
+    dags = loading.load_file(folder / "packed.zip", folder)
+    assert {dag.dag_id: (dag.dialect, dag.relative_fileloc) for dag in dags} == {
+        "named_within": (2, "packed.zip"),
+        "second": (3, "packed.zip"),
+    }
+
+
 def test_the_dag_of_a_real_airflow_is_told_apart(tmp_path: Path) -> None:
     text = "DAG = type('DAG', (), {'__module__': 'airflow.models.dag'})\ndag = DAG()\n"
     with pytest.raises(DagInvalid, match="installed here"):
