@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from opskit.core.dag import authoring_context
@@ -248,20 +248,3 @@ class MappedOperator(BaseOperator):
             task = self._operator_class(**arguments)
         task.__dict__["_resolved_values"] = foreign
         return task
-
-
-class Expandable:
-    """Helps what makes tasks of a function: which arguments that takes."""
-
-    function: Callable[..., Any]
-
-    def _check_names(self, method: str, names: Iterable[str]) -> None:
-        parameters = inspect.signature(self.function).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return
-        unknown = [name for name in names if name not in parameters]
-        if unknown:
-            raise DagInvalid(
-                f"{self.function.__name__}.{method}() got an unexpected keyword argument {unknown[0]!r}",
-                hint=f"the function takes {', '.join(parameters) or 'none'}",
-            )

@@ -138,7 +138,10 @@ class DagRun:
         return TaskInstanceState(self, task_id, map_index, states[task_id, map_index])
 
     def __repr__(self) -> str:
-        return f"<DagRun {self.dag_id} @ {self._info.logical_date}: {self.run_id}, state:{self.state}>"
+        return (
+            f"<DagRun {self.dag_id} @ {self._info.logical_date}: {self.run_id}, state:{self.state}, "
+            f"queued_at: None. externally triggered: {self.external_trigger}>"
+        )
 
 
 class TaskInstanceState:

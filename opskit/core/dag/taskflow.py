@@ -5,18 +5,36 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import authoring_context, task_kinds
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.decorated import _PythonDecoratedOperator, infers_multiple_outputs
-from opskit.core.dag.expand_input import DictOfLists, ExpandInput, ListOfDicts, MappedArgument
-from opskit.core.dag.mapped_operator import Expandable, check_disjoint, check_mappable, map_operator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.params import Param
 from opskit.core.dag.task_group import TaskGroup, unique_id
 from opskit.core.dag.xcom_arg import XComArg
 from opskit.errors import DagInvalid
+
+if TYPE_CHECKING:
+    from opskit.core.dag.expand_input import ExpandInput
+
+
+class Expandable:
+    """Helps what makes tasks of a function: which arguments that takes."""
+
+    function: Callable[..., Any]
+
+    def _check_names(self, method: str, names: Iterable[str]) -> None:
+        parameters = inspect.signature(self.function).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        unknown = [name for name in names if name not in parameters]
+        if unknown:
+            raise DagInvalid(
+                f"{self.function.__name__}.{method}() got an unexpected keyword argument {unknown[0]!r}",
+                hint=f"the function takes {', '.join(parameters) or 'none'}",
+            )
 
 
 class TaskDecorated(Expandable):
@@ -56,6 +74,8 @@ class TaskDecorated(Expandable):
 
     def partial(self, **kwargs: Any) -> TaskDecorated:
         """The same function with some of its arguments; `expand` gives the others."""
+        from opskit.core.dag.mapped_operator import check_disjoint
+
         self._check_arguments("partial", kwargs)
         known = self.kwargs.get("op_kwargs", {})
         check_disjoint(known, kwargs, "duplicate partial")
@@ -63,6 +83,9 @@ class TaskDecorated(Expandable):
 
     def expand(self, **kwargs: Any) -> XComArg:
         """A task with an instance for each combination of the elements."""
+        from opskit.core.dag.expand_input import DictOfLists
+        from opskit.core.dag.mapped_operator import check_disjoint, check_mappable
+
         check_mappable(self.function.__name__, kwargs)
         self._check_arguments("expand", kwargs)
         check_disjoint(self.kwargs.get("op_kwargs", {}), kwargs, "mapping already partial")
@@ -70,6 +93,8 @@ class TaskDecorated(Expandable):
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> XComArg:
         """A task with an instance for each dict of arguments."""
+        from opskit.core.dag.expand_input import ListOfDicts
+
         return self._map(ListOfDicts(kwargs), strict=strict)
 
     def _check_arguments(self, method: str, names: Iterable[str]) -> None:
@@ -82,6 +107,8 @@ class TaskDecorated(Expandable):
         self._check_names(method, names)
 
     def _map(self, expand_input: ExpandInput, *, strict: bool) -> XComArg:
+        from opskit.core.dag.mapped_operator import map_operator
+
         arguments = self._task_arguments()
         dag = arguments.get("dag") or authoring_context.current_dag()
         arguments.setdefault("op_kwargs", {})
@@ -253,12 +280,17 @@ class TaskGroupDecorated(Expandable):
 
     def partial(self, **kwargs: Any) -> TaskGroupDecorated:
         """The same function with some of its arguments; `expand` gives the others."""
+        from opskit.core.dag.mapped_operator import check_disjoint
+
         self._check_names("partial", kwargs)
         check_disjoint(self._partial, kwargs, "duplicate partial")
         return TaskGroupDecorated(self.function, self.arguments, {**self._partial, **kwargs})
 
     def expand(self, **kwargs: Any) -> Any:
         """A group each of whose tasks has an instance for each combination of the elements."""
+        from opskit.core.dag.expand_input import DictOfLists, MappedArgument
+        from opskit.core.dag.mapped_operator import check_disjoint, check_mappable
+
         check_mappable(self.function.__name__, kwargs)
         self._check_names("expand", kwargs)
         check_disjoint(self._partial, kwargs, "mapping already partial")
@@ -267,6 +299,8 @@ class TaskGroupDecorated(Expandable):
 
     def expand_kwargs(self, kwargs: Any) -> Any:
         """A group each of whose tasks has an instance for each dict of arguments."""
+        from opskit.core.dag.expand_input import ListOfDicts, MappedArgument
+
         parameters = inspect.signature(self.function).parameters
         if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
             raise DagInvalid(

@@ -51,6 +51,12 @@ def _wrap(name: str, data: Any) -> dict[str, Any]:
 
 def _encode_other(value: Any) -> Any:
     if isinstance(value, datetime):
+        if type(value) is not datetime:
+            from opskit.core.dag import xcom_classes
+
+            zoned = xcom_classes.moment(value)
+            if zoned is not None:
+                return _wrap(xcom_classes.MOMENT, zoned)
         return _wrap("datetime.datetime", value.isoformat())
     if isinstance(value, date):
         return _wrap("datetime.date", value.isoformat())
@@ -82,6 +88,14 @@ def _encode_other(value: Any) -> Any:
     if callable(getattr(kind, "serialize", None)) and callable(getattr(kind, "deserialize", None)):
         written = {_CLASS: f"{kind.__module__}.{kind.__qualname__}", _VERSION: getattr(kind, "__version__", 0)}
         return {**written, _DATA: encode(value.serialize())}
+    from opskit.core.dag import xcom_classes
+
+    found = xcom_classes.encode(value, encode)
+    if found is not None:
+        return {_CLASS: found[0], _VERSION: found[1], _DATA: found[2]}
+    plain = xcom_classes.number(value)
+    if plain is not None:
+        return plain
     raise TypeError(
         f"a value of type {kind.__module__}.{kind.__qualname__} can't be stored as XCom: "
         "return plain values (text, numbers, lists, dicts, dates), or set do_xcom_push=False"
@@ -109,7 +123,10 @@ def _decode_wrapped(value: dict[str, Any]) -> Any:
         from decimal import Decimal
 
         return Decimal(data)
-    return _own_class(name, data, int(value.get(_VERSION) or 0), value)
+    from opskit.core.dag import xcom_classes
+
+    made = xcom_classes.decode(name, data, decode)
+    return made[0] if made is not None else _own_class(name, data, int(value.get(_VERSION) or 0), value)
 
 
 def _own_class(name: str, data: Any, version: int, written: dict[str, Any]) -> Any:

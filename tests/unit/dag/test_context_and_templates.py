@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -375,3 +376,59 @@ def test_an_instance_gets_its_name_from_the_context_that_the_task_has_changed(at
     failed = attempt(dag, "good", map_index=2)
     assert (failed.state, failed.rendered_map_index, failed.reason) == ("failed", "C 2 c", "ValueError: c")
     assert attempt(dag, "bad", map_index=0).state == "failed"
+
+
+@dataclass
+class Point:
+    x: int
+    when: datetime | None = None
+
+
+def test_values_of_classes_are_stored_in_airflows_form_and_come_back() -> None:
+    point = Point(1, START)
+    stored = json.loads(json.dumps(encode({"p": [point]})))
+    assert stored["p"][0]["__classname__"].endswith("Point")
+    assert decode(stored) == {"p": [point]}
+    stored["p"][0]["__classname__"] = "not_loaded.Class"
+    assert decode(stored) == stored  # nothing is imported because a value says so
+
+
+def test_a_pendulum_datetime_stays_one_with_its_zone() -> None:
+    import pendulum
+
+    moment = pendulum.datetime(2024, 7, 1, 12, tz="Europe/Berlin")
+    back = decode(json.loads(json.dumps(encode(moment))))
+    assert (back, back.timezone_name, back.add(days=1).day) == (moment, "Europe/Berlin", 2)
+
+
+def test_a_model_and_a_number_of_other_packages_are_recognised() -> None:
+    class Model:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def model_dump(self, mode: str) -> dict[str, Any]:
+            return {"n": self.n, "mode": mode}
+
+        @classmethod
+        def model_validate(cls, data: dict[str, Any]) -> Any:
+            return cls(data["n"])
+
+    Model.__qualname__ = "Model"
+    Model.__module__ = "a_module_of_a_dag"
+    sys.modules["a_module_of_a_dag"] = module = ModuleType("a_module_of_a_dag")
+    module.Model = Model  # type: ignore[attr-defined]
+    try:
+        stored = encode(Model(3))
+        assert stored["__data__"] == {"n": 3, "mode": "json"}
+        assert decode(stored).n == 3
+    finally:
+        del sys.modules["a_module_of_a_dag"]
+
+    class Int64:
+        dtype, shape = "int64", ()
+
+        def item(self) -> int:
+            return 7
+
+    Int64.__module__ = "numpy"
+    assert encode(Int64()) == 7
