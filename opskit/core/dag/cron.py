@@ -30,6 +30,10 @@ _PRESET_WORDS = {
 }
 
 
+class NeverMatches(DagInvalid):
+    """The expression names a date that does not come: `0 0 31 2 *`."""
+
+
 class Cron:
     """The boundaries of a cron expression in a zone, as Airflow computes them over changes of summer time."""
 
@@ -49,7 +53,7 @@ class Cron:
             if not may_never_match:
                 cron.get_next(datetime)
         except CroniterBadDateError as error:
-            raise DagInvalid(f"the cron expression {self.expression!r} never matches") from error
+            raise NeverMatches(f"the cron expression {self.expression!r} never matches") from error
         except (CroniterBadCronError, ValueError, KeyError, AttributeError) as error:
             raise DagInvalid(
                 f"{self.expression!r} is no cron expression: {error}", hint="minute hour day month weekday"
@@ -97,8 +101,13 @@ class Cron:
         """The next (or last) match of the expression in wall time."""
         if self._plain is not None:
             return self._plain.next(wall) if forward else self._plain.previous(wall)
+        from croniter import CroniterBadDateError
+
         cron = _library(self.expression)
-        found: datetime = (cron.get_next if forward else cron.get_prev)(datetime, start_time=wall)
+        try:
+            found: datetime = (cron.get_next if forward else cron.get_prev)(datetime, start_time=wall)
+        except CroniterBadDateError as error:
+            raise NeverMatches(f"the cron expression {self.expression!r} never matches") from error
         return found
 
     def _every_hour(self) -> bool:

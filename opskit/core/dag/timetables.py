@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import dialect, spans
+from opskit.core.dag.cron import NeverMatches
 from opskit.core.dag.interval_timetables import CronDataIntervalTimetable, DeltaDataIntervalTimetable
 from opskit.core.dag.simple_timetables import ContinuousTimetable, NullTimetable, OnceTimetable
 from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
@@ -131,7 +132,10 @@ def next_run(timetable: Timetable, last: DataInterval | None, restriction: TimeR
         timed = getattr(timetable, "timetable", None)  # of AssetOrTimeSchedule
         if isinstance(timed, Timetable):
             return next_run(timed, last, restriction)
-        return timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+        try:
+            return timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+        except NeverMatches:
+            return None
     info = timetable.next_dagrun_info(
         last_automated_data_interval=None if last is None else DataInterval(_pendulum(last[0]), _pendulum(last[1])),
         restriction=TimeRestriction(
@@ -152,7 +156,10 @@ def manual_interval(timetable: Timetable, run_after: datetime) -> DataInterval:
         timed = getattr(timetable, "timetable", None)
         if isinstance(timed, Timetable):
             return manual_interval(timed, run_after)
-        return timetable.infer_manual_data_interval(run_after=run_after)
+        try:
+            return timetable.infer_manual_data_interval(run_after=run_after)
+        except NeverMatches:
+            return DataInterval.exact(utc(run_after))
     return _plain_interval(timetable.infer_manual_data_interval(run_after=_pendulum(run_after)))
 
 
