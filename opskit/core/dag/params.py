@@ -98,6 +98,11 @@ class ParamsDict(MutableMapping[str, Any]):
             for name, value in values.items():
                 self._params[name] = value if isinstance(value, Param) else Param(value)
 
+    @property
+    def has_schema(self) -> bool:
+        """Whether a value of one of them must fit a schema."""
+        return any(param.schema for param in self._params.values())
+
     def __getitem__(self, name: str) -> Any:
         return self._params[name].resolve(suppress_exception=self.suppress_exception)
 
