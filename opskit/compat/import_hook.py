@@ -1,28 +1,33 @@
 """Makes the modules `airflow` and `airflow.*`: synthetic, their names looked up in the alias table when they are used.
 
 Nothing is made where a real Airflow is installed. Packages of real providers that were installed without it (a folder
-airflow/providers/NAME in site-packages) are imported from there, but for the names that the table has."""
+airflow/providers/NAME in site-packages), and whatever else lies in such a folder, are imported from there, but for the
+names that the table has."""
 
 from __future__ import annotations
 
-import dis
 import importlib.util
+import opcode
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.compat import table
 from opskit.core.dag import airflow_gate, dialect, plugins
 from opskit.providers import registry
 
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:
+    Loader = object  # importlib.abc brings tempfile and shutil along, and each DAG file would wait for them
+
 VERSIONS = {2: "2.11.2", 3: "3.3.2"}
 """What `airflow.__version__` says, by dialect."""
-_IMPORT_FROM = dis.opmap["IMPORT_FROM"]
+_IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
 _OF_THE_CORE = ("airflow.providers.standard", "airflow.providers.common.compat")
 _real: bool | None = None
 
@@ -59,10 +64,9 @@ def find_spec(name: str) -> ModuleSpec | None:
     _settle_dialect()
     if name in table.index() or name == "airflow.providers" or name in plugins.modules:
         return ModuleSpec(name, _Loader(), is_package=True)
-    if name.startswith("airflow.providers."):
-        found = PathFinder.find_spec(name, _provider_path(name))
-        if found is not None:
-            return found
+    found = PathFinder.find_spec(name, _provider_path(name)) if "." in name else None
+    if found is not None:
+        return found
     if _is_import(sys._getframe(1)):
         raise ModuleNotFoundError(_missing_module(name), name=name)
     return None
@@ -276,3 +280,6 @@ def installed_providers() -> Sequence[str]:
                 found.append(os.path.relpath(base, folder))
                 folders.clear()
     return sorted(found)
+
+
+table.index()  # now, so that it is there before processes are forked that load DAG files

@@ -7,7 +7,6 @@ whole module: each of its public names is found under each of the paths (a row f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -17,16 +16,18 @@ _COPIES = {"airflow.providers.common.compat.sdk": ("airflow.sdk",)}
 """Modules that have every name of these others, too."""
 
 
-@dataclass(slots=True)
 class Names:
     """One synthetic module."""
 
-    attributes: dict[str, str] = field(default_factory=dict)
-    """Name → `module:attribute` of ours."""
-    modules: list[str] = field(default_factory=list)
-    """Our modules, whose public names it has, too."""
-    children: set[str] = field(default_factory=set)
-    """The last part of the names of the modules below it."""
+    __slots__ = ("attributes", "children", "modules")
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, str] = {}
+        """Name → `module:attribute` of ours."""
+        self.modules: list[str] = []
+        """Our modules, whose public names it has, too."""
+        self.children: set[str] = set()
+        """The last part of the names of the modules below it."""
 
 
 def rows() -> Iterator[tuple[str, tuple[str, ...]]]:

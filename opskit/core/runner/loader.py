@@ -37,6 +37,7 @@ _WARM = (
     "hashlib",
     "traceback",
     "zoneinfo",
+    "opskit.compat.import_hook",
     "opskit.core.dag.operators.bash",
     "opskit.core.dag.operators.branch",
     "opskit.core.dag.operators.empty",
