@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -103,7 +104,7 @@ class Cron:
             return self._plain.next(wall) if forward else self._plain.previous(wall)
         from croniter import CroniterBadDateError
 
-        cron = _library(self.expression)
+        cron = copy.copy(_library(self.expression))  # it remembers where it is
         try:
             found: datetime = (cron.get_next if forward else cron.get_prev)(datetime, start_time=wall)
         except CroniterBadDateError as error:
