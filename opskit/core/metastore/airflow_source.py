@@ -265,12 +265,6 @@ def xcom_value(stored: Any) -> Any:
         if text[:1] == b"\x80":
             raise ValueError("it is a pickle")
         stored = json.loads(text)
-    # Airflow 3 keeps the JSON text of a value as a JSON text.
-    if isinstance(stored, str):
-        try:
-            stored = json.loads(stored)
-        except ValueError:
-            pass
     return _translated(stored)
 
 
