@@ -41,6 +41,8 @@ class Child:
 
     def answer(self) -> None:
         began = time.monotonic()
+        # Items come in through the standard input: what a task starts must not read them.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         log = (self.home / "child.log").open("wb", buffering=0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
