@@ -104,6 +104,27 @@ def fill(url: str, *, runs: int = 12, encrypt: Any = None, filler_bytes: int = 0
                 ],
             )
             add(
+                tables.asset,
+                [
+                    {
+                        "hash": f"{number:064d}",
+                        "name_hash": f"{number:064d}",
+                        "uri_hash": f"{number:064d}",
+                        "name": text or "-",
+                        "uri": f"s3://lake/{number}",
+                        "extra": json.dumps({"text": text}),
+                        "created_at": START,
+                    }
+                    for number, text in enumerate(AWKWARD)
+                ],
+            )
+            add(
+                tables.asset_event,
+                [{"asset_id": 1, "at": START, "extra": json.dumps({"text": text})} for text in AWKWARD],
+            )
+            add(tables.asset_queue, [{"event_id": 1, "dag_id": "dag_0", "asset_id": 1, "counts": True}])
+            add(tables.asset_event_run, [{"event_id": 2, "dag_run_id": 1}])
+            add(
                 tables.variable,
                 [
                     {"key": f"v{number} {text.strip()}", "val": hide(text or "-"), "is_encrypted": encrypt is not None}

@@ -170,6 +170,16 @@ def test_events_that_come_while_a_dag_has_all_its_runs_make_one_run_together(wor
     assert len(world.made("q")) == 2
 
 
+def test_events_of_assets_that_a_dag_does_not_name_any_more_go_into_no_run(world: World) -> None:
+    world.load(_dag("p"), _dag("q", A & B))
+    world.produce("p", 1, _event(A, {"n": 1}))
+    world.load(_dag("q", [B, C]))
+    world.produce("p", 2, _event(B, {"n": 2}), _event(C, {"n": 3}))
+    (run,) = world.made("q")
+    assert world.events_of(run) == [{"n": 2}, {"n": 3}]
+    assert world.rows(asset_queue) == []
+
+
 def test_one_attempt_may_make_events_of_several_assets_for_several_dags(world: World) -> None:
     world.load(_dag("p"), _dag("both", [A, B]), _dag("first", A), _dag("by_name", Asset.ref(name="b")))
     world.load(_dag("by_uri", Asset.ref(uri="s3://lake/a/") & C))

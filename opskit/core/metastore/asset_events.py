@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Row
 
 from opskit.core.dag import asset_conditions, states
 from opskit.core.dag.asset_conditions import Leaf
-from opskit.core.metastore.asset_rows import NewAsset, alias_hash, ensure_assets, hashes_of
+from opskit.core.metastore.asset_rows import NewAsset, alias_hash, ensure_assets, hashes_of, leaf_hash
 from opskit.core.metastore.bulk import bulk_insert
 from opskit.core.metastore.tables import (
     asset,
@@ -178,12 +178,7 @@ def start_run(connection: Connection, dag_id: str, timetable: Mapping[str, Any],
     holds the DAG's row, and knows that it may have another run."""
     if not _met(connection, {dag_id: json.dumps(timetable["condition"])}):
         return None
-    events = connection.execute(
-        select(asset_event)
-        .join(asset_queue, asset_queue.c.event_id == asset_event.c.id)
-        .where(asset_queue.c.dag_id == dag_id)
-        .order_by(asset_event.c.id)
-    ).all()
+    events = _queued(connection, dag_id, timetable["condition"])
     at = _free_date(connection, dag_id, now)
     start, end = (at, at) if timetable.get("dialect") == 3 else _interval(connection, events)
     run_type = DATASET_TRIGGERED if timetable.get("dialect") == 2 else ASSET_TRIGGERED
@@ -206,6 +201,27 @@ def start_run(connection: Connection, dag_id: str, timetable: Mapping[str, Any],
     bulk_insert(connection, asset_event_run, ["event_id", "dag_run_id"], rows, on_conflict="ignore")
     connection.execute(delete(asset_queue).where(asset_queue.c.dag_id == dag_id))
     return connection.execute(select(dag_run).where(dag_run.c.id == number)).one()
+
+
+def _queued(connection: Connection, dag_id: str, condition: dict[str, Any]) -> list[Row[Any]]:
+    """The events in the queue of a DAG, the oldest first; without those of assets that its condition, since it was
+    changed, does not name any more."""
+    rows = connection.execute(
+        select(asset_event, asset.c.name, asset.c.uri)
+        .join(asset_queue, asset_queue.c.event_id == asset_event.c.id)
+        .join(asset, asset.c.id == asset_event.c.asset_id)
+        .where(asset_queue.c.dag_id == dag_id)
+        .order_by(asset_event.c.id)
+    ).all()
+    wanted = {leaf_hash(leaf) for leaf in asset_conditions.leaves(condition)}
+    meant = {
+        key
+        for number, keys in hashes_of([(row.name, row.uri) for row in rows]).items()
+        if number in wanted
+        for key in keys
+    }
+    linked = {number for numbers in _assets_of_aliases(connection, wanted).values() for number in numbers}
+    return [row for row in rows if (row.name, row.uri) in meant or row.asset_id in linked]
 
 
 def _run_id(run_type: str, at: datetime, dialect: int | None) -> str:

@@ -141,7 +141,7 @@ class Wave:
         connection: Connection, pending: Pending, concerned: Mapping[str, OwnedDag], now: datetime, outcome: Outcome
     ) -> None:
         mine = [event for dag_id, event in pending.asset_events if dag_id in concerned]
-        met = asset_events.record(connection, mine, now)
+        met = asset_events.record(connection, mine, now) if mine else set()
         for dag_id in met & concerned.keys():
             concerned[dag_id].look_for_events = True
         outcome.woken = met - concerned.keys()
