@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,16 @@ def test_a_positional_argument_with_the_name_of_a_context_entry_is_refused(dag: 
     assert "the name belongs to the context" in (attempt(dag, "t").reason or "")
 
 
-def test_a_generator_that_yields_something_else_than_metadata_fails(dag: DAG, attempt: Attempt) -> None:
-    def numbers() -> Iterator[int]:
+def test_what_a_generator_yields_beside_metadata_is_ignored_with_a_warning(
+    dag: DAG, attempt: Attempt, caplog: pytest.LogCaptureFixture
+) -> None:
+    def numbers() -> Generator[int, None, str]:
         yield 1
+        return "the end"
 
     PythonOperator(task_id="t", python_callable=numbers)
-    assert "yielded int" in (attempt(dag, "t").reason or "")
+    assert attempt(dag, "t").xcoms == [("return_value", "the end")]
+    assert "Ignoring unknown data of <class 'int'>" in caplog.text
 
 
 def test_subclasses_reach_arguments_and_call_as_in_airflow(dag: DAG, attempt: Attempt) -> None:

@@ -8,7 +8,6 @@ from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any, ClassVar
 
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, request_skip
 from opskit.errors import DagInvalid
 
@@ -97,16 +96,23 @@ def _exhaust(generator: Any) -> Any:
         except StopIteration as end:
             return end.value
         if not hasattr(event, "extra") or not (hasattr(event, "asset") or hasattr(event, "uri")):
-            raise AirflowException(
-                f"the function yielded {type(event).__name__}: only Metadata of an outlet can be yielded; "
-                "return values instead"
+            # As in Airflow: the task goes on, and what it returns counts.
+            _log().warning(
+                "Ignoring unknown data of %r received from task: yield Metadata of outlets only", type(event)
             )
+            continue
         events = get_current_context()["outlet_events"]
         asset = getattr(event, "asset", None) or event.uri
         events[asset].extra.update(event.extra or {})
         alias = getattr(event, "alias", None) or getattr(event, "alias_name", None)
         if alias:
             events[alias].add(asset, extra=event.extra)
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("airflow.task")
 
 
 def _name(function: Callable[..., Any]) -> str:
