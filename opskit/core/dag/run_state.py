@@ -178,10 +178,16 @@ class RunState:
             self.due.append((instance.next_at, instance.key))
             self.changed[instance.key] = instance
             return state
-        # What a branch skips is skipped before its own end lets the others go: an empty task would end at once.
-        for below in self._skipped_by(instance.key, result.get("skip") or ()):
-            if below.state not in states.FINISHED and below.state not in states.HELD:
-                self._finish(below, states.SKIPPED, instance.end_date)
+        # What a branch skips is skipped before its own end lets the others go: an empty task would end at once. And all
+        # of it before what follows from that: a short circuit skips tasks that run after skipped ones, too.
+        skipped = [
+            below
+            for below in self._skipped_by(instance.key, result.get("skip") or ())
+            if below.state not in states.FINISHED and below.state not in states.HELD
+        ]
+        for below in skipped:
+            below.end_date = instance.end_date
+        self._settle(deque((below, states.SKIPPED) for below in skipped))
         self._finish(instance, state, instance.end_date)
         self._check_end()
         return state
