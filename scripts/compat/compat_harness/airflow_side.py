@@ -106,7 +106,7 @@ class _Child(serving.Child):
             except BaseException as error:  # noqa: BLE001 - whatever comes out of a run is its answer
                 answer["run_error"] = f"{type(error).__name__}: {error}"[:300]
                 traceback.print_exc()
-            answer.update(_outcome(self.home / "airflow" / "airflow.db", dag.dag_id))
+            answer.update(_outcome(self.home / "airflow" / "airflow.db", dag.dag_id, plain="plain" in self.item))
             self.tell("ran")
 
 
@@ -169,29 +169,35 @@ def _structure(dag: Any) -> dict[str, Any]:
     }
 
 
-def _outcome(database: Path, dag_id: str) -> dict[str, Any]:
+def _outcome(database: Path, dag_id: str, *, plain: bool) -> dict[str, Any]:
     """Read from the tables themselves: models differ more between releases than columns do."""
     connection = sqlite3.connect(database)
     try:
         states = connection.execute("SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?", (dag_id,))
         ti = {answers.instance_key(task_id, index): state for task_id, index, state in states}
-        xcoms = {}
+        xcoms, texts = {}, {}
         for task_id, index, key, value in connection.execute(
             "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ?", (dag_id,)
         ):
             name = answers.instance_key(task_id, index)
-            xcoms[name if key == "return_value" else f"{name}:{key}"] = answers.xcom_hash(_plain(value))
+            name = name if key == "return_value" else f"{name}:{key}"
+            xcoms[name], texts[name] = answers.xcom_hash(_plain(value)), answers.xcom_text(_plain(value))
         rendered = {}
         for task_id, index, fields in connection.execute(
             "SELECT task_id, map_index, rendered_fields FROM rendered_task_instance_fields WHERE dag_id = ?", (dag_id,)
         ):
-            rendered[answers.instance_key(task_id, index)] = answers.field_hashes(json.loads(fields) or {})
+            name = answers.instance_key(task_id, index)
+            rendered[name] = answers.field_hashes(json.loads(fields) or {})
+            texts.update(
+                {f"{name}.{field}": answers.field_text(value) for field, value in (json.loads(fields) or {}).items()}
+            )
     finally:
         connection.close()
     return {
         "ti": dict(sorted(ti.items())),
         "xcom_sha": answers.first(xcoms, answers.XCOMS_AT_MOST),
         "rendered_sha": answers.first(rendered, answers.RENDERED_AT_MOST),
+        **({"plain": texts} if plain else {}),
     }
 
 

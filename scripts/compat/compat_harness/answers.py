@@ -29,23 +29,27 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def xcom_hash(value: Any) -> str:
-    """Of an XCom as Airflow stores it. Only its beginning counts."""
+def xcom_text(value: Any) -> str:
+    """An XCom as Airflow stores it. Only its beginning counts."""
     try:
         text = json.dumps(value, default=str, sort_keys=True)
     except (TypeError, ValueError):
         text = json.dumps(repr(value))
-    return digest(text if len(text) <= XCOM_CHARACTERS else text[:XCOM_CHARACTERS] + "…")
+    return text if len(text) <= XCOM_CHARACTERS else text[:XCOM_CHARACTERS] + "…"
 
 
-def field_hash(value: Any) -> str:
-    return digest(value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str))
+def xcom_hash(value: Any) -> str:
+    return digest(xcom_text(value))
+
+
+def field_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def field_hashes(fields: dict[str, Any]) -> dict[str, str]:
     """Fields that hold nothing are left out."""
     empty: list[Any] = [None, "", [], {}, "[]", "{}"]
-    return {name: field_hash(value) for name, value in fields.items() if value not in empty}
+    return {name: digest(field_text(value)) for name, value in fields.items() if value not in empty}
 
 
 def instance_key(task_id: str, map_index: int) -> str:

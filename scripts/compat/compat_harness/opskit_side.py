@@ -94,7 +94,7 @@ class _Child(serving.Child):
             except BaseException as error:  # noqa: BLE001 - whatever comes out of a run is its answer
                 answer["run_error"] = f"{type(error).__name__}: {error}"[:300]
                 traceback.print_exc()
-            answer.update(recorder.take(dag.dag_id))
+            answer.update(recorder.take(dag.dag_id, plain="plain" in self.item))
             self.tell("ran")
 
 

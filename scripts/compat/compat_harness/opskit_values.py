@@ -74,6 +74,7 @@ class Recorder:
         self._serialize = _field_in_3 if airflow.startswith("3") else _field_in_2
         self._stores: list[Any] = []
         self._rendered: dict[str, dict[str, Any]] = {}
+        self._texts: dict[str, dict[str, str]] = {}
         set_store = runtime.set_store
         set_store(behind)
 
@@ -98,8 +99,10 @@ class Recorder:
         fields = {name: self._serialize(getattr(task, name, None)) for name in task.template_fields}
         key = answers.instance_key(ti.task_id, ti.map_index)
         self._rendered.setdefault(ti.dag_id, {})[key] = answers.field_hashes(fields)
+        texts = {f"{key}.{name}": answers.field_text(value) for name, value in fields.items()}
+        self._texts.setdefault(ti.dag_id, {}).update(texts)
 
-    def take(self, dag_id: str) -> dict[str, Any]:
+    def take(self, dag_id: str, *, plain: bool) -> dict[str, Any]:
         states: dict[str, Any] = {}
         xcoms: dict[str, str] = {}
         for store in self._stores:
@@ -110,11 +113,14 @@ class Recorder:
                 if owner == dag_id:
                     for (task_id, map_index, name), value in values.items():
                         key = answers.instance_key(task_id, map_index)
-                        xcoms[key if name == "return_value" else f"{key}:{name}"] = answers.xcom_hash(_as_stored(value))
+                        key = key if name == "return_value" else f"{key}:{name}"
+                        xcoms[key] = answers.xcom_hash(_as_stored(value))
+                        self._texts.setdefault(dag_id, {})[key] = answers.xcom_text(_as_stored(value))
         return {
             "ti": dict(sorted(states.items())),
             "xcom_sha": dict(sorted(xcoms.items())),
             "rendered_sha": self._rendered.get(dag_id, {}),
+            **({"plain": self._texts.get(dag_id, {})} if plain else {}),
         }
 
 

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     differing = 0
     for release in arguments.airflow:
         python = environments.python_of(release, arguments.environments.resolve())
-        items = [item_of(file, release) for file in files]
+        items = [{**item_of(file, release), **({"plain": True} if arguments.show else {})} for file in files]
         pairs = [answer for _, answer in servers.ask_all("airflow_side", python, [i for i in items for _ in range(2)])]
         for item, first, second in zip(items, pairs[::2], pairs[1::2], strict=True):
             row = stable(first, second)
@@ -47,16 +47,28 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"{item['id']} on {release}: {first['fatal']}", file=sys.stderr)
             recorded[row["id"], row["airflow"]] = row
         if arguments.show:
-            for item, found in servers.ask_all("opskit_side", arguments.python, items):
+            for (item, found), real in zip(
+                servers.ask_all("opskit_side", arguments.python, items), pairs[::2], strict=True
+            ):
                 differences = answers.compare(recorded[item["id"], release], found)
                 differing += bool(differences)
                 print(f"{item['id']} on {release}: {len(differences) or 'nothing'} different")
                 for one in differences:
-                    print(f"  {one.part} {one.dag_id} {one.where}: {one.expected!r}, here {one.found!r}")
+                    theirs, ours = (
+                        _readable(one, value, side) for value, side in ((one.expected, real), (one.found, found))
+                    )
+                    print(f"  {one.part} {one.dag_id} {one.where}: {theirs}, here {ours}")
     if arguments.show:
         return 1 if differing else 0
     answers.write(arguments.answers, recorded.values())
     return 0
+
+
+def _readable(one: answers.Difference, value: Any, side: dict[str, Any]) -> str:
+    """The value itself instead of its hash."""
+    if one.part not in answers.VALUES or value is None:
+        return repr(value)
+    return str(side["dags"][one.dag_id].get("plain", {}).get(one.where, value))
 
 
 def own_files() -> list[Path]:
@@ -87,7 +99,7 @@ def stable(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         other = second["dags"].get(dag_id, {})
         if dag.get("ti") != other.get("ti") or dag.get("run") != other.get("run"):
             row["unstable"] = True
-        kept = {key: value for key, value in dag.items() if key not in ("xcom_sha", "rendered_sha")}
+        kept = {key: value for key, value in dag.items() if key not in ("xcom_sha", "rendered_sha", "plain")}
         for part in ("xcom_sha", "rendered_sha"):
             if part in dag:
                 kept[part] = _common(dag[part], other.get(part, {}))
