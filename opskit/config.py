@@ -166,6 +166,7 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting("core", "hide_sensitive_var_conn_fields", "bool", True, "Mask secrets in task logs."),
         Setting("core", "plugins_folder", "str", "{home}/plugins", "Where plugins lie (AirflowPlugin classes)."),
+        Setting("core", "xcom_backend", "str", "", "Path to the class that keeps the values of XComs. Empty: none."),
         Setting(
             "core",
             "airflow_dialect",

@@ -43,6 +43,8 @@ def evaluate(length: Length, known: Callable[[str, str], int | None]) -> int | N
 
 def of_value(plain: Any) -> int | None:
     """Over how many elements a task can be mapped that is given this XCom (a plain JSON value); None: it can't be."""
+    if isinstance(plain, dict) and plain.get("__classname__") == "opskit.xcom_backend":
+        return plain.get("length")
     if isinstance(plain, dict) and isinstance(plain.get("__data__"), list) and "__classname__" in plain:
         plain = plain["__data__"]  # a tuple or a set, as opskit.core.dag.xcom wraps it
     return len(plain) if isinstance(plain, (list, dict)) else None

@@ -16,4 +16,5 @@ def of_config(config: Config) -> dict[str, Any]:
         "config_folder": str(config.home / "config"),
         "secrets_backend": str(config.get("secrets", "backend")),
         "secrets_backend_kwargs": str(config.get("secrets", "backend_kwargs")),
+        "xcom_backend": str(config.get("core", "xcom_backend")),
     }

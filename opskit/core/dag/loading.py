@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.core.dag import airflow_gate, authoring_context, dialect, plugins, secrets_backends, zones
+from opskit.core.dag import xcom_backend as xcom_backends
 from opskit.core.dag.model import DAG
 from opskit.errors import DagInvalid
 
@@ -27,6 +28,7 @@ def load_file(
     config_folder: str = "",
     secrets_backend: str = "",
     secrets_backend_kwargs: str = "",
+    xcom_backend: str = "",
 ) -> list[DAG]:
     """Run a DAG file as a module and give its DAGs, sorted by dag_id: those in its globals, and those opened by `with`
     or `@dag`. DAG, plugins and config folder are put on sys.path, and plugins are loaded. Airflow's names can be
@@ -45,6 +47,7 @@ def load_file(
         config_folder=config_folder,
         secrets_backend=secrets_backend,
         secrets_backend_kwargs=secrets_backend_kwargs,
+        xcom_backend=xcom_backend,
     )
     authoring_context.forget()
     dags: list[DAG] = []
@@ -72,6 +75,7 @@ def prepare(
     config_folder: str = "",
     secrets_backend: str = "",
     secrets_backend_kwargs: str = "",
+    xcom_backend: str = "",
     **_: Any,
 ) -> None:
     """What is the same for all files of a DAG folder: zone, plugins, secrets backend, and Airflow's names."""
@@ -81,6 +85,8 @@ def prepare(
     airflow_gate.open_gate(str(dags_folder), plugins_folder, config_folder)
     if secrets_backend:
         secrets_backends.configure(secrets_backend, _json_object(secrets_backend_kwargs))
+    if xcom_backend:
+        xcom_backends.configure(xcom_backend)
     plugins.load(plugins_folder)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opskit.core.dag import runtime
-from opskit.core.dag.xcom import XCOM_RETURN_KEY, decode, encode
+from opskit.core.dag.xcom import XCOM_RETURN_KEY, decode, pushed
 
 if TYPE_CHECKING:
     import logging
@@ -427,7 +427,7 @@ class RuntimeTaskInstance:
 
     def xcom_push(self, key: str, value: Any, execution_date: datetime | None = None, **_: Any) -> None:
         """Store a value for other tasks. TypeError when it is no plain value."""
-        plain = encode(value)
+        plain = pushed(value, key, self)
         self.pushed[key] = plain
         if self._push is not None:
             self._push(key, plain)

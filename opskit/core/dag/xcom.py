@@ -10,6 +10,8 @@ from opskit.core.dag.xcom_sequences import LazySequence
 XCOM_RETURN_KEY = "return_value"
 
 _CLASS, _VERSION, _DATA = "__classname__", "__version__", "__data__"
+_BACKEND = "opskit.xcom_backend"
+"""Marks what a backend has made of a value."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -35,6 +37,18 @@ def decode(value: Any) -> Any:
             return _decode_wrapped(value)
         return {key: decode(item) for key, item in value.items()}
     return value
+
+
+def pushed(value: Any, key: str, ti: Any) -> Any:
+    """As `encode`, of a value that a task instance pushes: through the backend that the configuration names, if any."""
+    from opskit.core.dag import xcom_backend
+
+    if not xcom_backend.configured():
+        return encode(value)
+    kept = _wrap(_BACKEND, encode(xcom_backend.written(value, key, ti)))
+    if isinstance(value, (list, tuple, set, frozenset, dict, LazySequence)):
+        kept["length"] = len(value)  # over which tasks are mapped: `lengths` can't see into the rest
+    return kept
 
 
 def _key(key: Any) -> Any:
@@ -123,6 +137,10 @@ def _decode_wrapped(value: dict[str, Any]) -> Any:
         from decimal import Decimal
 
         return Decimal(data)
+    if name == _BACKEND:
+        from opskit.core.dag import xcom_backend
+
+        return xcom_backend.read(decode(data))
     from opskit.core.dag import xcom_classes
 
     made = xcom_classes.decode(name, data, decode)

@@ -27,6 +27,7 @@ class Spec:
     config_folder: str = ""
     secrets_backend: str = ""
     secrets_backend_kwargs: str = ""
+    xcom_backend: str = ""
 
     def load_options(self) -> dict[str, Any]:
         """For `opskit.core.dag.loading.load_file`, beside path and DAG folder."""
@@ -37,5 +38,6 @@ class Spec:
             "config_folder",
             "secrets_backend",
             "secrets_backend_kwargs",
+            "xcom_backend",
         )
         return {name: getattr(self, name) for name in names}

@@ -205,6 +205,56 @@ def test_a_secrets_backend_that_does_not_exist_is_a_wrong_configuration(tmp_path
         Variable.get("x")
 
 
+_XCOMS = """
+from airflow.models.xcom import BaseXCom
+
+KEPT = {}
+
+class Elsewhere(BaseXCom):
+    @staticmethod
+    def serialize_value(value, key=None, task_id=None, dag_id=None, run_id=None, map_index=None):
+        if isinstance(value, dict):
+            KEPT[f"{task_id}/{key}"] = value
+            value = f"kept://{task_id}/{key}"
+        return BaseXCom.serialize_value(value)
+    @staticmethod
+    def deserialize_value(result):
+        value = BaseXCom.deserialize_value(result)
+        if isinstance(value, str) and value.startswith("kept://"):
+            return KEPT[value.removeprefix("kept://")]
+        return value
+"""
+
+
+def test_a_backend_of_xcoms_keeps_their_values_elsewhere(tmp_path: Path) -> None:
+    from opskit.core.dag import lengths, xcom_backend
+
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "my_xcoms.py").write_text(_XCOMS)
+    try:
+        [dag] = _load(
+            tmp_path,
+            "from airflow.decorators import dag, task\n"
+            "@dag('with_backend')\n"
+            "def made():\n"
+            "    @task\n"
+            "    def many(): return {'a': 1}\n"
+            "    @task\n"
+            "    def count(found): return found['a'] + 1\n"
+            "    count(many())\n"
+            "made()\n",
+            xcom_backend="my_xcoms.Elsewhere",
+        )
+        ran = dag.test()
+        assert ran.state == "success", ran.reasons
+        assert sys.modules["my_xcoms"].KEPT == {"many/return_value": {"a": 1}}
+        kept = ran.xcoms["many"]["return_value"]
+        assert bytes.fromhex(kept["__data__"]["__data__"]) == b'"kept://many/return_value"'
+        assert lengths.of_value(kept) == 1
+    finally:
+        xcom_backend.configure("")
+
+
 def test_the_setting_decides_the_dialect_of_files_that_import_airflow(tmp_path: Path) -> None:
     [dag] = _load(tmp_path, "from airflow import DAG\ndag = DAG('d')\n", airflow_dialect="3")
     assert dag.dialect == 3
