@@ -147,6 +147,7 @@ def _items(
             continue
         answered = [airflow for airflow in releases if (file.id, airflow) in expected]
         for airflow in answered or ["auto"]:
+            dags = expected[file.id, airflow]["dags"].values() if answered else ()
             if arguments.airflow and not airflow.startswith(arguments.airflow):
                 continue
             yield {
@@ -155,7 +156,7 @@ def _items(
                 "kind": file.kind if answered else "not loaded by Airflow",
                 "path": str(file.below(corpus)),
                 "root": str(corpus / file.source),
-                "run": file.kind == "runnable" and bool(answered) and not arguments.parse,
+                "run": not arguments.parse and any("run" in dag or "run_error" in dag for dag in dags),
                 "seconds": arguments.seconds,
                 "companions": sorted(_companions(file, files, expected, airflow, corpus)),
             }
