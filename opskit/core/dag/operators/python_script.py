@@ -105,10 +105,15 @@ def library(name: str) -> ModuleType:
         raise AirflowException(f"the serializer {name} is not installed: `pip install {name}` on this host") from error
 
 
-def script(function: Callable[..., Any], serializer: str) -> str:
+def script(function: Callable[..., Any], serializer: str, decorator_name: str = "@task") -> str:
     """The script: arguments of its command line are the files input, output, string_args and termination log."""
     names = {"library": serializer, "name": function.__name__, "module": function.__module__}
-    return "from __future__ import annotations\n" + _HEAD.format(**names) + source_of(function) + _TAIL.format(**names)
+    return (
+        "from __future__ import annotations\n"
+        + _HEAD.format(**names)
+        + source_of(function, decorator_name)
+        + _TAIL.format(**names)
+    )
 
 
 def source_of(function: Callable[..., Any], decorator_name: str = "@task") -> str:
@@ -146,19 +151,19 @@ def _makes_a_task(decorator: ast.expr, function: Callable[..., Any], decorator_n
     )
 
 
-def write_call(path: Any, serializer: str, args: Iterable[Any], kwargs: Mapping[str, Any], own: set[str]) -> None:
-    """Write the arguments. Those named in `own` came from the context and are made plain first. AirflowException that
-    names an argument which can't be written."""
+def call_data(serializer: str, args: Iterable[Any], kwargs: Mapping[str, Any], own: set[str]) -> bytes:
+    """The arguments, serialized. Those named in `own` came from the context and are made plain first. AirflowException
+    that names an argument which can't be written."""
     module = library(serializer)
     plain = {name: _plain(name, value) if name in own else value for name, value in kwargs.items()}
     moments = [name for name in own if name in MOMENT_KEYS]
     try:
-        data = module.dumps({"args": list(args), "kwargs": plain, "moments": moments})
+        data: bytes = module.dumps({"args": list(args), "kwargs": plain, "moments": moments})
     except Exception as error:
         wrong = [repr(name) for name, value in plain.items() if not _can_be_written(module, value)]
         which = f"op_kwargs {', '.join(wrong)}" if wrong else "op_args"
         raise AirflowException(f"{which} can't be given to another Python: {error}") from error
-    path.write_bytes(data)
+    return data
 
 
 def _can_be_written(module: ModuleType, value: Any) -> bool:

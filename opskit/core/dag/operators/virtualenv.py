@@ -107,7 +107,7 @@ class _BasePythonVirtualenvOperator(PythonOperator):
         with TemporaryDirectory(prefix="opskit-call-") as name:
             folder = Path(name)
             call, result, texts, problem = (folder / file for file in ("call", "result", "string_args", "problem"))
-            python_script.write_call(call, self.serializer, self.op_args, self.op_kwargs, self._from_context)
+            call.write_bytes(python_script.call_data(self.serializer, self.op_args, self.op_kwargs, self._from_context))
             texts.write_text("\n".join(map(str, self.string_args)))
             program = folder / "script.py"
             program.write_text(python_script.script(self.python_callable, self.serializer), encoding="utf-8")

@@ -1,0 +1,76 @@
+"""Functions in containers: what a container is given, run here by a Python of this host."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opskit import DAG
+from opskit.core.dag.base_operator import BaseOperator
+from opskit.core.dag.custom_decorators import task_decorator_factory
+from opskit.core.dag.operators.container_function import ContainerFunction
+
+
+class Container(BaseOperator):
+    """Runs a command with nothing but these variables."""
+
+    def __init__(self, *, folder: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+        self.environment: dict[str, str] = {}
+        self.command: list[str] = []
+
+    def execute(self, context: Any) -> Any:
+        subprocess.run(self.command, env=self.environment, check=True, cwd="/")
+        data = Path(self.folder, "script.out").read_bytes()
+        return pickle.loads(data) if data else None
+
+
+class InContainer(ContainerFunction, Container):
+    custom_operator_name = "@contained"
+
+    def execute(self, context: Any) -> Any:
+        self.environment = self.call_environment(context)
+        self.command = self.call_command(self.folder)
+        return super().execute(context)
+
+
+def contained(**kwargs: Any) -> Any:
+    return task_decorator_factory(decorated_operator_class=InContainer, python_command=sys.executable, **kwargs)
+
+
+@pytest.fixture
+def dag() -> Iterator[DAG]:
+    with DAG("d", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC), params={"n": 7}) as opened:
+        yield opened
+
+
+def test_a_function_gets_its_arguments_and_gives_its_result(dag: DAG, tmp_path: Path) -> None:
+    @contained(folder=str(tmp_path))
+    def work(a: int, b: int = 2, *, params: Any = None, ds: str | None = None) -> Any:
+        import os
+
+        return [a + b, params["n"], len(ds), "PATH" in os.environ]
+
+    work(40)
+    run = dag.test()
+    assert run.reasons == {}
+    assert run.xcoms["work"]["return_value"] == [42, 7, 10, False]
+
+
+def test_a_function_that_fails_fails_the_command(dag: DAG, tmp_path: Path) -> None:
+    @contained(folder=str(tmp_path))
+    def work() -> None:
+        raise LookupError("lost")
+
+    work()
+    run = dag.test()
+    assert run.state == "failed"
+    assert (tmp_path / "script.err").read_text() == "LookupError: lost"
