@@ -166,6 +166,8 @@ def _collect(module: types.ModuleType) -> list[DAG]:
     for value in [*module.__dict__.values(), *authoring_context.registered]:
         if isinstance(value, DAG) and not any(value is known for known in found):
             found.append(value)
+    for dag in found:  # those that are found on the way have sub-DAGs, too
+        found.extend(sub for sub in dag.subdags if not any(sub is known for known in found))
     return found
 
 

@@ -166,3 +166,24 @@ def test_a_sub_dag_is_not_scheduled_by_itself(dag: DAG) -> None:
     task = sub(lambda: EmptyOperator(task_id="a"))
     assert timetables.deserialize(serialize(task.subdag)["timetable"]).can_be_scheduled is False
     assert timetables.deserialize(serialize(dag)["timetable"]).can_be_scheduled is True
+
+
+def test_sub_dags_that_only_their_operators_know_are_found_in_the_file(load: Callable[..., list[DAG]]) -> None:
+    found = load(
+        """
+        from datetime import datetime
+        from opskit import DAG
+        from opskit.operators import EmptyOperator, SubDagOperator
+
+        def section(name):
+            inner = DAG(name, schedule=None, start_date=datetime(2024, 1, 1))
+            EmptyOperator(task_id="a", dag=inner)
+            if name.count(".") == 1:
+                SubDagOperator(task_id="deep", subdag=section(name + ".deep"), dag=inner)
+            return inner
+
+        dag = DAG("d", schedule=None, start_date=datetime(2024, 1, 1))
+        SubDagOperator(task_id="section", subdag=section("d.section"), dag=dag)
+        """
+    )
+    assert sorted(dag.dag_id for dag in found) == ["d", "d.section", "d.section.deep"]
