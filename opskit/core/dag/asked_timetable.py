@@ -7,7 +7,7 @@ metastore as a plan.
 Question: {"dag_id", "after": [start, end] | null, "catchup": bool, "now", "since": time | absent}
           or {"dag_id", "manual"}
           times are ISO 8601 with offset; `after` is the interval to go on from, `since` that of first_run="next",
-          `manual` the time of a run that somebody triggers
+          `manual` the time of a run that somebody triggers; with `paused` nothing is approved
 Answer:   {"run": {"start", "end", "run_after", "run_id"} | null, "approved": bool, "more": [run, …],
            "passed": [start, end] | null, "again_at": time | null, "warning": text | null},
           or {"interval": [start, end]} to `manual`
@@ -135,6 +135,7 @@ class _Plan:
         self.restriction = TimeRestriction(start, end, bool(question["catchup"]), self.now)
         self.last = None if question.get("after") is None else _interval(question["after"])
         self.since = _moment(question.get("since"))
+        self.paused = bool(question.get("paused"))
 
     def make(self) -> dict[str, Any]:
         from opskit.core.dag import schedules
@@ -151,6 +152,8 @@ class _Plan:
                 return self._later(runs, None, passed, _explain(f"the timetable {self.dag.timetable.summary}", error))
             if info is None or run is None:
                 return self._later(runs, None, passed, None)
+            if self.paused:
+                return _told(runs, run, False, passed)
             if info.run_after > self.now:
                 return _told(runs, run, run_if is None, passed)
             try:

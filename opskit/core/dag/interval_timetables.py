@@ -52,8 +52,8 @@ class CronSteps(_Steps):
 
     @property
     def summary(self) -> str:
-        # The text of the author: a preset stays one.
-        return self._text
+        # A preset stays one; Airflow shows what it stands for.
+        return self._text if self.dialect is None else self._cron.expression
 
     @property
     def description(self) -> str:  # type: ignore[override]
@@ -85,6 +85,7 @@ class DeltaSteps(_Steps):
 
     def __init__(self, delta: Span) -> None:
         self._delta = spans.plain(delta)
+        self._summary = str(delta)
         spans.check_positive(self._delta)
 
     @property
@@ -93,7 +94,7 @@ class DeltaSteps(_Steps):
 
     @property
     def summary(self) -> str:
-        return str(self._delta)
+        return self._summary
 
     @property
     def description(self) -> str:  # type: ignore[override]

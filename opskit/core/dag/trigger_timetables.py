@@ -170,7 +170,7 @@ class MultipleCronTriggerTimetable(Timetable):
     def serialize(self) -> dict[str, Any]:
         first = self._timetables[0]
         form = {**first._cron_form(), **_trigger_form(first._interval, first._run_immediately)}
-        form["expression"] = [timetable.summary for timetable in self._timetables]
+        form["expression"] = [timetable._text for timetable in self._timetables]
         return {"type": "multiple_cron_trigger", **form}
 
     @classmethod

@@ -142,6 +142,7 @@ class Planner:
             "after": after,
             "catchup": self._catchup[known.dag_id],
             "now": now.isoformat(),
+            "paused": known.is_paused,
         }
         if known.dag_id in self._first_next:
             question["since"] = (known.unpaused_at or now).isoformat()
@@ -158,7 +159,8 @@ def _is_open(known: Planned, has_run_if: bool, now: datetime) -> bool:
         return True
     if known.is_paused:
         return False
-    if known.run_exists:
+    asked_at = datetime.fromisoformat(plan["asked_at"])
+    if known.run_exists or (known.unpaused_at is not None and asked_at < known.unpaused_at):
         return True
     if plan["again_at"] is not None:
         return datetime.fromisoformat(plan["again_at"]) <= now
