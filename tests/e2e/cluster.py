@@ -106,11 +106,11 @@ class Cluster:
             dags.set_paused(connection, dag_ids, False, datetime.now(UTC))
         self.wake()
 
-    def trigger(self, dag_id: str, number: int) -> str:
+    def trigger(self, dag_id: str, number: int, conf: dict[str, Any] | None = None) -> str:
         run_id = f"r{number}"
         at = START + timedelta(minutes=number)
         with transaction(self.engine) as connection:
-            runs.trigger(connection, dag_id, run_id=run_id, logical_date=at, now=datetime.now(UTC))
+            runs.trigger(connection, dag_id, run_id=run_id, logical_date=at, now=datetime.now(UTC), conf=conf)
         self.wake()
         return run_id
 

@@ -45,11 +45,13 @@ def run_in_process(
     conf: dict[str, Any] | None = None,
     logical_date: datetime | None = None,
     report: Callable[[str], None] | None = None,
+    store: runtime.MemoryStore | None = None,
 ) -> TestRun:
     """Run all tasks. Retries follow at once, whatever their delay; a sensor in reschedule mode waits in here.
 
     Variables, connections and other DAGs come from the store of this process where there is one; what tasks write is
-    forgotten at the end. `report` gets a line per ended task. ParamValidationError when conf breaks a param's rules."""
+    forgotten at the end (`store`: where it goes instead). `report` gets a line per ended task. ParamValidationError
+    when conf breaks a param's rules."""
     dag.validate()
     run_params(dag.params, ParamsDict(), conf)
     at = utc(logical_date) if logical_date is not None else datetime.now(UTC)
@@ -66,7 +68,7 @@ def run_in_process(
         start_date=datetime.now(UTC),
     )
     before = runtime.current_store()
-    store = runtime.MemoryStore(behind=before)
+    store = store or runtime.MemoryStore(behind=before)
     store.add_run(info)
     runtime.set_store(store)
     try:

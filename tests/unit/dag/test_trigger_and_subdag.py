@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from opskit import DAG
+from opskit import DAG, Variable
 from opskit.core.dag import timetables
 from opskit.core.dag.execution import Outcome
 from opskit.core.dag.runtime import MemoryStore, RunInfo
@@ -172,7 +172,7 @@ def test_sub_dags_that_only_their_operators_know_are_found_in_the_file(load: Cal
     found = load(
         """
         from datetime import datetime
-        from opskit import DAG
+        from opskit import DAG, Variable
         from opskit.operators import EmptyOperator, SubDagOperator
 
         def section(name):
@@ -187,3 +187,17 @@ def test_sub_dags_that_only_their_operators_know_are_found_in_the_file(load: Cal
         """
     )
     assert sorted(dag.dag_id for dag in found) == ["d", "d.section", "d.section.deep"]
+
+
+def test_what_a_sub_dag_writes_stays_when_it_has_ended(dag: DAG, attempt: Attempt, store: MemoryStore) -> None:
+    def build() -> None:
+        PythonOperator(task_id="write", python_callable=lambda: Variable.set("v", "1"))
+        PythonOperator(task_id="remove", python_callable=lambda: Variable.delete("old"))
+        TriggerDagRunOperator(task_id="trigger", trigger_dag_id="other", trigger_run_id="r")
+
+    store.variables["old"] = "x"
+    sub(build)
+    assert attempt(dag, "section").state == "success"
+    assert (store.get_variable("v"), store.get_variable("old")) == ("1", None)
+    assert ("other", "r") in store.runs
+    assert not [run for run in store.runs if run[0] == "d.section"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from opskit.core.dag import authoring_context
+from opskit.core.dag import authoring_context, runtime
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.operators.branch import request_skip
 from opskit.core.dag.sensors.base import BaseSensorOperator
@@ -18,6 +18,24 @@ class SkippedStatePropagationOptions(StrEnum):
 
     ANY_LEAF = "any_leaf"
     ALL_LEAVES = "all_leaves"
+
+
+class _WritesThrough(runtime.MemoryStore):
+    """Keeps what belongs to the sub-DAG's run; what its tasks do to the rest of the world is done there."""
+
+    def set_variable(self, key: str, value: str, description: str | None = None) -> None:
+        if self.behind is None:
+            super().set_variable(key, value, description)
+        else:
+            self.behind.set_variable(key, value, description)
+
+    def delete_variable(self, key: str) -> bool:
+        return super().delete_variable(key) if self.behind is None else self.behind.delete_variable(key)
+
+    def trigger_dag_run(self, dag_id: str, **arguments: Any) -> runtime.RunInfo:
+        if self.behind is None:
+            return super().trigger_dag_run(dag_id, **arguments)
+        return self.behind.trigger_dag_run(dag_id, **arguments)
 
 
 class SubDagOperator(BaseSensorOperator):
@@ -63,6 +81,7 @@ class SubDagOperator(BaseSensorOperator):
             conf=self.conf,
             logical_date=context["dag_run"]._info.logical_date,
             report=lambda line: self.log.info("%s", line),
+            store=_WritesThrough(runtime.current_store()),
         )
         self.log.info("Execution finished. State is %s", run.state)
         if run.state != SUCCESS:
