@@ -49,6 +49,8 @@ class PlayedExecutor:
         self.fences: list[tuple[str, int]] = []
         self.holds: set[contract.AttemptKey] = set()
         self.inbox: list[contract.Event] = []
+        self.slow = False
+        self.unanswered: list[tuple[str, int, int]] = []
 
     def fileno(self) -> int:
         return -1
@@ -62,7 +64,15 @@ class PlayedExecutor:
 
     def fence(self, dag_id: str, epoch: int, ask: int = 0) -> None:
         self.fences.append((dag_id, epoch))
-        self.inbox.append(contract.Held(dag_id, epoch, frozenset(self.holds), ask))
+        self.unanswered.append((dag_id, epoch, ask))
+        if not self.slow:
+            self.answer()
+
+    def answer(self) -> None:
+        """Say what is held, as a worker does when it gets to it."""
+        for dag_id, epoch, ask in self.unanswered:
+            self.inbox.append(contract.Held(dag_id, epoch, frozenset(self.holds), ask))
+        self.unanswered.clear()
 
     def dispatch(self, attempts: Sequence[dict[str, Any]]) -> None:
         self.started.extend(attempts)
@@ -482,6 +492,28 @@ def test_a_clear_from_outside_kills_the_attempt_and_starts_another(cluster: Clus
     executor.end(new)
     turn(scheduler, 2)
     assert cluster.run_states() == {"r1": "success"}
+
+
+def test_attempts_of_a_run_that_was_deleted_from_outside_are_killed(cluster: Cluster) -> None:
+    cluster.put_dag("d", {"a": []})
+    executor = PlayedExecutor()
+    executor.slow = True
+    scheduler = cluster.scheduler(executor)
+    cluster.trigger("d")
+    turn(scheduler, 3)
+    executor.answer()
+    turn(scheduler, 3)
+    key = tuple(executor.started.pop()["key"])
+    executor.holds = {key}  # type: ignore[assignment]
+    with transaction(cluster.engine) as connection:
+        connection.execute(dag_run.delete())
+        connection.execute(task_instance.delete())
+        cluster.touch(connection, "d")
+    turn(scheduler, 4)
+    assert not scheduler.owned, "there is nothing left to decide, so the lease is given back before the worker answers"
+    executor.answer()
+    turn(scheduler, 2)
+    assert executor.killed == [key]
 
 
 def test_pool_slots_are_never_exceeded(cluster: Cluster) -> None:

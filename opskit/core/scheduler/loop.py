@@ -62,6 +62,8 @@ class Scheduler:
         self._order = itertools.count()
         self._versions: dict[str, serialized.SerializedDag] = {}
         self._read_again: set[str] = set()
+        self._given_back: dict[str, tuple[int, int]] = {}
+        """Epoch and question of leases that were given back before the worker had said what it holds."""
         self._wave_at = math.inf
         """Monotonic time at which a wave is to be written."""
         self._look_at = 0.0
@@ -200,6 +202,12 @@ class Scheduler:
 
     def _on_held(self, event: contract.Held) -> None:
         owned = self.owned.get(event.dag_id)
+        if owned is None and self._given_back.pop(event.dag_id, None) == (event.epoch, event.ask):
+            # It had no active run any more, so nobody waits for these.
+            void = [key for key in event.keys if key[3] > 0]
+            if void:
+                self.executor.kill(void, "cleared or marked from outside, or its DagRun is over")
+            return
         if owned is None or owned.epoch != event.epoch or owned.asked != event.ask:
             # The answer to an earlier question knows nothing of what was dispatched since: taken for the newest one, it
             # would let us dispatch that a second time.
@@ -598,6 +606,10 @@ class Scheduler:
             wake(self._config.run_folder, "scheduler")
         for dag_id in outcome.lost:
             logger.warning("%s: another scheduler has taken the lease", dag_id)
+        for dag_id in outcome.released:
+            given_back = self.owned.get(dag_id)
+            if given_back is not None and not given_back.held:
+                self._given_back[dag_id] = (given_back.epoch, given_back.asked)
         for dag_id in (*outcome.lost, *outcome.released):
             self._drop(dag_id)
         for owned in {id(o): o for o, _ in (*outcome.started, *outcome.ended)}.values():
