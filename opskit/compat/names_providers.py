@@ -58,6 +58,15 @@ opskit.providers.amazon.s3_transfers:S3ToSFTPOperator
 opskit.providers.amazon.s3_transfers:SFTPToS3Operator
     airflow.providers.amazon.aws.transfers.sftp_to_s3.SFTPToS3Operator
     airflow.contrib.operators.sftp_to_s3_operator.SFTPToS3Operator
+opskit.providers.docker:DockerContainerFailedException
+    airflow.providers.docker.exceptions.DockerContainerFailedException
+opskit.providers.docker:DockerContainerFailedSkipException
+    airflow.providers.docker.exceptions.DockerContainerFailedSkipException
+opskit.providers.docker:DockerHook
+    airflow.providers.docker.hooks.docker.DockerHook airflow.hooks.docker_hook.DockerHook
+opskit.providers.docker:DockerOperator
+    airflow.providers.docker.operators.docker.DockerOperator airflow.operators.docker_operator.DockerOperator
+    airflow.operators.DockerOperator
 opskit.providers.ftp:FTPFileTransmitOperator
     airflow.providers.ftp.operators.ftp.FTPFileTransmitOperator
 opskit.providers.ftp:FTPHook

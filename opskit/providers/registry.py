@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HOOKS: dict[str, str] = {
     "aws": "opskit.providers.amazon.base.AwsBaseHook",
+    "docker": "opskit.providers.docker.DockerHook",
     "ftp": "opskit.providers.ftp.FTPHook",
     "http": "opskit.providers.http.HttpHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
