@@ -4,6 +4,9 @@ NAMES = """
 opskit.core.dag.custom_decorators:DecoratedOperator
     airflow.decorators.base.DecoratedOperator airflow.sdk.bases.decorator.DecoratedOperator
     airflow.providers.common.compat.sdk.DecoratedOperator
+opskit.core.dag.custom_decorators:get_unique_task_id
+    airflow.decorators.base.get_unique_task_id airflow.sdk.bases.decorator.get_unique_task_id
+    airflow.providers.common.compat.sdk.get_unique_task_id
 opskit.core.dag.custom_decorators:task_decorator_factory
     airflow.decorators.base.task_decorator_factory airflow.sdk.bases.decorator.task_decorator_factory
     airflow.providers.common.compat.sdk.task_decorator_factory
@@ -30,6 +33,10 @@ opskit.core.dag.mail:send_email_smtp
 opskit.core.dag.notifiers:BaseNotifier
     airflow.notifications.basenotifier.BaseNotifier airflow.sdk.BaseNotifier airflow.sdk.bases.notifier.BaseNotifier
     airflow.providers.common.compat.notifier.BaseNotifier airflow.providers.common.compat.sdk.BaseNotifier
+opskit.core.dag.operators.asynchronous:BaseAsyncOperator
+    airflow.sdk.bases.operator.BaseAsyncOperator
+opskit.core.dag.operators.asynchronous:is_async_callable
+    airflow.sdk.bases.decorator.is_async_callable
 opskit.core.dag.operators.bash:BashOperator
     airflow.operators.bash.BashOperator airflow.operators.bash_operator.BashOperator airflow.operators.BashOperator
     airflow.providers.standard.operators.bash.BashOperator

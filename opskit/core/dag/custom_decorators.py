@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
+from opskit.core.dag import authoring_context
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.decorated import check_call, infers_multiple_outputs
 from opskit.core.dag.operators.python import arguments_from
+from opskit.core.dag.task_group import unique_id
 
 
 class DecoratedOperator(BaseOperator):
@@ -45,6 +47,20 @@ class DecoratedOperator(BaseOperator):
         from opskit.core.dag.operators.python_script import source_of
 
         return source_of(self.python_callable, self.custom_operator_name)
+
+
+def get_unique_task_id(task_id: str, dag: Any = None, task_group: Any = None) -> str:
+    """The id, with a number behind it when the DAG has it already: `name__1`."""
+    dag = dag or (task_group.dag if task_group is not None else None) or authoring_context.current_dag()
+    if dag is None:
+        return task_id
+    group = task_group or authoring_context.current_group(dag)
+
+    def is_taken(label: str) -> bool:
+        full = group.child_id(label) if group is not None else label
+        return full in dag.task_dict or full in dag.task_group.used_group_ids
+
+    return unique_id(task_id, is_taken)
 
 
 def task_decorator_factory(

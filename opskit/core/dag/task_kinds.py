@@ -38,6 +38,29 @@ def load(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def of_packages() -> dict[str, str]:
+    """The kinds that installed provider packages bring along: name → `module:function`."""
+    # Named, not imported: what knows the packages lies in a room above this one.
+    manager = load("opskit.compat.providers_manager:ProvidersManager")()
+    found: dict[str, str] = {}
+    for info in manager.providers.values():
+        for entry in info.get("task-decorators") or ():
+            module, _, function = entry["class-name"].rpartition(".")
+            found[entry["name"]] = f"{module}:{function}"
+    return found
+
+
+def find(name: str) -> Any:
+    """What `@task.<name>` is, when it is no operator of ours. AttributeError when there is no such kind."""
+    if name in FUNCTIONS:
+        return load(FUNCTIONS[name])
+    if not name.startswith("_"):
+        brought = of_packages()
+        if name in brought:
+            return load(brought[name])
+    raise unknown(name)
+
+
 def unknown(name: str) -> AttributeError:
     """The error for a kind that does not exist."""
     known = sorted({*OPERATORS, *FUNCTIONS})

@@ -166,9 +166,7 @@ class TaskDecorator:
         """`@task.virtualenv` and its kind."""
         if name in task_kinds.OPERATORS:
             return TaskDecorator(task_kinds.load(task_kinds.OPERATORS[name]))
-        if name in task_kinds.FUNCTIONS:
-            return task_kinds.load(task_kinds.FUNCTIONS[name])
-        raise task_kinds.unknown(name)
+        return task_kinds.find(name)
 
 
 task = TaskDecorator()

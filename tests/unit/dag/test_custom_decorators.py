@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from opskit import DAG
+from opskit import DAG, TaskGroup
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.custom_decorators import DecoratedOperator, task_decorator_factory
+from opskit.core.dag.custom_decorators import DecoratedOperator, get_unique_task_id, task_decorator_factory
 from opskit.core.dag.execution import Outcome
+from opskit.core.dag.operators.asynchronous import BaseAsyncOperator, is_async_callable
 
 Attempt = Callable[..., Outcome]
 
@@ -92,3 +94,43 @@ def test_the_source_of_the_function_comes_without_its_decorator(dag: DAG) -> Non
 
     made = plain("x").operator
     assert made.get_python_source() == "def plain(name: str) -> str:\n    return name"
+
+
+def test_a_unique_id_counts_up_within_its_group(dag: DAG) -> None:
+    assert get_unique_task_id("plain", dag) == "plain"
+
+    @shouts
+    def plain(name: str) -> str:
+        return name
+
+    plain("x")
+    assert get_unique_task_id("plain") == "plain__1"
+    with TaskGroup("g") as group:
+        assert get_unique_task_id("plain", dag, group) == "plain"
+        plain("y")
+        assert get_unique_task_id("plain", dag, group) == "plain__1"
+
+
+class Later(BaseAsyncOperator):
+    async def aexecute(self, context: Any) -> Any:
+        return context["ds"]
+
+
+def test_the_work_of_an_operator_may_be_a_coroutine(dag: DAG, attempt: Attempt) -> None:
+    Later(task_id="t")
+    assert attempt(dag, "t").xcoms == [("return_value", "2024-03-01")]
+
+
+async def coroutine() -> None: ...
+
+
+class Callable_:  # noqa: N801 - a name of its own beside typing's
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(coroutine, True), (functools.partial(coroutine), True), (Callable_(), True), (print, False)],
+)
+def test_what_gives_a_coroutine_is_known(function: Any, expected: bool) -> None:
+    assert is_async_callable(function) is expected

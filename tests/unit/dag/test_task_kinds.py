@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from opskit import DAG, task
 from opskit.core.dag import task_kinds
+from opskit.core.dag.custom_decorators import DecoratedOperator, task_decorator_factory
 from opskit.core.dag.execution import Outcome
 
 Attempt = Callable[..., Outcome]
@@ -36,6 +38,34 @@ def test_every_kind_has_a_class_that_takes_a_function(dag: DAG, kind: str) -> No
 def test_an_unknown_kind_names_those_that_exist() -> None:
     with pytest.raises(AttributeError, match=r"no @task\.branches here: the kinds are bash, branch, "):
         task.branches  # noqa: B018
+
+
+def test_provider_packages_bring_kinds_along(dag: DAG, attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opskit.compat.providers_manager import ProvidersManager
+
+    told = {"task-decorators": [{"name": "shouting", "class-name": f"{__name__}.shouting_task"}]}
+    monkeypatch.setitem(ProvidersManager().__dict__, "providers", {"some-package": told})
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+
+    @task.shouting(mark="!")
+    def work(word: str) -> str:
+        return word.upper()
+
+    work("hey {{ ds_nodash }}")
+    assert attempt(dag, "work").xcoms == [("return_value", "HEY 20240301!")]
+
+
+class Shouting(DecoratedOperator):
+    def __init__(self, *, mark: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mark = mark
+
+    def execute(self, context: Any) -> str:
+        return str(self.python_callable(*self.op_args, **self.op_kwargs)) + self.mark
+
+
+def shouting_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
+    return task_decorator_factory(python_callable, decorated_operator_class=Shouting, **kwargs)
 
 
 @pytest.mark.parametrize(
