@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Any, overload
 
 from opskit.core.dag import runtime
 from opskit.core.dag.asset_names import local_asset
-from opskit.core.dag.assets import Asset, AssetAlias, AssetKey, AssetNameRef, AssetRef, AssetUriRef, normalized_uri
+from opskit.core.dag.assets import (
+    Asset,
+    AssetAlias,
+    AssetKey,
+    AssetNameRef,
+    AssetRef,
+    AssetUriRef,
+    Dataset,
+    normalized_uri,
+)
 from opskit.core.dag.exceptions import AirflowException
+from opskit.core.dag.plugins import listener_manager
 
 if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
@@ -328,7 +338,21 @@ def after_success(task: BaseOperator, context: Any, result: Any) -> list[dict[st
         for key, values in (("pipeline_outlets", task.outlets), ("pipeline_inlets", inlets_of(task))):
             if values:
                 _leave(task, context, key, list(values))
-    return emitted(task, context["outlet_events"]) if task.outlets else []
+    made = emitted(task, context["outlet_events"]) if task.outlets else []
+    _tell_listeners(made, 2 if dag is not None and dag.dialect == 2 else 3)
+    return made
+
+
+def _tell_listeners(made: list[dict[str, Any]], spoken: int) -> None:
+    """What listeners of plugins want to hear of assets, under Airflow's names for it."""
+    manager = listener_manager()
+    if not manager.has_listeners:
+        return
+    for event in made:
+        kind = Dataset if spoken == 2 else Asset
+        asset = kind(event["name"], event["uri"], group=event["group"])
+        manager.tell("on_dataset_changed", dataset=asset)
+        manager.tell("on_asset_changed", asset=asset)
 
 
 def _leave(task: BaseOperator, context: Any, key: str, values: list[Any]) -> None:

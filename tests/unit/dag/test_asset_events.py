@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from opskit.core.dag import authoring_context, dialect, loading, runtime, xcom
+from opskit.core.dag import authoring_context, dialect, loading, plugins, runtime, xcom
 from opskit.core.dag.asset_context import AssetEvent, TriggeringEvents, emitted
 from opskit.core.dag.asset_decorator import asset
 from opskit.core.dag.assets import Asset, AssetAlias, Dataset, DatasetAlias, Metadata
@@ -306,6 +306,25 @@ def test_assets_come_back_from_xcoms_in_airflows_form(asset: Any, stored: dict[s
     assert plain["__classname__"].startswith("airflow.")
     assert xcom.decode(plain) == asset
     assert xcom.decode(xcom.encode(A)) == A
+
+
+def test_listeners_hear_of_assets_that_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    class Listener:
+        @plugins.hookimpl
+        def on_asset_changed(self, asset: Asset) -> None:
+            heard.append(asset.uri)
+
+        @plugins.hookimpl
+        def on_dataset_changed(self, dataset: Asset) -> None:
+            heard.append(type(dataset).__name__)
+
+    monkeypatch.setattr(plugins, "_listeners", [Listener()])
+    _events_of(lambda: None, outlets=[A])
+    with dialect.speaking(2):
+        _events_of(lambda: None, outlets=[B])
+    assert heard == ["Asset", "s3://lake/a", "Dataset", "s3://lake/b"]
 
 
 def test_an_asset_that_nobody_knows_fails_the_task() -> None:
