@@ -88,6 +88,21 @@ opskit.providers.http:HttpOperator
     airflow.operators.http_operator.SimpleHttpOperator airflow.operators.SimpleHttpOperator
 opskit.providers.http:HttpSensor
     airflow.providers.http.sensors.http.HttpSensor airflow.sensors.http_sensor.HttpSensor airflow.sensors.HttpSensor
+opskit.providers.kubernetes.hook:KubernetesHook
+    airflow.providers.cncf.kubernetes.hooks.kubernetes.KubernetesHook
+opskit.providers.kubernetes.objects:Secret
+    airflow.providers.cncf.kubernetes.secret.Secret airflow.kubernetes.secret.Secret
+    airflow.contrib.kubernetes.secret.Secret
+opskit.providers.kubernetes.pod:KubernetesPodOperator
+    airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator
+    airflow.providers.cncf.kubernetes.operators.kubernetes_pod.KubernetesPodOperator
+    airflow.contrib.operators.kubernetes_pod_operator.KubernetesPodOperator
+opskit.providers.kubernetes.pod:OnFinishAction
+    airflow.providers.cncf.kubernetes.operators.pod.OnFinishAction
+    airflow.providers.cncf.kubernetes.utils.pod_manager.OnFinishAction
+opskit.providers.kubernetes.pod:PodPhase
+    airflow.providers.cncf.kubernetes.operators.pod.PodPhase
+    airflow.providers.cncf.kubernetes.utils.pod_manager.PodPhase
 opskit.providers.optional:AirflowOptionalProviderFeatureException
     airflow.exceptions.AirflowOptionalProviderFeatureException
     airflow.providers.common.compat.sdk.AirflowOptionalProviderFeatureException

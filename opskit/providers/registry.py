@@ -17,6 +17,7 @@ HOOKS: dict[str, str] = {
     "docker": "opskit.providers.docker.DockerHook",
     "ftp": "opskit.providers.ftp.FTPHook",
     "http": "opskit.providers.http.HttpHook",
+    "kubernetes": "opskit.providers.kubernetes.hook.KubernetesHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",
     "postgres": "opskit.providers.sql.postgres.PostgresHook",
     "sftp": "opskit.providers.sftp.SFTPHook",

@@ -1,0 +1,1 @@
+"""Kubernetes: pods as tasks, over the library kubernetes (`opskit[kubernetes]`)."""
