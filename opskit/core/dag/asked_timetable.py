@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from opskit.core.dag import file_asker
+from opskit.core.dag import file_asker, schedules
 from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from opskit.core.dag.zones import utc
 from opskit.errors import DagInvalid
@@ -127,9 +127,7 @@ class _Plan:
     def __init__(self, dag: DAG, question: Mapping[str, Any]) -> None:
         self.dag = dag
         self.now = datetime.fromisoformat(question["now"])
-        start, end = dag.start_date, dag.end_date
-        starts = [moment for moment in (start, *(task.start_date for task in dag.tasks)) if moment is not None]
-        start = min(starts, default=None)
+        start, end = schedules.bounds(dag)
         if "start" in question:
             start, end = _moment(question["start"]), _moment(question["end"])
         self.restriction = TimeRestriction(start, end, bool(question["catchup"]), self.now)
@@ -138,8 +136,6 @@ class _Plan:
         self.paused = bool(question.get("paused"))
 
     def make(self) -> dict[str, Any]:
-        from opskit.core.dag import schedules
-
         run_if = self.dag.run_if
         passed: DataInterval | None = None
         runs: list[dict[str, Any]] = []

@@ -80,10 +80,10 @@ class Cron:
         return moment if self._step(before, True, as_airflow) == moment else before
 
     def _step(self, moment: datetime, forward: bool, as_airflow: bool) -> datetime:
+        if self.zone is UTC:
+            return self._wall_step(moment.replace(tzinfo=None), forward).replace(tzinfo=UTC)
         wall = moment.astimezone(self.zone).replace(tzinfo=None, fold=0)
         found = self._wall_step(wall, forward)
-        if self.zone is UTC:
-            return found.replace(tzinfo=UTC)
         if self._every_hour():
             # Runs every hour: real hours count, so that none is lost or doubled when the clock changes.
             delta = found - wall

@@ -115,8 +115,8 @@ class DeltaSteps(_Steps):
 
 class _Intervals(_Steps):
     def _skip_to_latest(self, earliest: datetime | None) -> datetime:
-        """Start of the newest interval that is over by now; not before `earliest`."""
-        return self._latest_start(like(datetime.now(UTC), earliest or datetime.now(UTC)), earliest)
+        """Start of the newest interval that is over by now; not before `earliest`. A subclass may have its own."""
+        return self._latest_start(TimeRestriction(earliest, None, False).present(), earliest)
 
     def _latest_start(self, now: datetime, earliest: datetime | None) -> datetime:
         raise NotImplementedError
@@ -128,7 +128,10 @@ class _Intervals(_Steps):
         if earliest is not None:
             earliest = like(utc(earliest), earliest)
         if not restriction.catchup:
-            earliest = self._latest_start(restriction.present(), earliest)
+            if type(self)._skip_to_latest is _Intervals._skip_to_latest:
+                earliest = self._latest_start(restriction.present(), earliest)
+            else:
+                earliest = self._skip_to_latest(earliest)
         elif earliest is not None:
             earliest = self._align_to_next(earliest)
         if last is None:

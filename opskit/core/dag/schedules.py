@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import timetables
 from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from opskit.errors import DagInvalid
+
+if TYPE_CHECKING:
+    from opskit.core.dag.model import DAG
 
 FIRST_RUNS = ("latest", "next")
 
@@ -46,6 +49,17 @@ def checked_first_run(first_run: Any, catchup: bool | None, dag_id: str) -> str 
             hint="with catchup the first run is the one of the start date",
         )
     return str(first_run)
+
+
+def bounds(dag: DAG) -> tuple[datetime | None, datetime | None]:
+    """From when and until when a DAG runs: its own dates, and where it has none, those of its tasks. As in Airflow,
+    whose DAG ends with its last task that has an end_date; a DAG for opskit goes on with the others."""
+    start, end = dag.start_date, dag.end_date
+    if start is None:
+        start = min((task.start_date for task in dag.tasks if task.start_date is not None), default=None)
+    if end is None and dag.dialect is not None:
+        end = max((task.end_date for task in dag.tasks if task.end_date is not None), default=None)
+    return start, end
 
 
 def upcoming(

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import plugins, serialized, timetables
+from opskit.core.dag import plugins, schedules, serialized, timetables
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.empty import EmptyOperator
@@ -30,7 +30,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
     weights = _effective_weights(order)
     marks = _setup_teardown(dag)
     tasks = [{**_task(task, weights[task.task_id]), **marks.get(task.task_id, {})} for task in order]
-    starts = [moment for moment in (dag.start_date, *(task.start_date for task in order)) if moment is not None]
+    start_date, end_date = schedules.bounds(dag)
     fileloc = relative_fileloc if relative_fileloc is not None else dag.relative_fileloc
     data: dict[str, Any] = {
         "format": serialized.FORMAT,
@@ -56,8 +56,8 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
     }
     optional = {
         "description": dag.description,
-        "start_date": _moment(min(starts)) if starts else None,
-        "end_date": _moment(dag.end_date),
+        "start_date": _moment(start_date),
+        "end_date": _moment(end_date),
         "catchup": dag.catchup,
         "first_run": dag.first_run,
         "max_active_runs": dag.max_active_runs,

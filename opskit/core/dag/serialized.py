@@ -102,7 +102,7 @@ class SerializedDag:
     tags: tuple[str, ...] = ()
     timezone: str = "UTC"
     start_date: datetime | None = None
-    """The earliest start_date of DAG and tasks."""
+    """The DAG's, or the earliest of its tasks."""
     end_date: datetime | None = None
     catchup: bool | None = None
     """None: scheduler.catchup_by_default decides."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opskit.core.dag.cron import duration_words
 from opskit.errors import DagInvalid
@@ -11,7 +11,7 @@ from opskit.errors import DagInvalid
 if TYPE_CHECKING:
     from dateutil.relativedelta import relativedelta
 
-    Span = timedelta | relativedelta
+    Span: TypeAlias = timedelta | relativedelta
 
 _LENGTHS = ("years", "months", "days", "hours", "minutes", "seconds", "microseconds", "leapdays")
 _FIXED = ("year", "month", "day", "hour", "minute", "second", "microsecond")

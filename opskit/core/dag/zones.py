@@ -73,6 +73,8 @@ def aware(moment: datetime, zone: tzinfo | None = None) -> datetime:
 
 def utc(moment: datetime) -> datetime:
     """A plain datetime in UTC. A naive one is read in the default zone."""
+    if moment.tzinfo is UTC and type(moment) is datetime:
+        return moment
     moment = aware(moment)
     moment = moment.astimezone(UTC)
     if type(moment) is not datetime:  # pendulum and others: plain values only beyond this point

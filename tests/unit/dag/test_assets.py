@@ -123,7 +123,7 @@ def test_assets_or_time_runs_at_times_too() -> None:
     schedule = AssetOrTimeSchedule(timetable=timetables.CronDataIntervalTimetable("0 1 * * 3"), assets=[Asset("a")])
     with dialect.speaking(2):
         old = DatasetOrTimeSchedule(timetable=timetables.CronDataIntervalTimetable("@daily"), datasets=[Dataset("a")])
-    assert (schedule.summary, old.summary) == ("Asset or 0 1 * * 3", "Dataset or @daily")
+    assert (schedule.summary, old.summary) == ("Asset or 0 1 * * 3", "Dataset or 0 0 * * *")
     for one in (schedule, old):
         again = timetables.deserialize(one.serialize())
         assert again.serialize() == one.serialize()

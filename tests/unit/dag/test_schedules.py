@@ -101,3 +101,29 @@ def test_months_are_months() -> None:
         ends.append(info.run_after.date().isoformat())
         last = info.data_interval
     assert ends == ["2024-02-29", "2024-03-31", "2024-04-30"]
+
+
+def test_the_dates_of_tasks_count_where_the_dag_has_none() -> None:
+    from opskit.core.dag.model import DAG
+    from opskit.core.dag.operators.empty import EmptyOperator
+
+    def bounds(spoken: Any, **values: Any) -> tuple[datetime | None, datetime | None]:
+        with dialect.speaking(spoken), DAG("d", schedule="@daily", **values) as dag:
+            EmptyOperator(task_id="a", start_date=START, end_date=UNPAUSED)
+            EmptyOperator(task_id="b", start_date=START + timedelta(days=1))
+        return schedules.bounds(dag)
+
+    later = START + timedelta(days=9)
+    assert bounds(2) == (START, UNPAUSED)
+    assert bounds(None) == (START, None)
+    assert bounds(2, start_date=later, end_date=later) == (later, later)
+
+
+def test_a_subclass_may_skip_in_its_own_way() -> None:
+    class Never(timetables.CronDataIntervalTimetable):
+        def _skip_to_latest(self, earliest: datetime | None) -> datetime:
+            return self._get_next(earliest)  # type: ignore[arg-type]
+
+    info = timetables.next_run(Never("0 0 * * *"), None, TimeRestriction(START, None, False, UNPAUSED))
+    assert info is not None
+    assert info.logical_date == START + timedelta(days=1)
