@@ -176,6 +176,9 @@ def hookimpl(function: Callable[..., Any] | None = None, **_: Any) -> Any:
 class ListenerManager:
     """Whom to tell what happens to task instances and runs."""
 
+    muted = False
+    """Nobody is told: a process rehearses what attempts do."""
+
     @property
     def has_listeners(self) -> bool:
         return bool(_listeners)
@@ -194,6 +197,8 @@ class ListenerManager:
     def tell(self, event: str, **arguments: Any) -> None:
         """Call `event` of every listener that has it, with those of the arguments that it takes. What a listener raises
         is logged, and changes nothing."""
+        if self.muted:
+            return
         for listener in _listeners:
             function = _implementation(listener, event)
             if function is None:

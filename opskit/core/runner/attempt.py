@@ -18,7 +18,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.core.dag import execution, runtime
+from opskit.core.dag import execution, plugins, runtime
 from opskit.core.dag.secret_names import SENSITIVE_NAMES
 from opskit.core.runner import packets, processes
 from opskit.core.runner.brood import ATTEMPT_VARIABLE
@@ -75,7 +75,10 @@ def main_spare(spec: Spec, dags: list[Any], own: socket.socket, channel: socket.
         packet = packets.receive(own, socket.MSG_DONTWAIT)
     except BlockingIOError:
         if _rehearsal is not None:
+            listeners = plugins.listener_manager()
+            listeners.muted = True
             perform(*_rehearsal, last=True)
+            listeners.muted = False
             execution.set_handler(signal.SIGTERM, execution.DEFAULT)
         packet = packets.receive(own)
     if packet is None:

@@ -155,6 +155,10 @@ def test_listeners_hear_of_task_instances_and_runs(tmp_path: Path) -> None:
         ("bad", "on purpose"),
         ("listened", "run failed"),
     ]
+    plugins.listener_manager().muted = True
+    dag.test()
+    plugins.listener_manager().muted = False
+    assert len(sys.modules["listening_plugin"].Listener.heard) == 5
     from opskit.core.dag import serialization
 
     assert serialization.serialize(dag)["has_on_failure_callback"] is True
