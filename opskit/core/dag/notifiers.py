@@ -48,6 +48,10 @@ class BaseNotifier:
         copied.render_template_fields(context)
         return copied
 
+    def get_dag(self) -> Any:
+        """The DAG whose templates it renders; None before that."""
+        return self.__dict__.get("_dag")
+
     def get_template_env(self, dag: Any = None) -> Any:
         from opskit.core.dag import templates
 
@@ -57,7 +61,8 @@ class BaseNotifier:
         """Render the fields in place."""
         from opskit.core.dag import templates
 
-        env = jinja_env or self.get_template_env(context["dag"])
+        self._dag = context["dag"]
+        env = jinja_env or self.get_template_env(self._dag)
         for name in self.template_fields:
             value = getattr(self, name, None)
             if value is not None:

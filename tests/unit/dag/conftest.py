@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,8 +59,7 @@ def attempt() -> Callable[..., Outcome]:
             "run": run_values,
             **values,
         }
-        inline = "triggers_inline" in inspect.signature(execute).parameters
-        return execute(dag, frame, **({"triggers_inline": True} if inline else {}))
+        return execute(dag, frame, triggers_inline=True)
 
     return run
 

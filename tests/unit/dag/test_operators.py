@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from opskit import DAG
+from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.execution import Outcome
 from opskit.core.dag.operators import bash
+from opskit.core.dag.operators.branch import SkipMixin
 from opskit.core.dag.operators.branch_time import target_times_as_dates
 from opskit.core.dag.weekday import WeekDay
 from opskit.operators import (
@@ -205,3 +207,23 @@ def test_a_choice_is_found_under_airflows_key(dag: DAG, attempt: Attempt) -> Non
     gate >> EmptyOperator(task_id="after") >> EmptyOperator(task_id="last")
     assert dict(attempt(dag, "branch").xcoms)["skipmixin_key"] == {"followed": ["yes"]}
     assert dict(attempt(dag, "gate").xcoms)["skipmixin_key"] == {"skipped": ["after", "last"]}
+
+
+@pytest.mark.parametrize("dialect", [2, 3])
+def test_an_operator_may_skip_tasks_as_in_either_airflow(dag: DAG, attempt: Attempt, dialect: int) -> None:
+    class Picky(BaseOperator, SkipMixin):
+        def execute(self, context: Any) -> None:
+            tasks = [self.dag.get_task("left")]
+            if dialect == 2:
+                self.skip(context["dag_run"], context["logical_date"], tasks)
+            else:
+                self.skip(ti=context["ti"], tasks=tasks)
+
+    class Choosy(BaseOperator, SkipMixin):
+        def execute(self, context: Any) -> None:
+            self.skip_all_except(context["ti"], "right")
+
+    ends = [EmptyOperator(task_id="left"), EmptyOperator(task_id="right")]
+    for cls in (Picky, Choosy):
+        cls(task_id=cls.__name__) >> ends
+        assert attempt(dag, cls.__name__).skip == ["left"]

@@ -40,7 +40,32 @@ def tasks_to_skip(task: BaseOperator, choice: Any) -> set[str]:
     return task.downstream_task_ids - reachable
 
 
-class BranchMixIn:
+class SkipMixin:
+    """For operators that have other tasks of their run skipped."""
+
+    def skip(self, dag_run: Any = None, *others: Any, tasks: Iterable[Any] | None = None, **_: Any) -> None:
+        """Skip these tasks: `skip(dag_run, date, tasks)` of Airflow 2, and `skip(ti, tasks)` of Airflow 3."""
+        from opskit.core.dag.context import get_current_context
+
+        if tasks is None:
+            tasks = next((other for other in others if isinstance(other, Iterable)), ())
+        skipped = sorted(str(task.task_id) for task in tasks)
+        if skipped:
+            context = get_current_context()
+            request_skip(context, skipped)
+            # Under Airflow's key, for those who look at it there.
+            context["ti"].xcom_push(SKIP_KEY, {"skipped": skipped})
+
+    def skip_all_except(self, ti: Any, branch_task_ids: Any) -> None:
+        """Skip the direct downstream tasks, but these and those that they lead to."""
+        task = ti.task
+        skipped = tasks_to_skip(task, branch_task_ids)
+        ti.skip_downstream.update(skipped)
+        if task.downstream_task_ids:
+            ti.xcom_push(SKIP_KEY, {"followed": sorted(task.downstream_task_ids - skipped)})
+
+
+class BranchMixIn(SkipMixin):
     """For operators whose outcome is a choice among downstream tasks."""
 
     def do_branch(self, context: Any, branches_to_execute: Any) -> Any:
@@ -49,11 +74,7 @@ class BranchMixIn:
         task.log.info("Branch into %s", branches_to_execute)
         if isinstance(branches_to_execute, Iterable) and not isinstance(branches_to_execute, str):
             branches_to_execute = list(branches_to_execute)
-        skipped = tasks_to_skip(task, branches_to_execute)
-        request_skip(context, skipped)
-        if task.downstream_task_ids:
-            # Under Airflow's key, for those who look at it there.
-            context["ti"].xcom_push(SKIP_KEY, {"followed": sorted(task.downstream_task_ids - skipped)})
+        self.skip_all_except(context["ti"], branches_to_execute)
         return branches_to_execute
 
 

@@ -8,7 +8,7 @@ from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any, ClassVar
 
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, request_skip
+from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, SkipMixin, request_skip
 from opskit.errors import DagInvalid
 
 
@@ -185,7 +185,7 @@ class BranchPythonOperator(BaseBranchOperator, PythonOperator):
         return PythonOperator.execute(self, context)
 
 
-class ShortCircuitOperator(PythonOperator):
+class ShortCircuitOperator(PythonOperator, SkipMixin):
     """When the function returns something false, everything downstream is skipped; with
     ignore_downstream_trigger_rules=False only the direct downstream tasks, and trigger rules do the rest."""
 
