@@ -47,9 +47,12 @@ def render(value: Any, context: Any, task: BaseOperator, env: Any = None, leave:
     if isinstance(value, str):
         if task.template_ext and value.endswith(tuple(task.template_ext)):
             return _render_file(value, context, env or task.get_template_env())
-        if any(mark in value for mark in _MARKS):
+        if any(mark in value for mark in _MARKS) or _gives_values(task):
             return _render_text(value, context, env or task.get_template_env())
-        return value
+        # What Jinja does to a text without marks.
+        if "\r" in value:
+            value = value.replace("\r\n", "\n").replace("\r", "\n")
+        return value[:-1] if value.endswith("\n") else value
     if isinstance(value, ResolveMixin):
         return value.resolve(context)
     if isinstance(value, Mapping):
@@ -68,6 +71,12 @@ def render(value: Any, context: Any, task: BaseOperator, env: Any = None, leave:
             if inner:
                 setattr(value, name, render(inner, context, task, env, leave))
     return value
+
+
+def _gives_values(task: BaseOperator) -> bool:
+    """Whether templates become Python values: then "[1, 2]" is a list, without any marks in it."""
+    dag = task.get_dag()
+    return dag is not None and dag.render_template_as_native_obj
 
 
 def environment(dag: DAG | None, native: bool | None = None) -> Environment:

@@ -51,11 +51,14 @@ def pushed(value: Any, key: str, ti: Any) -> Any:
     return kept
 
 
-def _key(key: Any) -> Any:
-    if type(key) in _PLAIN:
-        return key
+def _key(key: Any) -> str:
+    """As JSON has it: always a text."""
     if isinstance(key, str):
-        return str(key)
+        return key if type(key) is str else str(key)
+    if type(key) in _PLAIN:
+        import json
+
+        return json.dumps(key)
     raise TypeError(f"a dict with keys of type {type(key).__name__} can't be stored as XCom")
 
 
