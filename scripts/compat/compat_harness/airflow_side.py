@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,10 @@ def _outcome(database: Path, dag_id: str, *, plain: bool) -> dict[str, Any]:
         states = connection.execute("SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?", (dag_id,))
         ti = {answers.instance_key(task_id, index): state for task_id, index, state in states}
         xcoms, texts = {}, {}
-        for task_id, index, key, value in connection.execute(
-            "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ?", (dag_id,)
-        ):
+        for task_id, index, key, value in _xcoms(connection, dag_id):
             name = answers.instance_key(task_id, index)
             name = name if key == "return_value" else f"{name}:{key}"
-            xcoms[name], texts[name] = answers.xcom_hash(_plain(value)), answers.xcom_text(_plain(value))
+            xcoms[name], texts[name] = answers.xcom_hash(value), answers.xcom_text(value)
         rendered = {}
         for task_id, index, fields in connection.execute(
             "SELECT task_id, map_index, rendered_fields FROM rendered_task_instance_fields WHERE dag_id = ?", (dag_id,)
@@ -201,14 +200,18 @@ def _outcome(database: Path, dag_id: str, *, plain: bool) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """An XCom column as a JSON value. Airflow 3 has JSON within JSON there."""
-    if isinstance(value, (str, bytes)):
-        value = json.loads(value)
-    if isinstance(value, str) and _is_3():
-        with contextlib.suppress(ValueError):
-            return json.loads(value)
-    return value
+def _xcoms(connection: sqlite3.Connection, dag_id: str) -> Iterator[tuple[str, int, str, Any]]:
+    """`(task_id, map_index, key, value)`. The model of Airflow 2 shows a text for what JSON lacks; 3 has it in JSON."""
+    if not _is_3():
+        model = importlib.import_module("airflow.models.xcom").XCom
+        with importlib.import_module("airflow.utils.session").create_session() as session:
+            for row in session.query(model).filter(model.dag_id == dag_id):
+                yield row.task_id, row.map_index, row.key, row.value
+        return
+    for task_id, index, key, value in connection.execute(
+        "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ?", (dag_id,)
+    ):
+        yield task_id, index, key, json.loads(value) if isinstance(value, (str, bytes)) else value
 
 
 if __name__ == "__main__":

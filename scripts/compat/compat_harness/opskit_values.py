@@ -72,6 +72,7 @@ class Recorder:
         from opskit.core.dag import base_operator, runtime
 
         self._serialize = _field_in_3 if airflow.startswith("3") else _field_in_2
+        self._airflow_2 = airflow.startswith("2")
         self._stores: list[Any] = []
         self._rendered: dict[str, dict[str, Any]] = {}
         self._texts: dict[str, dict[str, str]] = {}
@@ -114,14 +115,41 @@ class Recorder:
                     for (task_id, map_index, name), value in values.items():
                         key = answers.instance_key(task_id, map_index)
                         key = key if name == "return_value" else f"{key}:{name}"
-                        xcoms[key] = answers.xcom_hash(_as_stored(value))
-                        self._texts.setdefault(dag_id, {})[key] = answers.xcom_text(_as_stored(value))
+                        shown = _shown_by_2(value) if self._airflow_2 else _as_stored(value)
+                        xcoms[key] = answers.xcom_hash(shown)
+                        self._texts.setdefault(dag_id, {})[key] = answers.xcom_text(shown)
         return {
             "ti": dict(sorted(states.items())),
             "xcom_sha": dict(sorted(xcoms.items())),
             "rendered_sha": self._rendered.get(dag_id, {}),
             **({"plain": self._texts.get(dag_id, {})} if plain else {}),
         }
+
+
+def _shown_by_2(value: Any) -> Any:
+    """An XCom as the model of Airflow 2 shows it: what JSON lacks as a text; tuples inside of others as lists."""
+    if isinstance(value, dict) and "__classname__" in value:
+        data = value.get("__data__")
+        if isinstance(data, list):
+            inside = ",".join(str(data))
+        elif isinstance(data, dict):
+            inside = ",".join(f"{key}={_shown_by_2(item)}" for key, item in data.items())
+        else:
+            inside = str(data)
+        return f"{value['__classname__']}@version={value.get('__version__', 1)}({inside})"
+    return _lists_for_tuples(value)
+
+
+def _lists_for_tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_lists_for_tuples(item) for item in value]
+    if isinstance(value, dict):
+        if value.get("__classname__") == "builtins.tuple":
+            return _lists_for_tuples(value["__data__"])
+        if "__classname__" in value:
+            return _shown_by_2(value)
+        return {key: _lists_for_tuples(item) for key, item in value.items()}
+    return value
 
 
 def _as_stored(value: Any) -> Any:
