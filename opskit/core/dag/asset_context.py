@@ -1,12 +1,10 @@
-"""What a task sees of asset events: `outlet_events`, `inlet_events`, `triggering_asset_events` of the context.
+"""What a task sees of asset events: `inlet_events` and `triggering_asset_events` of the context.
 
-An event travels as plain JSON (`opskit.core.dag.runtime`, EventRow); what the task's own events say goes into the
-*Result* frame when it has succeeded.
+An event travels as plain JSON (`opskit.core.dag.runtime`, EventRow).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
@@ -20,17 +18,15 @@ from opskit.core.dag.assets import (
     AssetNameRef,
     AssetRef,
     AssetUriRef,
-    Dataset,
     normalized_uri,
 )
 from opskit.core.dag.exceptions import AirflowException
-from opskit.core.dag.plugins import listener_manager
 
 if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
     from opskit.core.dag.task_instance import DagRun
 
-_Key = AssetKey | str
+Key = AssetKey | str
 """Of an asset, or the name of an alias."""
 TRIGGERED = ("asset_triggered", "dataset_triggered")
 """run_type of runs that events of assets made."""
@@ -50,37 +46,7 @@ def resolve(reference: AssetRef) -> Asset:
     return Asset(row["name"], row["uri"], group=row["group"], extra=row["extra"])
 
 
-class OutletEvent:
-    """The event that a task will have made of one outlet. `extra` is plain JSON, to be changed or replaced."""
-
-    def __init__(self, key: _Key) -> None:
-        self.key = key
-        self.extra: dict[str, Any] = {}
-        self.asset_alias_events: list[tuple[Asset, dict[str, Any]]] = []
-
-    @property
-    def dataset_alias_events(self) -> list[tuple[Asset, dict[str, Any]]]:
-        return self.asset_alias_events
-
-    def add(self, asset: Any, extra: dict[str, Any] | None = None) -> None:
-        """Link this alias to an asset (or the URI of one), and make an event of that. Of no effect for an asset."""
-        if not isinstance(self.key, str):
-            return
-        if isinstance(asset, AssetRef):
-            asset = resolve(asset)
-        elif isinstance(asset, str):
-            uri = normalized_uri(asset)
-            asset = Asset(uri, uri)
-        self.asset_alias_events.append((asset, dict(extra or {})))
-
-    def add_partitions(self, keys: Any) -> None:
-        raise NotImplementedError("assets have no partitions here: make one asset of each, or tell them by `extra`")
-
-    def __repr__(self) -> str:
-        return f"<OutletEvent of {self.key!r} extra={self.extra!r}>"
-
-
-class _Accessors:
+class Accessors:
     """`events.for_asset(name=…, uri=…)` and `events.for_asset_alias(name=…)`."""
 
     def for_asset(self, *, name: str | None = None, uri: str | None = None) -> Any:
@@ -95,46 +61,6 @@ class _Accessors:
 
     def __getitem__(self, key: Any) -> Any:
         raise NotImplementedError
-
-
-class OutletEvents(_Accessors, Mapping[Any, OutletEvent]):
-    """`outlet_events[asset].extra = …`, `outlet_events[alias].add(asset, extra=…)`. A text is the name of an alias, or
-    the name or URI of an asset, among the task's outlets; else the URI of an asset."""
-
-    def __init__(self, task: BaseOperator) -> None:
-        self._outlets = list(task.outlets)
-        self._events: dict[_Key, OutletEvent] = {}
-
-    def _key(self, key: Any) -> _Key:
-        if isinstance(key, Asset):
-            return key.key
-        if isinstance(key, AssetAlias):
-            return key.name
-        if isinstance(key, AssetRef):
-            for outlet in self._outlets:
-                if isinstance(outlet, Asset) and _means(key, outlet):
-                    return outlet.key
-            return resolve(key).key
-        if isinstance(key, str):
-            for outlet in self._outlets:
-                if isinstance(outlet, AssetAlias) and outlet.name == key:
-                    return key
-                if isinstance(outlet, Asset) and (outlet.name == key or outlet.uri == normalized_uri(key)):
-                    return outlet.key
-            return AssetKey(normalized_uri(key), normalized_uri(key))
-        raise TypeError(f"outlet_events[{key!r}]: the key must be an asset or an alias")
-
-    def __getitem__(self, key: Any) -> OutletEvent:
-        wanted = self._key(key)
-        if wanted not in self._events:
-            self._events[wanted] = OutletEvent(wanted)
-        return self._events[wanted]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (AssetAlias(key) if isinstance(key, str) else Asset(key.name, key.uri) for key in self._events)
-
-    def __len__(self) -> int:
-        return len(self._events)
 
 
 class AssetEvent:
@@ -193,7 +119,7 @@ class AssetEvent:
         return f"<AssetEvent {self.id} of {self.uri} extra={self.extra!r} by {self.source_task_id}>"
 
 
-class InletEvents(_Accessors, Mapping[Any, "EventSequence"]):
+class InletEvents(Accessors, Mapping[Any, "EventSequence"]):
     """`inlet_events[asset][-1].extra`: all events of the task's inlets, the oldest first. KeyError for an asset that is
     none of them. A number is the place among the inlets."""
 
@@ -272,17 +198,17 @@ class EventSequence(Sequence[AssetEvent]):
         return repr(self._events)
 
 
-class TriggeringEvents(_Accessors, Mapping[Any, list[AssetEvent]]):
+class TriggeringEvents(Accessors, Mapping[Any, list[AssetEvent]]):
     """The events that made this run, by asset (in Airflow 2 by URI) and by alias. Of an asset without any: an empty
     list."""
 
     def __init__(self, run: DagRun, *, by_uri: bool) -> None:
         self._run = run
         self._by_uri = by_uri
-        self._found: dict[_Key, list[AssetEvent]] | None = None
+        self._found: dict[Key, list[AssetEvent]] | None = None
 
     @property
-    def _events(self) -> dict[_Key, list[AssetEvent]]:
+    def _events(self) -> dict[Key, list[AssetEvent]]:
         if self._found is None:
             self._found = {}
             rows: Iterable[runtime.EventRow] = ()
@@ -325,71 +251,7 @@ def inlets_of(task: BaseOperator) -> list[Any]:
     return found
 
 
-def after_success(task: BaseOperator, context: Any, result: Any) -> list[dict[str, Any]]:
-    """The events of a task that has succeeded. What a function with `@task` returns is an outlet, too, when it is an
-    asset or a list with some. In a DAG for Airflow 2 the task leaves its inlets and outlets as XComs, as that does."""
-    if str(getattr(task, "custom_operator_name", None)).startswith("@task"):
-        returned = result if isinstance(result, list) else [result]
-        found = [one for one in returned if isinstance(one, Asset)]
-        if found:
-            task.outlets = [*task.outlets, *found]
-    dag = task.get_dag()
-    if dag is not None and dag.dialect == 2:
-        for key, values in (("pipeline_outlets", task.outlets), ("pipeline_inlets", inlets_of(task))):
-            if values:
-                _leave(task, context, key, list(values))
-    made = emitted(task, context["outlet_events"]) if task.outlets else []
-    _tell_listeners(made, 2 if dag is not None and dag.dialect == 2 else 3)
-    return made
-
-
-def _tell_listeners(made: list[dict[str, Any]], spoken: int) -> None:
-    """What listeners of plugins want to hear of assets, under Airflow's names for it."""
-    manager = listener_manager()
-    if not manager.has_listeners:
-        return
-    for event in made:
-        kind = Dataset if spoken == 2 else Asset
-        asset = kind(event["name"], event["uri"], group=event["group"])
-        manager.tell("on_dataset_changed", dataset=asset)
-        manager.tell("on_asset_changed", asset=asset)
-
-
-def _leave(task: BaseOperator, context: Any, key: str, values: list[Any]) -> None:
-    try:
-        context["ti"].xcom_push(key=key, value=values)
-    except TypeError as error:
-        task.log.warning("no XCom %s is left: %s", key, error)
-
-
-def emitted(task: BaseOperator, events: OutletEvents | None) -> list[dict[str, Any]]:
-    """The events that a task which succeeded makes of its outlets: `[{"name", "uri", "group", "extra", "aliases"}, …]`,
-    plain JSON, where `aliases` are those that it was added to. AirflowException for an extra that is no plain JSON, and
-    for a reference to an asset that nobody knows."""
-    found: list[dict[str, Any]] = []
-    through_alias: dict[tuple[AssetKey, str], dict[str, Any]] = {}
-    for outlet in task.outlets:
-        if isinstance(outlet, AssetAlias):
-            for asset, extra in events[outlet].asset_alias_events if events is not None else ():
-                event = _event(asset, extra)
-                same = through_alias.setdefault((asset.key, json.dumps(event["extra"], sort_keys=True)), event)
-                if outlet.name not in same["aliases"]:
-                    same["aliases"].append(outlet.name)
-        elif isinstance(outlet, (Asset, AssetRef)):
-            asset = resolve(outlet) if isinstance(outlet, AssetRef) else outlet
-            found.append(_event(asset, events[asset].extra if events is not None else {}))
-    return found + list(through_alias.values())
-
-
-def _event(asset: Asset, extra: dict[str, Any]) -> dict[str, Any]:
-    try:
-        plain = json.loads(json.dumps(extra or {}, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise AirflowException(f"the extra of the event of {asset.uri} is no plain JSON: {error}") from error
-    return {"name": asset.name, "uri": asset.uri, "group": asset.group, "extra": plain, "aliases": []}
-
-
-def _means(reference: AssetRef, asset: Asset) -> bool:
+def means(reference: AssetRef, asset: Asset) -> bool:
     if isinstance(reference, AssetNameRef):
         return reference.name == asset.name
     return isinstance(reference, AssetUriRef) and reference.uri == asset.uri
@@ -405,14 +267,14 @@ def _same(inlet: Any, key: Any) -> bool:
     return isinstance(inlet, Asset) and _is(inlet.key, key)
 
 
-def _is(found: _Key, key: Any) -> bool:
+def _is(found: Key, key: Any) -> bool:
     """Whether a key that a task writes means this asset, or this alias."""
     if isinstance(found, str):
         return found == (key.name if isinstance(key, AssetAlias) else None)
     if isinstance(key, Asset):
         return found == key.key
     if isinstance(key, AssetRef):
-        return _means(key, Asset(found.name, found.uri))
+        return means(key, Asset(found.name, found.uri))
     return isinstance(key, str) and (found.name == key or found.uri == normalized_uri(key))
 
 

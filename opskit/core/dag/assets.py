@@ -10,13 +10,41 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from opskit.core.dag import dialect
+from opskit.core.dag.asset_parts import (
+    AssetAccessControl,
+    AssetWatcher,
+    check_uri,
+    check_version,
+    normalized_uri,
+)
+
+__all__ = [
+    "XCOM_CLASSES",
+    "Asset",
+    "AssetAccessControl",
+    "AssetAlias",
+    "AssetAll",
+    "AssetAny",
+    "AssetKey",
+    "AssetNameRef",
+    "AssetRef",
+    "AssetUriRef",
+    "AssetWatcher",
+    "BaseAsset",
+    "Dataset",
+    "DatasetAlias",
+    "DatasetAll",
+    "DatasetAny",
+    "Metadata",
+    "Model",
+    "condition_of",
+    "normalized_uri",
+]
 
 LONGEST_NAME = 1500
 _FORBIDDEN_NAMES = ("self", "context")
@@ -61,42 +89,6 @@ class BaseAsset:
         return (leaf for leaf in self.leaves() if isinstance(leaf, AssetAlias))
 
     iter_dataset_aliases = iter_asset_aliases
-
-
-class AssetWatcher:
-    """Who makes events of an asset when something happens outside: a trigger with a name of its own.
-
-    ValueError for a trigger that is no BaseEventTrigger."""
-
-    def __init__(self, name: str, trigger: Any) -> None:
-        if not any(cls.__name__ == "BaseEventTrigger" for cls in type(trigger).__mro__):
-            raise ValueError(
-                f"AssetWatcher {name!r}: the trigger is {type(trigger).__name__}, a BaseEventTrigger is needed"
-            )
-        self.name = name
-        self.trigger = trigger
-
-    def __repr__(self) -> str:
-        return f"AssetWatcher(name={self.name!r}, trigger={self.trigger!r})"
-
-
-@dataclass(slots=True)
-class AssetAccessControl:
-    """Which teams may produce and consume an asset. There are no teams here: kept, and of no effect."""
-
-    producer_teams: list[str] = field(default_factory=list)
-    consumer_teams: list[str] | None = None
-    allow_global: bool = True
-
-    xcom_name: ClassVar[str] = "airflow.sdk.definitions.asset.access_control.AssetAccessControl"
-
-    def xcom_data(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_xcom(cls, data: dict[str, Any], version: int) -> AssetAccessControl:
-        _check_version(cls, version)
-        return cls(**data)
 
 
 class Asset(BaseAsset, os.PathLike[str]):
@@ -193,7 +185,7 @@ class Asset(BaseAsset, os.PathLike[str]):
 
     @classmethod
     def from_xcom(cls, data: dict[str, Any], version: int) -> Asset:
-        _check_version(cls, version)
+        check_version(cls, version)
         return cls(**data)
 
 
@@ -213,7 +205,7 @@ class Dataset(Asset):
         if isinstance(uri, dict):
             uri, extra = None, uri
         if name is not None and uri is None:
-            _check_uri(name)
+            check_uri(name)
         super().__init__(name, uri, extra=extra, **more)
         if uri is None or name is None:
             # An URI is all that it has: whatever way it is written, it is the same dataset.
@@ -305,7 +297,7 @@ class AssetAlias(BaseAsset):
 
     @classmethod
     def from_xcom(cls, data: dict[str, Any], version: int) -> AssetAlias:
-        _check_version(cls, version)
+        check_version(cls, version)
         return cls(**data)
 
 
@@ -406,23 +398,6 @@ def condition_of(assets: Any) -> BaseAsset:
     return assets if isinstance(assets, BaseAsset) else AssetAll(*assets)
 
 
-def normalized_uri(uri: Any) -> str:
-    """The one form of a URI. What is none (no scheme) stays as it is, and so does a scheme that begins with x-."""
-    text = str(uri)
-    parts = urlsplit(text)
-    scheme = parts.scheme.lower()
-    if not scheme or scheme.startswith("x-"):
-        return text
-    if scheme == "airflow":
-        raise ValueError(f"{text!r} can't be the URI of an asset: the scheme airflow is reserved")
-    netloc = parts.netloc
-    if parts.password:
-        warnings.warn("the URI of an asset should hold no password; it is left out", UserWarning, stacklevel=3)
-        netloc = netloc.rpartition("@")[2]
-    query = urlencode(sorted(parse_qsl(parts.query))) if parts.query else ""
-    return urlunsplit((scheme, netloc, parts.path.rstrip("/") or "/", query, ""))
-
-
 def _spoken() -> int | None:
     """The dialect of the file that is being loaded, or whose task is running."""
     running = sys.modules.get("opskit.core.dag.context")
@@ -430,18 +405,6 @@ def _spoken() -> int | None:
         dag = running._running[-1]["ti"].task.get_dag()
         return None if dag is None else dag.dialect
     return dialect.current()
-
-
-def _check_version(cls: type, version: int) -> None:
-    known = getattr(cls, "__version__", 0)
-    if version > known:
-        raise ValueError(f"{cls.__name__} of version {version} can't be read, this is version {known}")
-
-
-def _check_uri(uri: Any) -> None:
-    text = str(uri)
-    if not text.isascii():
-        raise ValueError(f"{text!r} can't be the URI of a dataset: only ASCII characters are allowed")
 
 
 def _checked(owner: object, what: str, value: Any, *, empty: bool = False) -> str:

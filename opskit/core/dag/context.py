@@ -275,7 +275,7 @@ def _none(_: Context) -> None:
 
 
 def _outlet_events(context: Context) -> Any:
-    from opskit.core.dag.asset_context import OutletEvents
+    from opskit.core.dag.asset_outlets import OutletEvents
 
     return OutletEvents(_ti(context).task)
 

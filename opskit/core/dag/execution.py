@@ -60,7 +60,7 @@ class Outcome:
     skip: list[str] = field(default_factory=list)
     """task_ids to skip, sorted."""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Events of its outlets, as `asset_context.emitted` gives them."""
+    """Events of its outlets, as `asset_outlets.emitted` gives them."""
     deferral: dict[str, Any] | None = None
     """What a deferred task waits for, as `deferral_frames` packs it."""
     event: dict[str, Any] | None = None
@@ -331,7 +331,7 @@ def _check_mappable(task: BaseOperator, result: Any) -> None:
 def _asset_events(task: BaseOperator, context: contexts.Context, result: Any) -> list[dict[str, Any]]:
     if not task.outlets and not task.inlets and "opskit.core.dag.assets" not in sys.modules:
         return []
-    from opskit.core.dag.asset_context import after_success
+    from opskit.core.dag.asset_outlets import after_success
 
     return after_success(task, context, result)
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from opskit.core.dag import authoring_context, dialect, loading, plugins, runtime, xcom
-from opskit.core.dag.asset_context import AssetEvent, TriggeringEvents, emitted
+from opskit.core.dag.asset_context import AssetEvent, TriggeringEvents
 from opskit.core.dag.asset_decorator import asset
+from opskit.core.dag.asset_outlets import emitted
 from opskit.core.dag.assets import Asset, AssetAlias, Dataset, DatasetAlias, Metadata
 from opskit.core.dag.execution import execute
 from opskit.core.dag.model import DAG
