@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from opskit import DAG
+from opskit import DAG, task
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.custom_decorators import task_decorator_factory
-from opskit.core.dag.operators.container_function import ContainerFunction
+from opskit.core.dag.operators import container_function
+from opskit.core.dag.operators.container_function import RESULT_PATH, ContainerFunction
+from opskit.providers.docker import DockerOperator
 
 
 class Container(BaseOperator):
@@ -74,3 +76,27 @@ def test_a_function_that_fails_fails_the_command(dag: DAG, tmp_path: Path) -> No
     run = dag.test()
     assert run.state == "failed"
     assert (tmp_path / "script.err").read_text() == "LookupError: lost"
+
+
+def test_a_docker_task_hands_its_function_to_the_container_and_asks_for_the_result(
+    dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: DockerOperator) -> Any:
+        assert (self.image, self.retrieve_output, self.retrieve_output_path) == ("mine", True, RESULT_PATH)
+        subprocess.run([str(part) for part in self.command or ()], env=self.environment, check=True, cwd="/")
+        return pickle.loads((tmp_path / "script.out").read_bytes())
+
+    monkeypatch.setattr(container_function, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(DockerOperator, "_run", run)
+
+    @task.docker(image="mine", python_command=sys.executable, environment={"X": "{{ ds }}"}, multiple_outputs=True)
+    def work(n: int) -> dict[str, Any]:
+        import os
+
+        return {"n": n, "x": os.environ["X"]}
+
+    work(3)
+    run_of = dag.test()
+    assert run_of.reasons == {}
+    values = run_of.xcoms["work"]
+    assert (values["n"], values["x"]) == (3, run_of.run_id.removeprefix("manual__")[:10])

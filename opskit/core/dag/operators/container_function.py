@@ -55,7 +55,7 @@ class ContainerFunction(DecoratedOperator):
             INPUT_VARIABLE: base64.b64encode(data).decode(),
         }
 
-    def call_command(self, folder: str = FOLDER) -> list[str]:
+    def call_command(self, folder: str | None = None) -> list[str]:
         """The command of the container. No shell is needed there."""
-        begin = _BEGIN.format(folder=folder, script=SCRIPT_VARIABLE, input=INPUT_VARIABLE)
+        begin = _BEGIN.format(folder=folder or FOLDER, script=SCRIPT_VARIABLE, input=INPUT_VARIABLE)
         return [self.python_command, "-c", begin]
