@@ -168,7 +168,11 @@ class XComArg(ResolveMixin, DependencyMixin):
 
         raise XComNotFound(self.operator.dag_id, self.operator.task_id, self.key)
 
-    def _of_all(self, ti: Any) -> LazyXComSequence:
+    def _of_all(self, ti: Any) -> Any:
+        if ti.dialect == 2 and not ti.xcoms_by_index(self.operator.task_id, self.key):
+            return None  # Airflow 2 finds no XCom at all, and does not ask further
+        if ti.dialect == 3 and not self.operator.is_mapped:
+            return ti.xcoms_by_index(self.operator.task_id, self.key)
         return LazyXComSequence(lambda: ti.xcoms_by_index(self.operator.task_id, self.key), ti.dialect)
 
 
