@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import dialect as dialects
 
@@ -92,11 +92,12 @@ def forget() -> None:
 def set_aside() -> Iterator[None]:
     """Within the block nothing is open and nothing registered; afterwards all is as before. For a file that is loaded
     while another one is."""
-    before = list(_dags), list(_groups), list(registered)
+    kept: list[list[Any]] = [list(_dags), list(_groups), list(registered)]
+    stacks: list[list[Any]] = [_dags, _groups, registered]
     forget()
     try:
         yield
     finally:
         forget()
-        for kept, now in zip(before, (_dags, _groups, registered), strict=True):
-            now.extend(kept)  # type: ignore[arg-type]
+        for stack, before in zip(stacks, kept, strict=True):
+            stack.extend(before)

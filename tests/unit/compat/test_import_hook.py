@@ -42,7 +42,7 @@ def load(folder: Path, *files: str) -> list[dict]:  # type: ignore[type-arg]
         [sys.executable, "-c", _LOAD, str(folder), *paths], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return list(json.loads(done.stdout))
 
 
 _OLD = """

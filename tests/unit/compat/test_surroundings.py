@@ -325,3 +325,22 @@ def test_a_folder_named_airflow_beside_dag_files_is_no_airflow(tmp_path: Path) -
     (tmp_path / "dags" / "airflow" / "__init__.py").touch()
     [dag] = _load(tmp_path, "from airflow import DAG\ndag = DAG('d')\n")
     assert dag.dag_id == "d"
+
+
+def test_a_bag_of_dags_leaves_the_file_that_asks_for_it_as_it_is(tmp_path: Path) -> None:
+    other = tmp_path / "others"
+    other.mkdir()
+    (other / "one.py").write_text("from airflow import DAG\nwith DAG('one'): pass\n")
+    (other / "broken.py").write_text("from airflow import DAG\nraise ValueError('no')\n")
+    (other / "no_dags.py").write_text("raise RuntimeError('it mentions neither')\n")
+    [dag] = _load(
+        tmp_path,
+        "from airflow import DAG\n"
+        "from airflow.models import DagBag\n"
+        "from airflow.operators.empty import EmptyOperator\n"
+        "with DAG('outer'):\n"
+        f"    bag = DagBag({str(other)!r})\n"
+        "    EmptyOperator(task_id='_'.join(bag.dag_ids))\n"
+        "assert list(bag.import_errors)[0].endswith('broken.py')\n",
+    )
+    assert (dag.dag_id, dag.task_ids) == ("outer", ["one"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_no_path_leads_to_two_things() -> None:
 
 def test_rows_are_sorted_by_our_names() -> None:
     for part in table._PARTS:
-        targets = [target for target, _ in table.parse(import_hook.import_module(f"opskit.compat.{part}").NAMES)]
+        targets = [target for target, _ in table.parse(import_module(f"opskit.compat.{part}").NAMES)]
         assert targets == sorted(set(targets)), part
 
 
