@@ -254,6 +254,8 @@ def test_secrets_are_encrypted_whatever_way_they_come(session: Any, engine: Engi
     found = session.query(Connection).filter(Connection.conn_id == "c").first()
     assert (found.get_password(), found.get_uri()) == ("p2", "http://:p2@/?token=x")
     assert session.query(Variable).filter(Variable.key == "first").one().val == "v1"
+    assert session.query(airflow.SerializedDagModel._data).first()[0]["dag"]["tasks"][0]["task_id"] == "a"
+    assert "_data" in dir(airflow.SerializedDagModel)
     session.delete(found)
     session.query(Variable).filter(Variable.key.like("%d")).delete(synchronize_session=False)
     session.commit()
@@ -297,6 +299,28 @@ def test_broken_files_and_processes_are_listed(session: Any, engine: Engine) -> 
     assert session.query(airflow.BaseJob).filter(airflow.BaseJob.latest_heartbeat < NOW).all() == []
     for empty in (airflow.SlaMiss, airflow.TaskReschedule, airflow.RenderedTaskInstanceFields):
         assert session.query(empty).filter(empty.execution_date <= NOW).delete(synchronize_session=False) == 0
+
+
+def test_assets_have_the_names_of_both_releases(session: Any, opened: Engine, engine: Engine) -> None:
+    del engine
+    with transaction(opened) as connection:
+        asset = {"hash": "h", "name_hash": "n", "uri_hash": "u", "name": "sales", "uri": "s3://sales", "extra": "{}"}
+        done = connection.execute(tables.asset.insert().values(**asset, asset_group="asset", created_at=NOW))
+        number = done.inserted_primary_key[0]
+        event = {"asset_id": number, "at": NOW, "extra": '{"rows": 3}', "aliases": "[]", "source_map_index": -1}
+        connection.execute(tables.asset_event.insert().values(**event, source_dag_id="d"))
+        connection.execute(tables.asset_queue.insert().values(event_id=1, dag_id="e", asset_id=number, counts=True))
+    assert session.query(airflow.DatasetModel).one().uri == "s3://sales"
+    found = session.query(airflow.DatasetEvent).filter(airflow.DatasetEvent.timestamp <= NOW).one()
+    assert (found.extra, found.source_dag_id) == ({"rows": 3}, "d")
+    assert session.scalar("SELECT count(*) FROM asset_event WHERE asset_id = dataset_id") == 1
+    for name in ("dag_schedule_asset_reference", "task_outlet_dataset_reference", "dagrun_asset_event"):
+        assert session.scalar(f"SELECT count(*) FROM {name}") == 0
+    session.execute("DELETE FROM dataset_event")
+    session.commit()
+    assert session.scalar("SELECT count(*) FROM asset_dag_run_queue") == 0
+    with pytest.raises(UsageError, match="dataset"):
+        session.execute("DELETE FROM dataset")
 
 
 def test_a_run_that_a_dag_file_adds_is_triggered(session: Any, engine: Engine) -> None:

@@ -30,6 +30,9 @@ class StoredName(type):
         except AttributeError:
             raise AttributeError(f"{cls.__name__} has no {name!r} in opskit's metastore") from None
 
+    def __dir__(cls) -> list[str]:
+        return sorted({*super().__dir__(), *dir(real(cls))})
+
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
         return real(cls)(*arguments, **named)
 

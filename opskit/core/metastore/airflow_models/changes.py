@@ -32,6 +32,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "serialized_dag": ("dag_id",),
     "dag_code": ("fileloc",),
     "task_fail": ("dag_run_id", "task_id", "map_index", "try_number"),
+    "dataset_event": ("id",),
+    "asset_event": ("id",),
 }
 """What tells a row from all others."""
 Key = tuple[Any, ...]
@@ -40,7 +42,7 @@ Key = tuple[Any, ...]
 def run(
     connection: Connection, statement: Statement, parameters: Any, context: Any, executemany: bool
 ) -> tuple[str, Any]:
-    """Do what the statement says; what the driver is to execute in its place. `context.opskit_rows` tells how many rows.
+    """Do what the statement says; what the driver is to execute in its place. `context.opskit_rows`: how many rows.
 
     UsageError, which names the table or the column, for what can't be done here.
     """
@@ -75,6 +77,8 @@ def _change(connection: Connection, statement: Statement, parts: sql_text.Parts,
             return 0
         keys: Sequence[str] = ()
     else:
+        if table not in KEYS:
+            raise UsageError(f"rows of {table} can't be changed: opskit works them out", hint="see docs/airflow.md")
         keys = KEYS[table]
     columns = [f"{parts.alias}.{at.quote(key)}" for key in keys] or ["1"]
     columns += [f"{value} AS v{number}" for number, (_, value) in enumerate(parts.assignments)]

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from opskit import config as configuration
 from opskit.config import Config
 from opskit.core.metastore.airflow_models import sql_text, virtual
-from opskit.core.metastore.airflow_models.virtual import Place
+from opskit.core.metastore.airflow_models.place import Place
 from opskit.core.metastore.crypto import Cipher, open_cipher
 from opskit.core.metastore.engine import open_engine
 from opskit.errors import UsageError
@@ -209,7 +209,7 @@ def with_tables(connection: Connection, statement: sql_text.Statement) -> str:
     names = sql_text.mentioned(statement, virtual.NAMES)
     if not names:
         return statement.text
-    return sql_text.with_tables(statement.text, place(connection).expressions(names))
+    return sql_text.with_tables(statement.text, virtual.expressions(place(connection), names))
 
 
 def _in_child() -> None:

@@ -16,6 +16,9 @@ from opskit.core.metastore.airflow_models import database
 from opskit.core.metastore.dags import touch
 from opskit.core.metastore.history import CHILDREN, delete_runs
 from opskit.core.metastore.tables import (
+    asset_event,
+    asset_event_run,
+    asset_queue,
     connection,
     dag,
     dag_file,
@@ -191,6 +194,13 @@ def _xcoms(database_: Connection, keys: Keys) -> int:
     return removed
 
 
+def _asset_events(database_: Connection, keys: Keys) -> int:
+    numbers = [int(key[0]) for key in keys]
+    for table in (asset_queue, asset_event_run):
+        database_.execute(delete(table).where(table.c.event_id.in_(numbers)))
+    return database_.execute(delete(asset_event).where(asset_event.c.id.in_(numbers))).rowcount
+
+
 def _by(table: Any, column: str) -> Callable[[Connection, Keys], int]:
     return lambda database_, keys: (
         database_.execute(delete(table).where(table.c[column].in_([key[0] for key in keys]))).rowcount
@@ -217,4 +227,6 @@ _DELETES: dict[str, Callable[[Connection, Keys], int]] = {
     "serialized_dag": _serialized,
     "dag_code": _code,
     "task_fail": _failed_tries,
+    "dataset_event": _asset_events,
+    "asset_event": _asset_events,
 }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from opskit.core.metastore.airflow_models.columns import mapped
 from opskit.core.metastore.airflow_models.models_dags import DagCode, DagModel, DagTag, SerializedDagModel
-from opskit.core.metastore.airflow_models.models_empty import (
+from opskit.core.metastore.airflow_models.models_objects import (
+    ConnectionModel,
+    Job,
+    Log,
+    ParseImportError,
+    Pool,
+    VariableModel,
+)
+from opskit.core.metastore.airflow_models.models_others import (
     DagPickle,
     DagWarning,
     DatasetEvent,
@@ -14,14 +22,6 @@ from opskit.core.metastore.airflow_models.models_empty import (
     TaskMap,
     TaskReschedule,
     Trigger,
-)
-from opskit.core.metastore.airflow_models.models_objects import (
-    ConnectionModel,
-    Job,
-    Log,
-    ParseImportError,
-    Pool,
-    VariableModel,
 )
 from opskit.core.metastore.airflow_models.models_runs import (
     DagRun,

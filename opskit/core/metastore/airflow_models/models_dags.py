@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Column
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import foreign, relationship, synonym
 
 from opskit.core.metastore.airflow_models.columns import (
     OPTIONS,
+    JsonText,
     Name,
     flag,
-    json_value,
     key,
     mapped,
     moment,
@@ -22,6 +23,16 @@ from opskit.core.metastore.airflow_models.columns import (
 from opskit.core.metastore.airflow_models.models_runs import DagRun
 from opskit.core.metastore.airflow_models.sessions import NEW_SESSION, provide_session
 from opskit.errors import NotFound
+
+
+class SerializedData(JsonText):
+    """Our form of a DAG, with what Airflow's has around it."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        stored = super().process_result_value(value, dialect)
+        return None if stored is None else {"__version": 1, "dag": {"_dag_id": stored["dag_id"], **stored}}
 
 
 @mapped.mapped
@@ -130,7 +141,7 @@ class DagModel:
 
 @mapped.mapped
 class SerializedDagModel:
-    """A DAG in the JSON form of opskit (not Airflow's): `data`."""
+    """A DAG: `data` has Airflow's frame (`data["dag"]["tasks"]`), and in it the fields that opskit has."""
 
     __tablename__ = "serialized_dag"
     __mapper_args__ = {"confirm_deleted_rows": False}
@@ -139,7 +150,7 @@ class SerializedDagModel:
     dag_id: Any = key()
     fileloc: Any = name()
     fileloc_hash: Any = name()
-    data: Any = json_value()
+    data: Any = Column(SerializedData)
     _data: Any = synonym("data")
     last_updated: Any = moment()
     created_at: Any = moment()

@@ -7,92 +7,13 @@ comparisons work on every database.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 from opskit.core.metastore import tables
+from opskit.core.metastore.airflow_models.place import Columns, Place
+from opskit.core.metastore.airflow_models.virtual_assets import ASSETS
 
-_PG_TYPES = {"time": "TIMESTAMP WITH TIME ZONE", "text": "VARCHAR", "int": "INTEGER", "bool": "BOOLEAN"}
 _TURN = "the-turn-to-restart"
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Airflow's name → an expression over our columns, and what FROM names."""
-
-    columns: dict[str, str]
-    source: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where our tables are, and how one writes SQL there."""
-
-    kind: str
-    """sqlite, postgresql, mysql or mariadb."""
-    schema: str
-    """What our tables are qualified with: unlike bare names, such names never mean a common table expression."""
-    dags_folder: str
-
-    def quote(self, name: str) -> str:
-        return f"`{name}`" if self.is_mysql else f'"{name}"'
-
-    @property
-    def is_mysql(self) -> bool:
-        return self.kind in ("mysql", "mariadb")
-
-    def table(self, name: str) -> str:
-        return f"{self.quote(self.schema)}.{self.quote(name)}"
-
-    def null(self, kind: str) -> str:
-        return f"CAST(NULL AS {_PG_TYPES[kind]})" if self.kind == "postgresql" else "NULL"
-
-    def text(self, value: str) -> str:
-        """A literal. Drivers with % as their placeholder take it doubled."""
-        value = value.replace("'", "''")
-        if self.is_mysql:
-            value = value.replace("\\", "\\\\")
-        return f"'{value}'" if self.kind == "sqlite" else "'" + value.replace("%", "%%") + "'"
-
-    def below_dags(self, column: str) -> str:
-        """The whole path of a DAG file."""
-        folder = self.text(self.dags_folder.rstrip("/") + "/")
-        return f"CONCAT({folder}, {column})" if self.is_mysql else f"{folder} || {column}"
-
-    def seconds(self, start: str, end: str) -> str:
-        if self.kind == "postgresql":
-            return f"CAST(EXTRACT(EPOCH FROM ({end} - {start})) AS DOUBLE PRECISION)"
-        if self.kind == "sqlite":
-            return f"ROUND((julianday({end}) - julianday({start})) * 86400.0, 3)"
-        return f"TIMESTAMPDIFF(MICROSECOND, {start}, {end}) / 1000000.0"
-
-    def boolean(self, condition: str) -> str:
-        return f"({condition})" if self.kind == "postgresql" else f"CASE WHEN {condition} THEN 1 ELSE 0 END"
-
-    def constant(self, value: bool) -> str:
-        return ("TRUE" if value else "FALSE") if self.kind == "postgresql" else str(int(value))
-
-    @cached_property
-    def columns(self) -> dict[str, Columns]:
-        """Every table of Airflow's that is offered here, by name."""
-        return {name: make(self) for name, make in _MAPPED.items()} | {
-            name: self._empty(columns) for name, columns in _EMPTY.items()
-        }
-
-    def _empty(self, columns: str) -> Columns:
-        pairs = (item.partition(":") for item in columns.split())
-        return Columns({name: self.null(kind or "text") for name, _, kind in pairs}, "")
-
-    def expression(self, name: str) -> str:
-        """`name AS (SELECT …)`."""
-        found = self.columns[name]
-        listed = ", ".join(f"{sql} AS {self.quote(column)}" for column, sql in found.columns.items())
-        tail = f"FROM {found.source}" if found.source else f"FROM {self.table('slot_pool')} WHERE 1 = 0"
-        return f"{self.quote(name)} AS (SELECT {listed} {tail})"
-
-    def expressions(self, names: Iterable[str]) -> str:
-        """For behind WITH; in the order of names, so that a statement is the same text each time."""
-        return ", ".join(self.expression(name) for name in sorted(set(names)))
 
 
 def _dag_run(at: Place) -> Columns:
@@ -347,6 +268,7 @@ _MAPPED: dict[str, Callable[[Place], Columns]] = {
     "serialized_dag": _serialized_dag,
     "dag_code": _dag_code,
     "task_fail": _task_fail,
+    **ASSETS,
 }
 
 _OF_INSTANCE = "dag_id task_id run_id map_index:int execution_date:time"
@@ -360,13 +282,6 @@ _EMPTY = {
     "callback_request": "id:int created_at:time priority_weight:int callback_data callback_type processor_subdir",
     "dag_pickle": "id:int pickle created_dttm:time pickle_hash",
     "dag_warning": "dag_id warning_type message timestamp:time",
-    "dataset": "id:int uri extra created_at:time updated_at:time is_orphaned:bool",
-    "dataset_event": "id:int dataset_id:int extra source_task_id source_dag_id source_run_id source_map_index:int "
-    "timestamp:time",
-    "dataset_dag_run_queue": "dataset_id:int target_dag_id created_at:time",
-    "dag_schedule_dataset_reference": "dataset_id:int dag_id created_at:time updated_at:time",
-    "task_outlet_dataset_reference": "dataset_id:int dag_id task_id created_at:time updated_at:time",
-    "dagrun_dataset_event": "dag_run_id:int event_id:int",
 }
 
 NAMES = frozenset(_MAPPED) | frozenset(_EMPTY)
@@ -375,3 +290,29 @@ EMPTY = frozenset(_EMPTY)
 """Those of them that opskit has no rows for."""
 OWN = frozenset(tables.metadata.tables) | {"alembic_version"}
 """Our tables: nobody but opskit changes those of them that are no names of Airflow's."""
+
+
+@cache
+def _columns(place: Place) -> dict[str, Columns]:
+    """Every table of Airflow's that is offered here, by name."""
+    return {name: make(place) for name, make in _MAPPED.items()} | {
+        name: _empty(place, columns) for name, columns in _EMPTY.items()
+    }
+
+
+def _empty(place: Place, columns: str) -> Columns:
+    pairs = (item.partition(":") for item in columns.split())
+    return Columns({name: place.null(kind or "text") for name, _, kind in pairs}, "")
+
+
+def _expression(place: Place, name: str) -> str:
+    """`name AS (SELECT …)`."""
+    found = _columns(place)[name]
+    listed = ", ".join(f"{sql} AS {place.quote(column)}" for column, sql in found.columns.items())
+    tail = f"FROM {found.source}" if found.source else f"FROM {place.table('slot_pool')} WHERE 1 = 0"
+    return f"{place.quote(name)} AS (SELECT {listed} {tail})"
+
+
+def expressions(place: Place, names: Iterable[str]) -> str:
+    """For behind WITH; in the order of names, so that a statement is the same text each time."""
+    return ", ".join(_expression(place, name) for name in sorted(set(names)))

@@ -1,4 +1,4 @@
-"""Tables of Airflow's that opskit has no rows for, as models."""
+"""Assets, and tables of Airflow's that opskit has no rows for, as models."""
 
 from __future__ import annotations
 
