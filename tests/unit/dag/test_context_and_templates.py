@@ -173,7 +173,7 @@ def test_a_forbidden_conf_fails_the_task(attempt: Callable[..., Outcome]) -> Non
     failed = attempt(dag, "a", conf={"x": "two"})
     assert (failed.state, failed.reason) == (
         "failed",
-        "ParamValidationError: Invalid input for param x: 'two' is not of type integer",
+        "ParamValidationError: Invalid input for param x: 'two' is not of type 'integer'",
     )
 
 
