@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from opskit.core.dag import airflow_gate, authoring_context, dialect, plugins, secrets_backends, zones
+from opskit.core.dag import airflow_gate, authoring_context, dialect, plugins, policies, secrets_backends, zones
 from opskit.core.dag import xcom_backend as xcom_backends
 from opskit.core.dag.model import DAG
 from opskit.errors import DagInvalid
@@ -63,7 +63,10 @@ def load_file(
             raise DagInvalid(f"the file defines two DAGs with the dag_id {dag.dag_id!r}")
         dag.fileloc = str(path)
         dag.relative_fileloc = relative
-        dag.validate()
+        if policies.accepted(dag):
+            dag.validate()
+        else:
+            del by_id[dag.dag_id]
     return [by_id[dag_id] for dag_id in sorted(by_id)]
 
 
@@ -88,6 +91,7 @@ def prepare(
     if xcom_backend:
         xcom_backends.configure(xcom_backend)
     plugins.load(plugins_folder)
+    policies.load(config_folder)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -327,6 +327,34 @@ def test_a_folder_named_airflow_beside_dag_files_is_no_airflow(tmp_path: Path) -
     assert dag.dag_id == "d"
 
 
+def test_policies_of_the_config_folder_see_change_and_forbid(tmp_path: Path) -> None:
+    from opskit.core.dag import policies
+
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "airflow_local_settings.py").write_text(
+        "from airflow.exceptions import AirflowClusterPolicySkipDag, AirflowClusterPolicyViolation\n"
+        "def dag_policy(dag):\n"
+        "    if dag.dag_id == 'left_out': raise AirflowClusterPolicySkipDag\n"
+        "    if not dag.tags: raise AirflowClusterPolicyViolation('it needs tags')\n"
+        "def task_policy(task):\n"
+        "    task.retries = 7\n"
+    )
+    text = (
+        "from airflow import DAG\n"
+        "from airflow.operators.empty import EmptyOperator\n"
+        "with DAG('changed', tags=['x']): EmptyOperator(task_id='a')\n"
+        "with DAG('left_out'): pass\n"
+    )
+    try:
+        [dag] = _load(tmp_path, text, config_folder=str(config))
+        assert (dag.dag_id, dag.get_task("a").retries) == ("changed", 7)
+        with pytest.raises(DagInvalid, match="it needs tags"):
+            _load(tmp_path, text.replace(", tags=['x']", ""), config_folder=str(config))
+    finally:
+        policies.forget()
+
+
 def test_a_bag_of_dags_leaves_the_file_that_asks_for_it_as_it_is(tmp_path: Path) -> None:
     other = tmp_path / "others"
     other.mkdir()
