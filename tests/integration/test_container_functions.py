@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from opskit.core.dag.custom_decorators import task_decorator_factory
 from opskit.core.dag.operators import container_function
 from opskit.core.dag.operators.container_function import RESULT_PATH, ContainerFunction
 from opskit.providers.docker import DockerOperator
+from opskit.providers.kubernetes import pod_task
+from opskit.providers.kubernetes.pod import KubernetesPodOperator
 
 
 class Container(BaseOperator):
@@ -100,3 +103,32 @@ def test_a_docker_task_hands_its_function_to_the_container_and_asks_for_the_resu
     assert run_of.reasons == {}
     values = run_of.xcoms["work"]
     assert (values["n"], values["x"]) == (3, run_of.run_id.removeprefix("manual__")[:10])
+
+
+@pytest.mark.parametrize("env", [{"X": "1"}, [{"name": "X", "value": "1"}], None])
+def test_a_kubernetes_task_writes_its_result_where_pods_have_it(
+    dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: Any
+) -> None:
+    def run(self: KubernetesPodOperator, context: Any) -> Any:
+        [container] = [
+            one for one in self.build_pod_request_obj(context)["spec"]["containers"] if one["name"] == "base"
+        ]
+        variables = {one["name"]: one["value"] for one in container["env"]}
+        subprocess.run(container["command"], env=variables, check=True, cwd="/")
+        return json.loads((tmp_path / "xcom" / "return.json").read_text())
+
+    monkeypatch.setattr(container_function, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(pod_task, "XCOM_PATH", str(tmp_path / "xcom"))
+    monkeypatch.setattr(KubernetesPodOperator, "execute", run)
+
+    @task.kubernetes(image="mine", name="pod", namespace="n", python_command=sys.executable, env_vars=env)
+    def work(n: int) -> Any:
+        import os
+
+        return [n, os.environ.get("X")]
+
+    work(3)
+    run_of = dag.test()
+    assert run_of.reasons == {}
+    assert run_of.task_states == {"work": "success"}
+    assert json.loads((tmp_path / "xcom" / "return.json").read_text()) == [3, "1" if env else None]

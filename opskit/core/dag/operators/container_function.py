@@ -16,7 +16,8 @@ RESULT_PATH = f"{FOLDER}/script.out"
 _BEGIN = """\
 import base64, os, runpy, sys
 folder = {folder!r}
-paths = [os.path.join(folder, name) for name in ("script.py", "script.in", "script.out", "script.err")]
+paths = [os.path.join(folder, name) for name in ("script.py", "script.in", {result!r}, "script.err")]
+os.makedirs(os.path.dirname(paths[2]), exist_ok=True)
 for path, name in zip(paths, ({script!r}, {input!r})):
     with open(path, "wb") as file:
         file.write(base64.b64decode(os.environ[name]))
@@ -28,6 +29,8 @@ runpy.run_path(paths[0], run_name="__main__")
 class ContainerFunction(DecoratedOperator):
     """To be put before an operator that runs containers: `class My(ContainerFunction, SomeContainerOperator)`. The
     function sees what one in a virtual environment sees; its result lies, serialized, in RESULT_PATH."""
+
+    result_as_json = False
 
     def __init__(
         self,
@@ -49,13 +52,15 @@ class ContainerFunction(DecoratedOperator):
         passable = PartOfContext(context, python_script.PASSABLE_KEYS.__contains__)
         given = arguments_from(self.python_callable, tuple(self.op_args), own, passable)
         data = python_script.call_data(self.serializer, self.op_args, given, set(given.keys() - own.keys()))
-        source = python_script.script(self.python_callable, self.serializer, self.custom_operator_name)
+        source = python_script.script(
+            self.python_callable, self.serializer, self.custom_operator_name, as_json=self.result_as_json
+        )
         return {
             SCRIPT_VARIABLE: base64.b64encode(source.encode()).decode(),
             INPUT_VARIABLE: base64.b64encode(data).decode(),
         }
 
-    def call_command(self, folder: str | None = None) -> list[str]:
-        """The command of the container. No shell is needed there."""
-        begin = _BEGIN.format(folder=folder or FOLDER, script=SCRIPT_VARIABLE, input=INPUT_VARIABLE)
+    def call_command(self, folder: str | None = None, result: str = "script.out") -> list[str]:
+        """The command of the container. No shell is needed there. `result`: a path, or a name in the folder."""
+        begin = _BEGIN.format(folder=folder or FOLDER, result=result, script=SCRIPT_VARIABLE, input=INPUT_VARIABLE)
         return [self.python_command, "-c", begin]

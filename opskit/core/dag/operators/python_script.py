@@ -89,9 +89,17 @@ except Exception as _error:
     with open(_sys.argv[4], "w") as _file:
         _file.write("{{}}: {{}}".format(type(_error).__name__, _error))
     raise
+"""
+_RESULT = """\
 with open(_sys.argv[2], "wb") as _file:
     if _result is not None:
         _library.dump(_result, _file)
+"""
+_JSON_RESULT = """\
+import json as _json
+
+with open(_sys.argv[2], "w") as _file:
+    _json.dump(_result, _file)
 """
 
 
@@ -105,14 +113,18 @@ def library(name: str) -> ModuleType:
         raise AirflowException(f"the serializer {name} is not installed: `pip install {name}` on this host") from error
 
 
-def script(function: Callable[..., Any], serializer: str, decorator_name: str = "@task") -> str:
-    """The script: arguments of its command line are the files input, output, string_args and termination log."""
+def script(
+    function: Callable[..., Any], serializer: str, decorator_name: str = "@task", *, as_json: bool = False
+) -> str:
+    """The script: arguments of its command line are the files input, output, string_args and termination log.
+    `as_json`: the output is JSON, whatever the serializer."""
     names = {"library": serializer, "name": function.__name__, "module": function.__module__}
     return (
         "from __future__ import annotations\n"
         + _HEAD.format(**names)
         + source_of(function, decorator_name)
         + _TAIL.format(**names)
+        + (_JSON_RESULT if as_json else _RESULT)
     )
 
 
