@@ -146,6 +146,12 @@ opskit.providers.smtp:SmtpNotifier
     airflow.providers.smtp.notifications.smtp.SmtpNotifier
 opskit.providers.smtp:send_smtp_notification
     airflow.providers.smtp.notifications.smtp.send_smtp_notification
+opskit.providers.spark:SparkSubmitHook
+    airflow.providers.apache.spark.hooks.spark_submit.SparkSubmitHook
+    airflow.contrib.hooks.spark_submit_hook.SparkSubmitHook
+opskit.providers.spark:SparkSubmitOperator
+    airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator
+    airflow.contrib.operators.spark_submit_operator.SparkSubmitOperator
 opskit.providers.sql.checks:SQLCheckOperator
     airflow.providers.common.sql.operators.sql.SQLCheckOperator airflow.operators.sql.SQLCheckOperator
     airflow.operators.check_operator.CheckOperator airflow.operators.check_operator.SQLCheckOperator

@@ -24,6 +24,7 @@ HOOKS: dict[str, str] = {
     "slack": "opskit.providers.slack.hooks.SlackHook",
     "slackwebhook": "opskit.providers.slack.hooks.SlackWebhookHook",
     "smtp": "opskit.providers.smtp.SmtpHook",
+    "spark": "opskit.providers.spark.SparkSubmitHook",
     "sqlite": "opskit.providers.sql.sqlite.SqliteHook",
     "ssh": "opskit.providers.ssh.SSHHook",
 }
