@@ -241,10 +241,16 @@ def _params(context: Context) -> dict[str, Any]:
 
 def _next_date(context: Context) -> Any:
     """The logical date of the next scheduled run; of a manual run its own, as in Airflow."""
+    from opskit.core.dag.timetables import DataInterval
+
     run = _run(context)
     if run.external_trigger:
         return run.logical_date
-    return moment(context["dag"].following_schedule(run._info.logical_date))
+    # What follows the data interval, not the logical date: that of a run by hand lies at the end of its interval.
+    following = context["dag"].next_dagrun_info(
+        DataInterval(run._info.data_interval_start, run._info.data_interval_end), restricted=False
+    )
+    return None if following is None else moment(following.logical_date)
 
 
 def _previous_date(context: Context) -> Any:
