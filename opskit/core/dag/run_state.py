@@ -57,6 +57,8 @@ class RunState:
     """Deferred ones whose trigger is to be dispatched once that is durable."""
     resumed: list[Key] = field(default_factory=list)
     """Those whose deferral is over."""
+    stopped: list[TaskInstance] = field(default_factory=list)
+    """Given up while they ran; the loop kills them."""
     unneeded: list[tuple[Key, int]] = field(default_factory=list)
     """Triggers, with their dispatch, that nobody waits for any more; the loop kills them."""
     due: list[tuple[datetime, Key]] = field(default_factory=list)
@@ -188,6 +190,8 @@ class RunState:
         for below in skipped:
             below.end_date = instance.end_date
         self._settle(deque((below, states.SKIPPED) for below in skipped))
+        if state == states.FAILED and self.dag.fail_fast:
+            self._stop_rest(instance, now)
         self._finish(instance, state, instance.end_date)
         self._check_end()
         return state
@@ -239,11 +243,15 @@ class RunState:
         self._end(states.FAILED, now)
         return running
 
-    def stop_rest(self, now: datetime) -> list[TaskInstance]:
-        """A task has failed for good in a DAG with fail_fast: what runs fails, what waits is skipped; teardowns still
-        run. Returns the attempts that are to be killed."""
+    def _stop_rest(self, failed: TaskInstance, now: datetime) -> None:
+        """A task fails for good in a DAG with fail_fast: what runs fails, what waits is skipped, also what would be
+        upstream_failed; teardowns still run."""
         why = "another task has failed, and the DAG has fail_fast"
-        rest = [one for one in self.instances.values() if one.state not in states.FINISHED and not one.task.is_teardown]
+        rest = [
+            one
+            for one in self.instances.values()
+            if one.state not in states.FINISHED and not one.task.is_teardown and one is not failed
+        ]
         running = [one for one in rest if one.state in states.IN_FLIGHT]
         for one in rest:
             one.reason = why
@@ -251,8 +259,7 @@ class RunState:
         for one in running:
             one.end_date = now
         self._settle(deque((one, states.FAILED if one in running else states.SKIPPED) for one in rest))
-        self._check_end()
-        return running
+        self.stopped.extend(running)
 
     # --- inside ---
 

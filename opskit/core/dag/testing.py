@@ -16,7 +16,7 @@ from opskit.core.dag.run_instance import TaskInstance
 from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialization import serialize
 from opskit.core.dag.serialized import load
-from opskit.core.dag.states import FAILED, FINISHED, SUCCESS, UP_FOR_RESCHEDULE
+from opskit.core.dag.states import FINISHED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.zones import utc
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class _Run:
             self.xcoms.setdefault(_label(instance), {})[key] = value
         now = datetime.now(UTC)
         fields = {**outcome.fields(), "reschedule_at": outcome.reschedule_at, "started_at": began, "ended_at": now}
-        if run.finished(instance, fields, now) == FAILED and run.dag.fail_fast:
-            run.stop_rest(now)
+        run.finished(instance, fields, now)
         if outcome.reason:
             self.reasons[_label(instance)] = outcome.reason
 

@@ -282,8 +282,9 @@ class Scheduler:
             self._pending.asset_events.extend((owned.dag_id, event) for event in made)
         if result.get("signal") or result.get("exit_code"):
             self._late_callback(owned, run, instance, state, str(result.get("reason") or ""))
-        if state == states.FAILED and owned.dag.fail_fast:
-            self._kill(owned, run, run.stop_rest(now), "another task has failed, and the DAG has fail_fast")
+        if run.stopped or run.unneeded:
+            stopped, run.stopped = run.stopped, []
+            self._kill(owned, run, stopped, "another task has failed, and the DAG has fail_fast")
         self._after_change(owned, run)
 
     def _end_trigger(
