@@ -81,6 +81,10 @@ opskit.providers.ftp:FTPSSensor
     airflow.providers.ftp.sensors.ftp.FTPSSensor airflow.contrib.sensors.ftp_sensor.FTPSSensor
 opskit.providers.ftp:FTPSensor
     airflow.providers.ftp.sensors.ftp.FTPSensor airflow.contrib.sensors.ftp_sensor.FTPSensor
+opskit.providers.google_sheets:GSheetsHook
+    airflow.providers.google.suite.hooks.sheets.GSheetsHook
+opskit.providers.google_sheets:GoogleSheetsCreateSpreadsheetOperator
+    airflow.providers.google.suite.operators.sheets.GoogleSheetsCreateSpreadsheetOperator
 opskit.providers.http:HttpHook
     airflow.providers.http.hooks.http.HttpHook airflow.hooks.http_hook.HttpHook airflow.hooks.HttpHook
 opskit.providers.http:HttpOperator

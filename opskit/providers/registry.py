@@ -16,6 +16,7 @@ HOOKS: dict[str, str] = {
     "aws": "opskit.providers.amazon.base.AwsBaseHook",
     "docker": "opskit.providers.docker.DockerHook",
     "ftp": "opskit.providers.ftp.FTPHook",
+    "google_cloud_platform": "opskit.providers.google_sheets.GSheetsHook",
     "http": "opskit.providers.http.HttpHook",
     "kubernetes": "opskit.providers.kubernetes.hook.KubernetesHook",
     "mysql": "opskit.providers.sql.mysql.MySqlHook",

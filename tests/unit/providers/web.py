@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 @dataclass
@@ -42,7 +42,7 @@ def web_server() -> Iterator[Web]:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            request = Request(self.command, parts.path, query, dict(self.headers), body)
+            request = Request(self.command, unquote(parts.path), query, dict(self.headers), body)
             web.requests.append(request)
             status, text = web.answer(request)
             data = text.encode() if isinstance(text, str) else text
