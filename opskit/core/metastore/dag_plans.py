@@ -38,6 +38,16 @@ class Planned:
     """There is a run of that logical date already: somebody has made it by hand."""
 
 
+def signs(connection: Connection, dag_ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """Of each of these DAGs that is active, what changes with all that a plan depends on, but the time. Cheap."""
+    rows = connection.execute(
+        select(dag.c.dag_id, dag.c.version_hash, dag.c.is_paused, dag.c.revision, dag.c.next_logical_date).where(
+            dag.c.dag_id.in_(list(dag_ids)), dag.c.is_active.is_(True)
+        )
+    )
+    return {row.dag_id: tuple(row) for row in rows}
+
+
 def read(connection: Connection, dag_ids: Collection[str]) -> list[Planned]:
     """The active ones of these DAGs."""
     rows = connection.execute(
@@ -46,34 +56,34 @@ def read(connection: Connection, dag_ids: Collection[str]) -> list[Planned]:
         .order_by(dag.c.dag_id)
     ).all()
     last = last_automated(connection, [row.dag_id for row in rows])
-    found = []
-    for row in rows:
-        plan = None if row.plan is None else json.loads(row.plan)
-        newest = last.get(row.dag_id)
-        run = None
-        if plan is not None:
-            _, run = pending_run(plan, None if newest is None else [edge.isoformat() for edge in newest])
-        exists = run is not None and bool(
-            connection.execute(
-                select(dag_run.c.id).where(
-                    dag_run.c.dag_id == row.dag_id, dag_run.c.logical_date == datetime.fromisoformat(run["start"])
-                )
-            ).first()
+    plans = {row.dag_id: json.loads(row.plan) for row in rows if row.plan is not None}
+    next_runs: dict[str, dict[str, Any]] = {}
+    for dag_id, plan in plans.items():
+        newest = last.get(dag_id)
+        _, run = pending_run(plan, None if newest is None else [edge.isoformat() for edge in newest])
+        if run is not None:
+            next_runs[dag_id] = run
+    starts = {dag_id: datetime.fromisoformat(run["start"]) for dag_id, run in next_runs.items()}
+    existing = connection.execute(
+        select(dag_run.c.dag_id, dag_run.c.logical_date).where(
+            dag_run.c.dag_id.in_(list(starts)), dag_run.c.logical_date.in_(set(starts.values()))
         )
-        found.append(
-            Planned(
-                row.dag_id,
-                row.fileloc,
-                row.version_hash,
-                row.is_paused,
-                row.unpaused_at,
-                newest,
-                plan,
-                run,
-                exists,
-            )
+    )
+    taken = {row.dag_id for row in existing if starts[row.dag_id] == row.logical_date}
+    return [
+        Planned(
+            row.dag_id,
+            row.fileloc,
+            row.version_hash,
+            row.is_paused,
+            row.unpaused_at,
+            last.get(row.dag_id),
+            plans.get(row.dag_id),
+            next_runs.get(row.dag_id),
+            row.dag_id in taken,
         )
-    return found
+        for row in rows
+    ]
 
 
 def store(connection: Connection, plans: Mapping[str, Mapping[str, Any]], now: datetime) -> None:

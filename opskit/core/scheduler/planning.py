@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 120.0
-"""A question whose file was not loaded by then is asked again."""
+"""A question whose file could not be loaded is asked again after this time."""
 
 Question = dict[str, Any]
 
@@ -44,6 +44,8 @@ class Planner:
         self._asked: dict[str, tuple[float, Planned]] = {}
         """dag_id → when, and what was known then."""
         self._answers: dict[str, dict[str, Any]] = {}
+        self._signs: dict[str, tuple[Any, ...]] = {}
+        self._known: dict[str, Planned] = {}
         self._look_at = 0.0
 
     def learn(self, dags: Iterable[Mapping[str, Any]]) -> None:
@@ -55,6 +57,7 @@ class Planner:
             self._catchup.pop(dag_id, None)
             self._first_next.discard(dag_id)
             self._run_if.discard(dag_id)
+            self._signs.pop(dag_id, None)
             if not timetables.is_asked(data["timetable"]):
                 continue
             self._catchup[dag_id] = bool(data.get("catchup", by_default))
@@ -77,7 +80,11 @@ class Planner:
             return
         self._look_at = clock + _LOOK_SECONDS
         with reading(self._engine) as connection:
-            found = dag_plans.read(connection, list(self._catchup))
+            signs = dag_plans.signs(connection, list(self._catchup))
+            changed = [dag_id for dag_id, sign in signs.items() if self._is_due(dag_id, sign)]
+            found = dag_plans.read(connection, changed) if changed else []
+        self._signs = signs
+        self._known.update({known.dag_id: known for known in found})
         questions: dict[str, list[Question]] = {}
         now = datetime.now(UTC)
         for known in found:
@@ -90,14 +97,20 @@ class Planner:
         for path, asked in questions.items():
             self._ask(path, asked)
 
+    def _is_due(self, dag_id: str, sign: tuple[Any, ...]) -> bool:
+        """Whether to look closely: something has changed, or a time has come."""
+        if self._signs.get(dag_id) != sign or dag_id in self._asked:
+            return True
+        known = self._known.get(dag_id)
+        if known is None or known.plan is None:
+            return True
+        moments = [known.plan["again_at"], known.run and known.run["run_after"]]
+        now = datetime.now(UTC)
+        return any(text is not None and datetime.fromisoformat(text) <= now for text in moments)
+
     def take(self, answers: Mapping[str, dict[str, Any]]) -> None:
         """Answers of a file that was loaded; `store` writes them."""
         self._answers.update(answers)
-
-    def missed(self, dag_ids: Iterable[str]) -> None:
-        """Their file could not be loaded: ask again later."""
-        for dag_id in dag_ids:
-            self._asked.pop(dag_id, None)
 
     def store(self) -> None:
         """Write the answers, and wake the scheduler."""
