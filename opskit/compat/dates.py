@@ -32,7 +32,7 @@ def date_range(
     start_date: datetime, end_date: datetime | None = None, num: int | None = None, delta: Any = None
 ) -> list[datetime]:
     """Moments from start_date on: up to end_date (included), or `num` of them (before it, if negative), a cron
-    expression or a timedelta apart. ValueError when neither or both ends are given."""
+    expression or a timedelta apart; the first is start_date itself. ValueError when neither or both ends are given."""
     from opskit.core.dag.cron import Cron
     from opskit.core.dag.zones import aware, default_zone
 
@@ -53,8 +53,6 @@ def date_range(
             moment = moment + step
         return sorted(found)
     cron = Cron(delta, moment.tzinfo or default_zone())
-    if cron.next(cron.previous(moment)) != moment:
-        moment = cron.next(moment) if num is None or num > 0 else cron.previous(moment)
     while len(found) < abs(num) if num is not None else moment <= aware(end_date or moment):
         found.append(moment)
         moment = cron.next(moment) if num is None or num > 0 else cron.previous(moment)

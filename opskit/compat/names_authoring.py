@@ -108,6 +108,16 @@ opskit.core.dag.params:Param
     airflow.models.Param airflow.models.param.Param airflow.sdk.Param airflow.sdk.definitions.param.Param
 opskit.core.dag.params:ParamsDict
     airflow.models.param.ParamsDict airflow.sdk.definitions.param.ParamsDict
+opskit.core.dag.retry_policy:ExceptionRetryPolicy
+    airflow.sdk.ExceptionRetryPolicy airflow.sdk.definitions.retry_policy.ExceptionRetryPolicy
+opskit.core.dag.retry_policy:RetryAction
+    airflow.sdk.RetryAction airflow.sdk.definitions.retry_policy.RetryAction
+opskit.core.dag.retry_policy:RetryDecision
+    airflow.sdk.RetryDecision airflow.sdk.definitions.retry_policy.RetryDecision
+opskit.core.dag.retry_policy:RetryPolicy
+    airflow.sdk.RetryPolicy airflow.sdk.definitions.retry_policy.RetryPolicy
+opskit.core.dag.retry_policy:RetryRule
+    airflow.sdk.RetryRule airflow.sdk.definitions.retry_policy.RetryRule
 opskit.core.dag.simple_timetables:ContinuousTimetable
     airflow.timetables.simple.ContinuousTimetable airflow.sdk.definitions.timetables.simple.ContinuousTimetable
 opskit.core.dag.simple_timetables:NullTimetable

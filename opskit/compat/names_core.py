@@ -84,6 +84,21 @@ opskit.compat.object_storage:ObjectStore
     airflow.io.store.ObjectStore airflow.sdk.io.store.ObjectStore
 opskit.compat.object_storage:attach
     airflow.io.store.attach airflow.sdk.io.store.attach airflow.sdk.io.attach
+opskit.compat.other_interfaces:Callback
+    airflow.models.dag.DagStateChangeCallback airflow.models.abstractoperator.TaskStateChangeCallback
+    airflow.sdk.definitions._internal.abstractoperator.TaskStateChangeCallback
+opskit.compat.other_interfaces:WebEncoder
+    airflow.utils.json.WebEncoder airflow.utils.json.AirflowJsonEncoder
+opskit.compat.other_interfaces:XComDecoder
+    airflow.utils.json.XComDecoder
+opskit.compat.other_interfaces:XComEncoder
+    airflow.utils.json.XComEncoder
+opskit.compat.other_interfaces:all_tables
+    airflow.cli.commands.db_command.all_tables
+opskit.compat.other_interfaces:get_attr_renderer
+    airflow.www.utils.get_attr_renderer
+opskit.compat.other_interfaces:trigger_dag
+    airflow.api.common.trigger_dag.trigger_dag airflow.api.common.experimental.trigger_dag.trigger_dag
 opskit.compat.providers_manager
     airflow.providers_manager airflow.sdk.providers_manager_runtime
 opskit.compat.secrets
@@ -162,6 +177,8 @@ opskit.compat.timezone
     airflow.utils.timezone airflow.sdk.timezone airflow.sdk._shared.timezones.timezone
 opskit.compat.yaml_text
     airflow.utils.yaml
+opskit.core.dag.context:_running
+    airflow.models.taskinstance._CURRENT_CONTEXT
 opskit.core.dag.exceptions
     airflow.exceptions airflow.sdk.exceptions airflow.providers.common.compat.sdk
 opskit.core.dag.exceptions:AirflowException

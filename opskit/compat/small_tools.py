@@ -126,7 +126,7 @@ def partition(pred: Callable[[_T], bool], iterable: Iterable[_T]) -> tuple[Itera
 
 def convert_camel_to_snake(camel_str: str) -> str:
     """`CamelCase` → `camel_case`."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])|(?<!^)([A-Z])(?=[a-z])", r"_\g<0>", camel_str).lower()
+    return re.sub(r"(?!^)([A-Z]+)", r"_\1", camel_str).lower()
 
 
 def merge_dicts(dict1: dict[Any, Any], dict2: dict[Any, Any]) -> dict[Any, Any]:
@@ -146,8 +146,8 @@ def exactly_one(*args: Any) -> bool:
 
 
 def at_most_one(*args: Any) -> bool:
-    """Whether at most one of these was given (and is not None)."""
-    return sum(bool(is_set(value) and value is not None) for value in args) <= 1
+    """Whether at most one of these was given and is truthy."""
+    return sum(bool(is_set(value) and value) for value in args) <= 1
 
 
 def prune_dict(val: Any, mode: str = "strict") -> Any:
@@ -155,24 +155,14 @@ def prune_dict(val: Any, mode: str = "strict") -> Any:
     if mode not in ("strict", "truthy"):
         raise ValueError("the mode is strict or truthy")
 
-    def goes(item: Any) -> bool:
-        return item is None if mode == "strict" else not item
-
-    def pruned(item: Any) -> Any:
-        return prune_dict(item, mode) if isinstance(item, (dict, list)) else item
+    def stays(item: Any) -> bool:
+        return item is not None if mode == "strict" else bool(item)
 
     if isinstance(val, dict):
-        kept = {}
-        for key, item in val.items():
-            if goes(item):
-                continue
-            short = pruned(item)
-            if not isinstance(item, (dict, list)) or (not goes(short) and short):
-                kept[key] = short
-        return kept
+        pruned = {key: prune_dict(item, mode) for key, item in val.items() if stays(item)}
+        return {key: item for key, item in pruned.items() if stays(item)}
     if isinstance(val, list):
-        shortened = [pruned(item) for item in val if not goes(item)]
-        return [item for item in shortened if not isinstance(item, (dict, list)) or item]
+        return [item for item in (prune_dict(item, mode) for item in val if stays(item)) if stays(item)]
     return val
 
 
