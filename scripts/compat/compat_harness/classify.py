@@ -30,6 +30,8 @@ def classify(differences: list[Difference], found: dict[str, Any], *, unstable: 
     if missing:
         word, _ = _of_error(missing[0])
         return word, f"{_say(first)}; {missing[0]}"
+    if any(re.search(r"FileNotFoundError|needs Babel", error) for error in errors):
+        return "environment", f"{_say(first)}; {errors[-1]}"
     if any("unexpected keyword argument" in error or error.startswith("AttributeError") for error in errors):
         return "argument", f"{_say(first)}; {errors[-1]}"
     return "semantics", "; ".join([_say(first), *errors[-1:]])

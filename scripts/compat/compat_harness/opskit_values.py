@@ -81,6 +81,7 @@ class Recorder:
 
         def noting(store: Any) -> None:
             if store is not behind:
+                store.dag_ids = behind.dag_ids
                 self._stores.append(store)
             set_store(store)
 

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--airflow", nargs="*", default=environments.RELEASES, metavar="RELEASE")
     parser.add_argument("--answers", type=Path, default=_ANSWERS, help="what is recorded goes here")
+    parser.add_argument("--once", action="store_true", help="run each file once: quicker, but chance goes unnoticed")
     parser.add_argument("--show", action="store_true", help="record nothing, compare with opskit at once")
     parser.add_argument("--python", default=sys.executable, help="interpreter with opskit, for --show")
 
@@ -37,12 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.answers.exists()
         else {}
     )
-    differing = 0
+    differing, runs = 0, 1 if arguments.once else 2
     for release in arguments.airflow:
         python = environments.python_of(release, arguments.environments.resolve())
         items = [{**item_of(file, release), **({"plain": True} if arguments.show else {})} for file in files]
-        pairs = [answer for _, answer in servers.ask_all("airflow_side", python, [i for i in items for _ in range(2)])]
-        for item, first, second in zip(items, pairs[::2], pairs[1::2], strict=True):
+        pairs = [
+            answer
+            for _, answer in servers.ask_all("airflow_side", python, [item for item in items for _ in range(runs)])
+        ]
+        for item, first, second in zip(items, pairs[::runs], pairs[runs - 1 :: runs], strict=True):
             row = stable(first, second)
             if "fatal" in first:
                 print(f"{item['id']} on {release}: {first['fatal']}", file=sys.stderr)
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                 recorded[row["id"], release] = row
         if arguments.show:
             for (item, found), real in zip(
-                servers.ask_all("opskit_side", arguments.python, items), pairs[::2], strict=True
+                servers.ask_all("opskit_side", arguments.python, items), pairs[::runs], strict=True
             ):
                 if (item["id"], release) not in recorded:
                     print(f"{item['id']} is not for {release}: {real['import_errors'][0].splitlines()[-1]}")
