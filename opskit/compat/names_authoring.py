@@ -89,9 +89,13 @@ opskit.core.dag.events_timetable:EventsTimetable
 opskit.core.dag.interval_timetables:CronDataIntervalTimetable
     airflow.timetables.interval.CronDataIntervalTimetable airflow.sdk.CronDataIntervalTimetable
     airflow.sdk.definitions.timetables.interval.CronDataIntervalTimetable
+opskit.core.dag.interval_timetables:CronSteps
+    airflow.timetables._cron.CronMixin
 opskit.core.dag.interval_timetables:DeltaDataIntervalTimetable
     airflow.timetables.interval.DeltaDataIntervalTimetable airflow.sdk.DeltaDataIntervalTimetable
     airflow.sdk.definitions.timetables.interval.DeltaDataIntervalTimetable
+opskit.core.dag.interval_timetables:DeltaSteps
+    airflow.timetables._delta.DeltaMixin
 opskit.core.dag.macros
     airflow.macros airflow.sdk.execution_time.macros
 opskit.core.dag.mapped_operator:MappedOperator
