@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opskit.core.dag.exceptions import (
     AirflowFailException,
     AirflowSkipException,
+    AirflowTaskTerminated,
     TaskDeferralError,
     TaskDeferralTimeout,
     TaskDeferred,
@@ -19,6 +20,9 @@ from opskit.core.dag.states import FAILED, SKIPPED
 from opskit.core.dag.triggers.base import BaseTaskEndEvent, BaseTrigger, StartTriggerArgs, TriggerEvent
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
     from opskit.core.dag.base_operator import BaseOperator
 
 FAIL_METHOD = "__fail__"
@@ -53,7 +57,8 @@ def wait(deferred: TaskDeferred, context: Any) -> tuple[str, dict[str, Any]]:
     """Run the trigger until it fires; the method that goes on, and its arguments.
 
     A trigger that fails, never fires or takes longer than its timeout gives FAIL_METHOD with `error`. One that ends
-    the task raises what ends it: Ended, AirflowFailException, AirflowSkipException."""
+    the task raises what ends it: Ended, AirflowFailException, AirflowSkipException. SIGTERM calls the trigger's on_kill
+    and raises AirflowTaskTerminated."""
     import asyncio
 
     ti = context["ti"]
@@ -62,7 +67,7 @@ def wait(deferred: TaskDeferred, context: Any) -> tuple[str, dict[str, Any]]:
         trigger = remade(deferred.trigger)
         trigger.task_instance = ti
         event = asyncio.run(_first_event(trigger, deferred.timeout))
-    except TimeoutError:
+    except _NotInTime:
         return FAIL_METHOD, {"error": TRIGGER_TIMEOUT}
     except Exception as error:  # noqa: BLE001 - whatever a trigger raises is the task's failure
         return FAIL_METHOD, {"error": TRIGGER_FAILURE, "traceback": traceback.format_exception(error)}
@@ -131,15 +136,65 @@ async def _first_event(trigger: BaseTrigger, timeout: timedelta | float | None) 
 
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     events: Any = trigger.run()
+    waiting = asyncio.ensure_future(_next(events, trigger))
     try:
-        return await asyncio.wait_for(_next(events, trigger), seconds)
+        with _Killing(waiting) as killing:
+            done, _ = await asyncio.wait({waiting}, timeout=seconds)
+        if killing.killed:
+            await _quietly(trigger, trigger.on_kill, "on_kill of the trigger failed")
+            raise AirflowTaskTerminated("the trigger received SIGTERM")
+        if not done:
+            raise _NotInTime
+        return waiting.result()
     finally:
+        if waiting.cancel():
+            await asyncio.wait({waiting})
         if hasattr(events, "aclose"):
             await events.aclose()
-        try:
-            await trigger.cleanup()
-        except Exception:
-            trigger.log.exception("Trigger cleanup failed")
+        await _quietly(trigger, trigger.cleanup, "Trigger cleanup failed")
+
+
+class _NotInTime(Exception):
+    """The trigger did not fire within its timeout."""
+
+
+class _Killing:
+    """While the block runs, SIGTERM ends the wait; unless another handler has it already, as in an attempt that waits
+    itself."""
+
+    def __init__(self, waiting: asyncio.Future[TriggerEvent]) -> None:
+        self.killed = False
+        self._waiting = waiting
+        self._ours = False
+
+    def __enter__(self) -> _Killing:
+        import asyncio
+        import signal
+        import threading
+
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._kill)
+            self._ours = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import asyncio
+        import signal
+
+        if self._ours:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        self.killed = True
+        self._waiting.cancel()
+
+
+async def _quietly(trigger: BaseTrigger, function: Callable[[], Awaitable[None]], complaint: str) -> None:
+    try:
+        await function()
+    except Exception:
+        trigger.log.exception("%s", complaint)
 
 
 async def _next(events: Any, trigger: BaseTrigger) -> TriggerEvent:

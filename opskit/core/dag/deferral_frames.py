@@ -16,6 +16,7 @@ from opskit.core.dag import deferral
 from opskit.core.dag.exceptions import (
     AirflowFailException,
     AirflowSkipException,
+    AirflowTaskTerminated,
     TaskDeferralError,
     TaskDeferred,
 )
@@ -60,6 +61,8 @@ def wait(frame: dict[str, Any], context: Any) -> dict[str, Any]:
         return {"end": FAILED, "xcoms": context["ti"].pushed}
     except AirflowSkipException:
         return {"end": SKIPPED, "xcoms": context["ti"].pushed}
+    except AirflowTaskTerminated as error:  # someone has ended the task: nobody will look at this
+        return {"method": deferral.FAIL_METHOD, "kwargs": {"error": str(error)}}
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the trigger is the task's failure
         return {"method": deferral.FAIL_METHOD, "kwargs": {"error": f"{type(error).__name__}: {error}"}}
 

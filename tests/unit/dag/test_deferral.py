@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from opskit import DAG
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.deferral import remade
+from opskit.core.dag.deferral import remade, wait
+from opskit.core.dag.exceptions import AirflowTaskTerminated, TaskDeferred
 from opskit.core.dag.execution import Outcome
 from opskit.core.dag.runtime import MemoryStore, RunInfo
 from opskit.core.dag.triggers.base import (
@@ -46,6 +50,11 @@ class Script(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         if self.what == "hang":
             await asyncio.sleep(60)
+        if self.what == "late":
+            raise TimeoutError("the server did not answer")
+        if self.what == "kill":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
         if self.what == "fail":
             raise LookupError("no such thing")
         events = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": TaskSkippedEvent}
@@ -58,6 +67,10 @@ class Script(BaseTrigger):
 
     async def cleanup(self) -> None:
         cleaned.append(self.what)
+
+    async def on_kill(self) -> None:
+        cleaned.append("killed")
+        raise LookupError("nothing to stop")
 
 
 class Waits(BaseOperator):
@@ -99,6 +112,7 @@ def test_a_deferred_task_goes_on_with_the_event_as_often_as_it_defers(dag: DAG, 
     [
         ("fail", "TaskDeferralError: Trigger failure: LookupError: no such thing"),
         ("nothing", "TaskDeferralError: Trigger failure"),
+        ("late", "TaskDeferralError: Trigger failure: TimeoutError: the server did not answer"),
         ("wrong", "yielded int, a TriggerEvent is needed"),
     ],
 )
@@ -236,3 +250,13 @@ def test_a_trigger_of_another_workflow_tells_how_it_ended(
     }
     trigger = WorkflowTrigger("other", allowed_states=["success"], **arguments)
     assert first(trigger) == TriggerEvent({"status": status})
+
+
+def test_a_trigger_that_is_killed_stops_what_it_has_started(dag: DAG, caplog: pytest.LogCaptureFixture) -> None:
+    task = Waits(task_id="t", scripts=[])
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(AirflowTaskTerminated):
+        wait(TaskDeferred(trigger=Script("kill"), method_name="go_on"), {"ti": SimpleNamespace(task=task)})
+    assert cleaned == ["killed", "kill"]
+    assert "nothing to stop" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

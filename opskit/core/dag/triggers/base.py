@@ -90,7 +90,8 @@ class BaseTrigger(ABC):
         """Called once it is no longer needed. What it raises is logged."""
 
     async def on_kill(self) -> None:  # noqa: B027
-        """Called when the task is ended from outside."""
+        """Called when someone has ended the deferred task: stop what it has started outside. What it raises is logged.
+        Not called when the wait only moves to another process."""
 
     def __repr__(self) -> str:
         classpath, kwargs = self.serialize()
