@@ -94,7 +94,9 @@ def _by_hash(connection: Connection, hashes: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     ordered = sorted(hashes)
     for start in range(0, len(ordered), _PART):
+        # Shared: while we refer to an asset, no clean-up takes it for one that nobody uses.
         query = select(asset).where(asset.c.hash.in_(ordered[start : start + _PART]))
+        query = query.with_for_update(read=True, key_share=True)
         found.update({row.hash: row for row in connection.execute(query)})
     return found
 

@@ -121,7 +121,7 @@ class _Pruning:
         ]
         steps += [
             (table.name, lambda table=table, where=where: self._by_key(table, where))  # type: ignore[misc]
-            for table, where, _ in retention.lost_links()
+            for table, where, _ in retention.lost_links(self._orders.before)
         ]
         unused = retention.unused_version(self._orders.before["dag_version"])
         steps.append((dag_version.name, lambda: self._single(dag_version, unused)))

@@ -14,9 +14,12 @@ from sqlalchemy.engine import Connection
 from opskit.core.dag import states
 from opskit.core.metastore.history import CHILDREN
 from opskit.core.metastore.tables import (
+    asset,
+    asset_alias,
     asset_event,
     asset_event_run,
     asset_queue,
+    asset_reference,
     attempt_result,
     dag,
     dag_run,
@@ -254,13 +257,28 @@ def _old_event(before: datetime) -> ColumnElement[bool]:
     return and_(asset_event.c.at < before, ~needed)
 
 
-def lost_links() -> list[tuple[Table, ColumnElement[bool], str]]:
-    """What belongs to events, once these are gone: table, condition, why."""
+def _unused_asset(before: datetime, going: ColumnElement[bool] | None = None) -> ColumnElement[bool]:
+    """Assets that no DAG names and that have no events (but those that are `going`): those that tasks have made up, by
+    way of an alias."""
+    events = [asset_event.c.asset_id == asset.c.id] + ([] if going is None else [~going])
+    named = asset_reference.c.hash.in_([asset.c.hash, asset.c.name_hash, asset.c.uri_hash])
+    return and_(
+        asset.c.created_at < before,
+        ~exists().where(named),
+        ~exists().where(*events),
+        ~exists().where(asset_queue.c.asset_id == asset.c.id),
+    )
+
+
+def lost_links(before: Mapping[str, datetime]) -> list[tuple[Table, ColumnElement[bool], str]]:
+    """What belongs to events, once these are gone: table, condition, why. In this order."""
     queued = ~exists().where(asset_event.c.id == asset_queue.c.event_id)
     linked = ~exists().where(asset_event.c.id == asset_event_run.c.event_id)
     return [
         (asset_queue, queued, "their event is gone"),
         (asset_event_run, or_(linked, orphan(asset_event_run)), "their event or their DagRun is gone"),
+        (asset, _unused_asset(before[asset_event.name]), "no DAG names them, and they have no events"),
+        (asset_alias, ~exists().where(asset.c.id == asset_alias.c.asset_id), "their asset is gone"),
     ]
 
 
@@ -300,6 +318,13 @@ def plan(
         if table is asset_event_run:
             stays = and_(stays, exists().where(dag_run.c.id == table.c.dag_run_id, ~going))
         found.append(Removal(table.name, count(connection, table, ~stays), why))
+    unused = _unused_asset(before[asset_event.name], old)
+    found.append(Removal(asset.name, count(connection, asset, unused), "no DAG names them, and they have no events"))
+    links = or_(
+        ~exists().where(asset.c.id == asset_alias.c.asset_id),
+        exists().where(asset.c.id == asset_alias.c.asset_id, unused),
+    )
+    found.append(Removal(asset_alias.name, count(connection, asset_alias, links), "of these assets"))
     held = _count_versions(connection, before["dag_version"], going)
     found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
     return [removal for removal in found if removal.rows]

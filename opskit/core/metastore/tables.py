@@ -307,11 +307,11 @@ asset = Table(
 asset_alias = Table(
     "asset_alias",
     metadata,
-    Column("name_hash", String(64), primary_key=True),
     Column("asset_id", _BIG, primary_key=True, autoincrement=False),
+    Column("name_hash", String(64), primary_key=True),
     Column("name", String(1500), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "asset_id"),
+    Index(None, "name_hash"),
     comment="the assets that tasks have linked to an alias",
 )
 

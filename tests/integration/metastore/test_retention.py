@@ -12,8 +12,11 @@ from opskit.core.metastore import audit, instances, pruning, retention, runs, xc
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.metastore.governor import Governor
 from opskit.core.metastore.tables import (
+    asset,
+    asset_alias,
     asset_event,
     asset_queue,
+    asset_reference,
     attempt_result,
     dag_run,
     dag_version,
@@ -198,14 +201,34 @@ def test_old_events_go_but_the_newest_that_a_dag_waits_with(engine: Engine) -> N
         links = [(numbers[0], run.id), (numbers[3], run.id), (numbers[4], run.id + 1)]
         for event_id, run_id in links:
             connection.execute(insert(metadata.tables["asset_event_run"]).values(event_id=event_id, dag_run_id=run_id))
+        # Asset 1 has events, 2 is waited for, 3 is made up and unused, 4 is new, 5 is named by a DAG.
+        for number in range(1, 6):
+            connection.execute(
+                insert(asset).values(
+                    id=number,
+                    hash=f"h{number}",
+                    name_hash=f"n{number}",
+                    uri_hash=f"u{number}",
+                    name=str(number),
+                    uri=str(number),
+                    created_at=NOW if number == 4 else OLD,
+                )
+            )
+            connection.execute(insert(asset_alias).values(asset_id=number, name_hash="al", name="al", created_at=OLD))
+        connection.execute(
+            insert(asset_reference).values(
+                dag_id="d", task_id="", role="schedule", hash="u5", kind="uri", name="", uri="5"
+            )
+        )
         planned = plan(connection)
-    wanted = {"asset_event": 2, "asset_queue": 2, "asset_event_run": 2}
+    wanted = {"asset_event": 2, "asset_queue": 2, "asset_event_run": 2, "asset": 1, "asset_alias": 1}
     assert {name: planned[name] for name in wanted} == wanted
     done = prune(engine).rows
     assert {name: done[name] for name in wanted} == wanted
     with reading(engine) as connection:
         left = connection.execute(select(asset_event.c.id).order_by(asset_event.c.id)).scalars().all()
         assert left == [numbers[1], numbers[3], numbers[4]]
+        assert connection.execute(select(asset.c.id).order_by(asset.c.id)).scalars().all() == [1, 2, 4, 5]
         assert _count(connection, "asset_queue") == 2
 
 

@@ -47,15 +47,15 @@ def upgrade() -> None:
     op.create_index(op.f("ix_asset_uri_hash"), "asset", ["uri_hash"])
     op.create_table(
         "asset_alias",
-        sa.Column("name_hash", sa.String(length=64), nullable=False),
         sa.Column("asset_id", _BIG, autoincrement=False, nullable=False),
+        sa.Column("name_hash", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=1500), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.PrimaryKeyConstraint("name_hash", "asset_id", name=op.f("pk_asset_alias")),
+        sa.PrimaryKeyConstraint("asset_id", "name_hash", name=op.f("pk_asset_alias")),
         comment="the assets that tasks have linked to an alias",
         **_OPTIONS,
     )
-    op.create_index(op.f("ix_asset_alias_asset_id"), "asset_alias", ["asset_id"])
+    op.create_index(op.f("ix_asset_alias_name_hash"), "asset_alias", ["name_hash"])
     op.create_table(
         "asset_event",
         sa.Column("id", _BIG, autoincrement=True, nullable=False),
@@ -162,7 +162,10 @@ def upgrade() -> None:
         sa.Column("next_run_after", _TIME, nullable=True, comment="when the next scheduled run may be created"),
         sa.Column("unpaused_at", _TIME, nullable=True, comment="NULL: it never was"),
         sa.Column(
-            "plan", _LONG, nullable=True, comment="JSON: the answer of the DAG file, where only it can tell the next run"
+            "plan",
+            _LONG,
+            nullable=True,
+            comment="JSON: the answer of the DAG file, where only it can tell the next run",
         ),
         sa.Column(
             "asset_condition", _LONG, nullable=True, comment="JSON: the events of assets that make a run; NULL: none do"
