@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import file_asker, schedules
-from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
+from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, RunType, TimeRestriction, Timetable
 from opskit.core.dag.zones import utc
 from opskit.errors import DagInvalid
 
@@ -170,7 +170,7 @@ class _Plan:
         if type(timetable).generate_run_id is not Timetable.generate_run_id:
             interval, logical_date = _pendulums(info)
             run_id = timetable.generate_run_id(
-                run_type="scheduled",
+                run_type=RunType("scheduled"),
                 logical_date=logical_date,
                 run_after=_pendulum(info.run_after),
                 data_interval=interval,

@@ -60,6 +60,22 @@ class DagRunInfo(NamedTuple):
         return self.data_interval.start
 
 
+class RunType(str):
+    """The type of a run, `scheduled`, as an author's `generate_run_id` is given it."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+    def generate_run_id(self, logical_date: datetime | None = None, *, suffix: str | None = None) -> str:
+        """The type, and the logical date (Airflow 2) or a text (Airflow 3)."""
+        if suffix is None and logical_date is None:
+            raise TypeError("a run_id is made of a logical_date or a suffix")
+        return f"{self.value}__{suffix if logical_date is None else logical_date.isoformat()}"
+
+
 class Timetable:
     """What a schedule is. A subclass, of a DAG file or a plugin, answers the two questions below, which are asked by
     keyword, and keeps what it knows in `serialize`, so that a change makes a new version of the DAG."""

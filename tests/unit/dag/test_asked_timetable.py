@@ -151,3 +151,11 @@ def test_a_pause_of_a_delta_is_as_long_as_it_says() -> None:
     answer = ask(dag(schedule=timedelta(hours=36), run_if=lambda data_interval, logical_date: True))
     assert starts(answer) == [day(1), "2024-01-02T12:00:00+00:00", day(4)][: len(starts(answer))]
     assert len(starts(answer)) >= 2
+
+
+def test_an_author_may_name_runs() -> None:
+    class Named(Backwards):
+        def generate_run_id(self, *, run_type: Any, data_interval: Any, **extra: Any) -> str:  # type: ignore[override]
+            return str(run_type.generate_run_id(suffix=f"until-{data_interval.end.format('D')}"))
+
+    assert ask(dag(schedule=Named()))["run"]["run_id"] == "scheduled__until-2"
