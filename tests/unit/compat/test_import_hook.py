@@ -9,8 +9,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
-
 _LOAD = """
 import json, sys
 from opskit.core.dag.loading import load_file
@@ -82,16 +80,14 @@ with DAG("own"):
 """
 
 
-def test_the_three_generations_of_import_paths_lead_to_the_same_operators(tmp_path: Path) -> None:
-    old, middle, new = load(tmp_path, _OLD, _MIDDLE, _NEW)
+def test_the_three_generations_of_import_paths_lead_to_the_same_operators_each_in_its_dialect(
+    tmp_path: Path,
+) -> None:
+    old, middle, new, own = load(tmp_path, _OLD, _MIDDLE, _NEW, _OWN)
     assert old["dags"] == {"old": ["BashOperator", "EmptyOperator", "PythonOperator"]}
     assert middle["dags"] == {"middle": ["EmptyOperator", "BashOperator"]}
     assert new["dags"] == {"new": ["BashOperator"]}
-
-
-def test_a_file_speaks_the_dialect_of_its_imports(tmp_path: Path) -> None:
-    answers = load(tmp_path, _OLD, _MIDDLE, _NEW, _OWN)
-    assert [answer["dialects"] for answer in answers] == [[2], [2], [3], [None]]
+    assert [answer["dialects"] for answer in (old, middle, new, own)] == [[2], [2], [3], [None]]
 
 
 def test_a_file_that_imports_only_opskit_does_not_load_the_aliases(tmp_path: Path) -> None:
@@ -105,19 +101,16 @@ def test_a_module_of_the_dag_folder_decides_the_dialect_where_the_file_does_not(
     assert answer["dialects"] == [3]
 
 
-@pytest.mark.parametrize(
-    ("statement", "words"),
-    [
-        ("import airflow.operators.bash_operater", "airflow.operators.bash_operator"),
-        ("from airflow.models import Vriable", "airflow.models.Variable"),
-        ("from airflow.operators.bash import PythonOperator", "PythonOperator"),
-        ("import airflow.providers.yandex.hooks.yandex", "apache-airflow-providers-yandex"),
-    ],
-)
-def test_a_name_that_there_is_not_names_the_nearest(tmp_path: Path, statement: str, words: str) -> None:
-    [answer] = load(tmp_path, statement)
-    assert "opskit has no" in answer["error"] and words in answer["error"]
-    assert "opskit airflow check" in answer["error"]
+def test_a_name_that_there_is_not_names_the_nearest(tmp_path: Path) -> None:
+    cases = {
+        "import airflow.operators.bash_operater": "airflow.operators.bash_operator",
+        "from airflow.models import Vriable": "airflow.models.Variable",
+        "from airflow.operators.bash import PythonOperator": "PythonOperator",
+        "import airflow.providers.yandex.hooks.yandex": "apache-airflow-providers-yandex",
+    }
+    for answer, words in zip(load(tmp_path, *cases), cases.values(), strict=True):
+        assert "opskit has no" in answer["error"] and words in answer["error"]
+        assert "opskit airflow check" in answer["error"]
 
 
 def test_modules_behave_as_modules_do(tmp_path: Path) -> None:
