@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from opskit import config as configuration
 from opskit.core.dag import asked_timetable, serialization
@@ -23,6 +24,7 @@ from opskit.core.scheduler.planning import Planner
 from tests.databases import Databases
 from tests.integration.test_scheduler import Cluster, PlayedExecutor, turn
 from tests.metastore_rows import loaded_file
+from tests.waiting import wait_until
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -154,3 +156,20 @@ def test_a_paused_dag_is_shown_its_next_run_and_its_predicate_waits(world: World
         dags.set_paused(connection, ["d"], False, datetime.now(UTC))
     world.plan(2)
     assert len(asked) == len(world.days()) == 1
+
+
+def test_the_first_run_waits_for_its_time_however_the_dag_was_unpaused(world: World) -> None:
+    world.load(schedule=timedelta(seconds=2), catchup=False, first_run="next", run_if=None)
+    with transaction(world.engine) as connection:
+        connection.execute(update(dag_table).values(unpaused_at=None))
+    turn(world.one, 3)
+    row = world.rows(dag_table)[0]
+    assert world.days() == []
+    assert row.unpaused_at is not None
+    with transaction(world.engine) as connection:
+        earlier = row.unpaused_at - timedelta(seconds=10)
+        connection.execute(update(dag_table).values(unpaused_at=earlier))
+        dags.touch(connection, ["d"], datetime.now(UTC))
+    wait_until(lambda: turn(world.one, 1) or len(world.days()) > 0, 20.0, what="the first run")
+    first = min(row.logical_date for row in world.rows(dag_run))
+    assert first >= earlier - timedelta(seconds=2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
@@ -78,16 +78,21 @@ def claim(connection: Connection, dag_ids: Sequence[str], me: str, alive_since: 
     """Take the lease of these DAGs, as far as they are free. Rows that another scheduler is taking are skipped."""
     alive = alive_schedulers(connection, alive_since) - {me}
     query = (
-        select(dag.c.dag_id, dag.c.lease_owner)
+        select(dag.c.dag_id, dag.c.lease_owner, dag.c.is_paused, dag.c.unpaused_at)
         .where(dag.c.dag_id.in_(dag_ids))
         .order_by(dag.c.dag_id)
         .with_for_update(skip_locked=True)
     )
-    taken = [row.dag_id for row in connection.execute(query) if row.lease_owner not in alive]
+    rows = connection.execute(query).all()
+    taken = [row.dag_id for row in rows if row.lease_owner not in alive]
     if taken:
         connection.execute(
             update(dag).where(dag.c.dag_id.in_(taken)).values(lease_owner=me, lease_epoch=dag.c.lease_epoch + 1)
         )
+    # Whoever unpaused it without saying when (the facade for Airflow's models): it was just now.
+    unsaid = [row.dag_id for row in rows if row.dag_id in taken and row.unpaused_at is None and not row.is_paused]
+    if unsaid:
+        connection.execute(update(dag).where(dag.c.dag_id.in_(unsaid)).values(unpaused_at=datetime.now(UTC)))
     return taken
 
 
