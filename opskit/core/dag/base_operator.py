@@ -145,6 +145,7 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         retry_delay: timedelta | float = DEFAULT_RETRY_DELAY,
         retry_exponential_backoff: float = False,
         max_retry_delay: timedelta | float | None = None,
+        retry_policy: Any = None,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
         depends_on_past: bool = False,
@@ -233,6 +234,9 @@ class BaseOperator(DependencyMixin, metaclass=OperatorMeta):
         self.max_retry_delay = (
             None if max_retry_delay is None else _duration(max_retry_delay, "max_retry_delay", self.task_id)
         )
+        if retry_policy is not None and not callable(getattr(retry_policy, "evaluate", None)):
+            raise invalid("retry_policy", f"is {retry_policy!r}, a RetryPolicy is needed")
+        self.retry_policy = retry_policy
         zone = dag.timezone if dag is not None else None
         self.start_date = aware(start_date, zone) if start_date is not None else None
         self.end_date = aware(end_date, zone) if end_date is not None else None

@@ -65,6 +65,8 @@ class Outcome:
     """What a deferred task waits for, as `deferral_frames` packs it."""
     event: dict[str, Any] | None = None
     """What a trigger has come to."""
+    retry_delay: float | None = None
+    """Seconds until the next try, where a retry policy has set them."""
     rendered_map_index: str | None = None
     """What an instance of a mapped task is called, when its task has a map_index_template."""
     reusable: bool = True
@@ -86,6 +88,8 @@ class Outcome:
             fields["deferral"] = self.deferral
         if self.event is not None:
             fields["event"] = self.event
+        if self.retry_delay is not None:
+            fields["retry_delay"] = self.retry_delay
         if self.rendered_map_index is not None:
             fields["rendered_map_index"] = self.rendered_map_index
         return fields
@@ -169,7 +173,7 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
     except TaskDeferred as deferred:
         return _deferred(task, ti, deferred, context)
     except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
-        outcome = _failed_outcome(ti, error)
+        outcome = _by_policy(_failed_outcome(ti, error), error, ti, context)
         context["exception"] = error
         with suppress(Exception):  # the error of the task counts, not that of its name
             _name_instance(task, ti, context)
@@ -297,6 +301,21 @@ def _push_result(task: BaseOperator, ti: RuntimeTaskInstance, result: Any) -> No
         for key, value in result.items():
             ti.xcom_push(key, value)
     ti.xcom_push(XCOM_RETURN_KEY, result)
+
+
+def _by_policy(outcome: Outcome, error: BaseException, ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
+    """The outcome as the task's retry policy wants it."""
+    policy = ti.task.retry_policy
+    if policy is None or outcome.state != FAILED or not outcome.retry:
+        return outcome
+    from opskit.core.dag.retry_policy import RetryAction, ask
+
+    decision = ask(policy, error, ti, context)
+    if decision.action is RetryAction.FAIL:
+        return replace(outcome, retry=False)
+    if decision.action is RetryAction.RETRY and decision.retry_delay is not None:
+        return replace(outcome, retry_delay=decision.retry_delay.total_seconds())
+    return outcome
 
 
 def _name_instance(task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> None:

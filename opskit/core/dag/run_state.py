@@ -169,7 +169,9 @@ class RunState:
             expansion.measure(self, instance, result.get("xcoms") or ())
         if state == states.FAILED and result.get("retry", True) and instance.try_number <= instance.max_tries:
             instance.state = states.UP_FOR_RETRY
-            instance.next_at = instance.end_date + timedelta(seconds=self._retry_delay(instance))
+            delay = result.get("retry_delay")
+            seconds = self._retry_delay(instance) if delay is None else float(delay)
+            instance.next_at = instance.end_date + timedelta(seconds=seconds)
             self.due.append((instance.next_at, instance.key))
             self.changed[instance.key] = instance
             return states.UP_FOR_RETRY
