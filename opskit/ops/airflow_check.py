@@ -137,7 +137,13 @@ def _finding(need: needs.Need, known: Known, folders: Sequence[str], where: str)
         package = presence.missing_package(need.module, folders)
         if package is None:
             return None
-        return Finding(need.line, "package", f"import {need.module}{where}", f"pip install {package}", when)
+        beside = Path(folders[0]).parent
+        top = need.module.partition(".")[0]
+        if (beside / top).is_dir() or (beside / f"{top}.py").is_file():
+            to_do = f"set PYTHONPATH={beside} for opskit, or copy {top} into the DAG folder"
+        else:
+            to_do = f"pip install {package}"
+        return Finding(need.line, "package", f"import {need.module}{where}", to_do, when)
     there = known.variables if need.kind == needs.VARIABLE else known.connections
     if there is None or need.module.lower() in there:
         return None

@@ -17,6 +17,7 @@ with DAG("good"):
 """
 _LACKS = """
 import no_such_package_at_all
+import beside_the_folder.things
 from airflow import DAG
 from airflow.operators.bash_operater import BashOperator
 from airflow.models import Variable
@@ -41,6 +42,7 @@ def test_each_file_is_loaded_and_all_that_is_missing_is_told_with_its_line(
     monkeypatch.setenv("OPSKIT_HOME", str(home))
     monkeypatch.setenv("AIRFLOW_VAR_SHADE", "dark")
     assert run(["db", "migrate"]) == 0
+    (tmp_path / "beside_the_folder").mkdir()
     for name, text in (("good", _GOOD), ("lacks", _LACKS), ("broken", _BROKEN)):
         (folder / f"{name}.py").write_text(text)
     capsys.readouterr()
@@ -55,10 +57,12 @@ def test_each_file_is_loaded_and_all_that_is_missing_is_told_with_its_line(
     found = [(finding["line"], finding["kind"], finding["when"]) for finding in files["lacks.py"]["findings"]]
     assert found == [
         (2, "package", "load"),
-        (4, "airflow", "load"),
-        (6, "variable", "load"),
-        (9, "connection", "run"),
+        (3, "package", "load"),
+        (5, "airflow", "load"),
+        (7, "variable", "load"),
+        (10, "connection", "run"),
     ]
-    assert "bash_operator" in files["lacks.py"]["findings"][1]["to_do"]
+    assert f"PYTHONPATH={tmp_path}" in files["lacks.py"]["findings"][1]["to_do"]
+    assert "bash_operator" in files["lacks.py"]["findings"][2]["to_do"]
     [error] = files["broken.py"]["findings"]
     assert (error["line"], error["what"]) == (4, "ValueError: this file never loads")
