@@ -79,15 +79,21 @@ def _instances(database_: Connection, keys: Keys) -> int:
     again = [one for one in chosen if one.dag_run_id in going_on and one.dag_id in known]
     for dag_id in sorted({one.dag_id for one in again}):
         task_instances.clear(database_, dag_id, [one for one in again if one.dag_id == dag_id], datetime.now(UTC))
-    gone = [one for one in chosen if one not in again]
+    kept = {one.key for one in again}
+    gone = [one for one in chosen if one.key not in kept]
     task_instances.free_slots(database_, gone)
+    by_run: dict[tuple[int, int], list[str]] = {}
     for one in gone:
+        by_run.setdefault((one.dag_run_id, one.map_index), []).append(one.task_id)
+    # Most runs of a DAG have the same tasks: these go together.
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for (number, map_index), task_ids in by_run.items():
+        alike.setdefault((map_index, tuple(sorted(task_ids))), []).append(number)
+    for (map_index, names), numbers in alike.items():
         for table in CHILDREN:
             database_.execute(
                 delete(table).where(
-                    table.c.dag_run_id == one.dag_run_id,
-                    table.c.task_id == one.task_id,
-                    table.c.map_index == one.map_index,
+                    table.c.dag_run_id.in_(numbers), table.c.map_index == map_index, table.c.task_id.in_(names)
                 )
             )
     return len(chosen)
