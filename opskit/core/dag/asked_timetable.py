@@ -7,7 +7,8 @@ metastore as a plan.
 Question: {"dag_id", "after": [start, end] | null, "catchup": bool, "now", "since": time | absent}
           or {"dag_id", "manual"}
           times are ISO 8601 with offset; `after` is the interval to go on from, `since` that of first_run="next",
-          `manual` the time of a run that somebody triggers; with `paused` nothing is approved
+          `manual` the time of a run that somebody triggers; with `paused` nothing is approved, with `timetable_only`
+          run_if is not asked, and `start` and `end` take the place of the DAG's dates
 Answer:   {"run": {"start", "end", "run_after", "run_id"} | null, "approved": bool, "more": [run, …],
            "passed": [start, end] | null, "again_at": time | null, "warning": text | null},
           or {"interval": [start, end]} to `manual`
@@ -71,6 +72,7 @@ class AskedTimetable(Timetable):
                 "now": _text(restriction.present()),
                 "start": None if restriction.earliest is None else _text(restriction.earliest),
                 "end": None if restriction.latest is None else _text(restriction.latest),
+                "timetable_only": True,
             }
         )
         if found.get("warning"):
@@ -134,9 +136,10 @@ class _Plan:
         self.last = None if question.get("after") is None else _interval(question["after"])
         self.since = _moment(question.get("since"))
         self.paused = bool(question.get("paused"))
+        self.run_if = None if question.get("timetable_only") else dag.run_if
 
     def make(self) -> dict[str, Any]:
-        run_if = self.dag.run_if
+        run_if = self.run_if
         passed: DataInterval | None = None
         runs: list[dict[str, Any]] = []
         until = time.monotonic() + _LONGEST_SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opskit.core.dag import asked_timetable, serialization, timetables
+from opskit.core.dag import asked_timetable, file_asker, serialization, timetables
 from opskit.core.dag.model import DAG
 from opskit.core.dag.timetables import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from opskit.errors import DagInvalid
@@ -159,3 +159,19 @@ def test_an_author_may_name_runs() -> None:
             return str(run_type.generate_run_id(suffix=f"until-{data_interval.end.format('D')}"))
 
     assert ask(dag(schedule=Named()))["run"]["run_id"] == "scheduled__until-2"
+
+
+def test_a_process_without_the_file_asks_for_dates_and_leaves_the_predicate_alone() -> None:
+    def never(data_interval: Any, logical_date: Any) -> bool:
+        raise AssertionError
+
+    made = dag(schedule=Backwards(), run_if=never)
+    form = serialization.serialize(made, "d.py")["timetable"]
+    file_asker.set_asker(lambda form, question: asked_timetable.answer(made, question))
+    try:
+        restriction = TimeRestriction(datetime(2024, 2, 1, tzinfo=UTC), None, True, datetime(2024, 3, 1, tzinfo=UTC))
+        info = timetables.next_run(timetables.deserialize(form), None, restriction)
+    finally:
+        file_asker.set_asker(None)
+    assert info is not None
+    assert info.logical_date == datetime(2024, 2, 1, tzinfo=UTC)
