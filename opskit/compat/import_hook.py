@@ -68,7 +68,9 @@ def find_spec(name: str) -> ModuleSpec | None:
     if found is not None:
         return found
     if _is_import(sys._getframe(1)):
-        raise ModuleNotFoundError(_missing_module(name), name=name)
+        from opskit.compat.nearest import ModuleIsMissing
+
+        raise ModuleIsMissing(f"opskit has no module {name!r}", name=name)
     return None
 
 
@@ -131,8 +133,10 @@ def _attribute(module: ModuleType, names: table.Names, attribute: str) -> Any:
         if real is not None:
             return real
         if caller.f_lasti >= 0 and caller.f_code.co_code[caller.f_lasti] == _IMPORT_FROM:
-            raise ImportError(_missing_name(module.__name__, attribute), name=module.__name__)
-    raise AttributeError(_missing_name(module.__name__, attribute))
+            from opskit.compat.nearest import NameIsMissing
+
+            raise NameIsMissing(module.__name__, attribute)
+    raise AttributeError(f"opskit has no {attribute!r} in {module.__name__!r}")
 
 
 def _wants_its_own(caller: FrameType, module: str) -> bool:
@@ -257,18 +261,6 @@ def _is_import(caller: FrameType) -> bool:
             return False
         frame = frame.f_back
     return False
-
-
-def _missing_module(name: str) -> str:
-    from opskit.compat import nearest
-
-    return nearest.missing_module(name)
-
-
-def _missing_name(module: str, name: str) -> str:
-    from opskit.compat import nearest
-
-    return nearest.missing_name(module, name)
 
 
 def installed_providers() -> Sequence[str]:

@@ -10,6 +10,30 @@ CHECK = "`opskit airflow check FOLDER` lists all that is missing"
 _TWO_PARTS = frozenset({"apache", "common", "cncf", "microsoft", "dbt", "atlassian"})
 
 
+class ModuleIsMissing(ModuleNotFoundError):
+    """Finds its words when somebody reads them: many an import is only tried."""
+
+    def __str__(self) -> str:
+        return missing_module(str(self.name))
+
+
+class NameIsMissing(ImportError):
+    """The same, of `from module import name`."""
+
+    def __init__(self, module: str, wanted: str) -> None:
+        super().__init__(f"opskit has no {wanted!r} in {module!r}", name=module)
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return missing_name(str(self.name), self.wanted)
+
+
+# A traceback shows what DAG files catch.
+for _class, _shown in ((ModuleIsMissing, "ModuleNotFoundError"), (NameIsMissing, "ImportError")):
+    _class.__name__ = _class.__qualname__ = _shown
+    _class.__module__ = "builtins"
+
+
 def missing_module(name: str) -> str:
     """For `import name`."""
     return f"opskit has no module {name!r}: {advice(name)}; {CHECK}"
