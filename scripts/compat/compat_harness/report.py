@@ -29,15 +29,13 @@ _PARSE, _NOT_LOADED = "parse-only", "not loaded by Airflow"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("results", nargs="+", type=Path, help="of several, the last says what became of a file")
     parser.add_argument("--page", type=Path, default=_PAGE)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rows = sorted(
-        (row for path in arguments.results for row in answers.read(path)), key=lambda row: (row["id"], row["airflow"])
-    )
-    arguments.page.write_text("\n".join(page(rows)) + "\n")
+    rows = {(row["id"], row["airflow"]): row for path in arguments.results for row in answers.read(path)}
+    arguments.page.write_text("\n".join(page([rows[key] for key in sorted(rows)])) + "\n")
     return 0
 
 
