@@ -227,3 +227,13 @@ def test_an_operator_may_skip_tasks_as_in_either_airflow(dag: DAG, attempt: Atte
     for cls in (Picky, Choosy):
         cls(task_id=cls.__name__) >> ends
         assert attempt(dag, cls.__name__).skip == ["left"]
+
+
+def test_arguments_may_have_names_that_airflows_context_does_not_always_have(dag: DAG, attempt: Attempt) -> None:
+    def function(reason: str, exception: str = "none", try_number: int = 5, templates_dict: Any = "empty") -> Any:
+        return [reason, exception, try_number, templates_dict]
+
+    PythonOperator(task_id="given", python_callable=function, op_args=["mine"])
+    PythonOperator(task_id="told", python_callable=function, op_args=["mine"], templates_dict={"a": "{{ ds }}"})
+    assert attempt(dag, "given").xcoms == [("return_value", ["mine", "none", 5, "empty"])]
+    assert attempt(dag, "told").xcoms == [("return_value", ["mine", "none", 5, {"a": "2024-03-01"}])]

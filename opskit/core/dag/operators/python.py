@@ -12,6 +12,10 @@ from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, SkipM
 from opskit.errors import DagInvalid
 
 
+_NOT_AIRFLOWS = frozenset({"exception", "reason", "templates_dict", "try_number"})
+"""Entries of the context that a task of Airflow's does not always have: arguments may have such names."""
+
+
 def call_with_context(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: Any
 ) -> Any:
@@ -36,7 +40,7 @@ def arguments_from(
     # The name of *args counts, too: it is in the place of the next positional argument.
     positional = list(parameters)[: len(args)]
     for name in positional:
-        if name in context:
+        if name in context and name not in _NOT_AIRFLOWS:
             raise ValueError(
                 f"argument {name!r} of {_name(function)}() is given by position, but the name belongs to the context: "
                 "rename it"
@@ -47,6 +51,9 @@ def arguments_from(
     for name, parameter in parameters.items():
         if name in given or name in positional or name not in context:
             continue
+        if name in _NOT_AIRFLOWS and parameter.default is not parameter.empty:
+            if name == "try_number" or context[name] is None:
+                continue  # there the default stands
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             given[name] = context[name]
         elif parameter.kind is parameter.POSITIONAL_ONLY:
