@@ -11,7 +11,6 @@ from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.operators.branch import SKIP_KEY, BaseBranchOperator, SkipMixin, request_skip
 from opskit.errors import DagInvalid
 
-
 _NOT_AIRFLOWS = frozenset({"exception", "reason", "templates_dict", "try_number"})
 """Entries of the context that a task of Airflow's does not always have: arguments may have such names."""
 
@@ -51,9 +50,9 @@ def arguments_from(
     for name, parameter in parameters.items():
         if name in given or name in positional or name not in context:
             continue
-        if name in _NOT_AIRFLOWS and parameter.default is not parameter.empty:
-            if name == "try_number" or context[name] is None:
-                continue  # there the default stands
+        has_default = parameter.default is not parameter.empty
+        if name in _NOT_AIRFLOWS and has_default and (name == "try_number" or context[name] is None):
+            continue  # there the default stands
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             given[name] = context[name]
         elif parameter.kind is parameter.POSITIONAL_ONLY:
