@@ -179,7 +179,10 @@ def _before(
     """Every statement comes by here: Airflow's tables are put before it, or it is done in our way."""
     if connection.info.get(_INNER):
         return statement, parameters
-    parsed = sql_text.parse(statement)
+    try:
+        parsed = sql_text.parse(statement)
+    except sql_text.NotUnderstood as error:
+        raise UsageError(f"this SQL can't be carried out: {error}") from error
     if parsed.verb == "other":
         if statement.lstrip()[:9].upper() == "SAVEPOINT":
             begin(connection)

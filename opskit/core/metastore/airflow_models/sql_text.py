@@ -71,11 +71,13 @@ def masked(text: str) -> str:
 
 @lru_cache(maxsize=512)
 def parse(text: str) -> Statement:
-    """What a statement does."""
+    """What a statement does. NotUnderstood for several in one text: the second would not be looked at."""
     hidden = masked(text)
     start = len(hidden) - len(hidden.lstrip(" \t\r\n("))
     end = len(hidden.rstrip(" \t\r\n;"))
     text, hidden, lead = text[:end], hidden[:end], hidden[start:end]
+    if ";" in hidden:
+        raise NotUnderstood("give one statement at a time")
     names = frozenset(word.lower() for word in _WORD.findall(hidden))
     first = _WORD.match(lead)
     word = first[0].lower() if first else ""
