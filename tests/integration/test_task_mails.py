@@ -14,7 +14,7 @@ import pytest
 from opskit import DAG
 from opskit.core.dag import runtime
 from opskit.core.dag.execution import execute
-from opskit.core.dag.mail import build_mime_message, get_email_address_list, send_email
+from opskit.core.dag.mail import MailServer, build_mime_message, get_email_address_list, send_email
 from opskit.core.dag.serialization import serialize
 from opskit.operators import EmailOperator, PythonOperator
 from tests.smtp import Mailbox, smtp_server
@@ -160,3 +160,25 @@ def test_a_task_whose_process_died_still_gets_its_mail(mailbox: Mailbox, monkeyp
     execute(dag, frame)
     [message] = mailbox.messages
     assert "killed by SIGKILL" in message.get_content()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"host": "mx", "port": 465}, ("mx", 465, None, False, True)),
+        ({"host": "mx", "port": 465, "extra": {"disable_ssl": "true"}}, ("mx", 465, None, False, False)),
+        ({"host": "mx", "login": "me", "password": "x"}, ("mx", 25, "me", True, False)),
+        (
+            {"host": "mx", "login": "me", "password": "x", "extra": {"disable_tls": True}},
+            ("mx", 25, "me", False, False),
+        ),
+        ({}, ("localhost", 25, None, False, False)),
+    ],
+)
+def test_a_connection_says_how_the_server_is_spoken_to_and_the_configuration_the_rest(
+    home: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    monkeypatch.setenv("OPSKIT_HOME", str(home))
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps({"conn_type": "smtp", **fields}))
+    server = MailServer.of(None)
+    assert (server.host, server.port, server.user, server.starttls, server.tls) == expected

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
 DEFAULT_CONNECTION = "smtp_default"
+TLS_PORT = 465
+"""Where servers speak TLS from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,12 @@ class MailServer:
         extra: Mapping[str, Any] = found.extra_dejson if found is not None else {}
         user = found.login if found is not None and found.login else settings.get("smtp", "smtp_user")
         password = found.password if found is not None and found.login else settings.get("smtp", "smtp_password")
-        starttls, tls = settings.get("smtp", "smtp_starttls") and bool(user), settings.get("smtp", "smtp_ssl")
+        port = (found.port if found is not None else None) or settings.get("smtp", "smtp_port")
+        starttls = settings.get("smtp", "smtp_starttls") and bool(user)
+        tls = settings.get("smtp", "smtp_ssl") or port == TLS_PORT
         return cls(
             host=(found.host if found is not None else None) or settings.get("smtp", "smtp_host"),
-            port=(found.port if found is not None else None) or settings.get("smtp", "smtp_port"),
+            port=port,
             user=user or None,
             password=password or None,
             sender=str(extra.get("from_email") or settings.get("smtp", "smtp_mail_from")),
