@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from opskit.core.dag.expand_input import ExpandInput
     from opskit.core.dag.model import DAG
 
-VALID_ID = re.compile(r"[\w.-]+", re.ASCII)
+VALID_ID = re.compile(r"[\w.-]+")
+"""Of a DAG or a task: letters of any language, as in Airflow."""
 _VALID_GROUP_ID = re.compile(r"[\w-]+")
 
 

@@ -88,7 +88,8 @@ class TaskDecorated(Expandable):
 
         check_mappable(self.function.__name__, kwargs)
         self._check_arguments("expand", kwargs)
-        check_disjoint(self.kwargs.get("op_kwargs", {}), kwargs, "mapping already partial")
+        if authoring_context.dialect() is None:  # in Airflow the mapped one counts
+            check_disjoint(self.kwargs.get("op_kwargs", {}), kwargs, "mapping already partial")
         return self._map(DictOfLists(kwargs), strict=False)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> XComArg:

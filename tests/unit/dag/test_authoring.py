@@ -13,6 +13,7 @@ from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.dependencies import chain_linear
 from opskit.core.dag.exceptions import ParamValidationError
 from opskit.core.dag.params import Param, ParamsDict
+from opskit.core.dag.serialization import serialize
 from opskit.errors import DagInvalid
 from opskit.operators import BashOperator, EmptyOperator, PythonOperator
 
@@ -73,7 +74,13 @@ def test_two_tasks_with_one_id_are_refused() -> None:
     assert len(dag.tasks) == 1
 
 
-@pytest.mark.parametrize("task_id", ["with space", "a/b", "", "x" * 251, 7, None, "ä"])
+def test_ids_may_have_letters_of_any_language() -> None:
+    with DAG("보고서") as dag:
+        EmptyOperator(task_id="übertragen.1")
+    assert serialize(dag)["tasks"][0]["task_id"] == "übertragen.1"
+
+
+@pytest.mark.parametrize("task_id", ["with space", "a/b", "", "x" * 251, 7, None, "a:b"])
 def test_an_id_that_can_not_be_one_is_refused(task_id: Any) -> None:
     with pytest.raises(DagInvalid):
         EmptyOperator(task_id=task_id)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from opskit import DAG, TaskGroup, task, task_group
+from opskit.core.dag import dialect
 from opskit.core.dag.exceptions import AirflowSkipException
 from opskit.core.dag.execution import Outcome
 from opskit.core.dag.runtime import MemoryStore
@@ -227,6 +228,12 @@ def test_an_instance_fails_that_is_given_an_argument_twice(dag: DAG, run: Runner
     add.partial(b=1).expand_kwargs([{"a": 1, "b": 2}], strict=False)
     assert "mapping already partial" in run("add", 0).reason
     assert run("add__1", 0) == 3
+
+
+def test_in_a_file_for_airflow_a_mapped_argument_goes_over_a_partial_one(attempt: Attempt) -> None:
+    with dialect.speaking(2), DAG("e") as other:
+        add.partial(a=1, b=5).expand(a=[3])
+    assert attempt(other, "add", map_index=0).xcoms == [("return_value", 8)]
 
 
 def test_default_args_and_arguments_of_the_task_reach_every_instance(attempt: Attempt, store: MemoryStore) -> None:
