@@ -129,9 +129,12 @@ def test_raw_sql_finds_airflows_tables_and_columns(session: Any) -> None:
         text("update dag set is_paused = :yes where dag_id in (select dag_id from copied)"), {"yes": True}
     )
     assert done.rowcount == 2
+    unpause = "UPDATE dag d SET is_paused=false FROM copied c WHERE d.dag_id = c.dag_id AND c.dag_id = 'd'"
+    unpaused = session.execute(unpause)
+    assert unpaused.rowcount == 1
     session.execute("drop table copied")
     session.commit()
-    assert session.execute("select min(next_dagrun) from dag where is_paused").scalar() is None
+    assert session.execute("select dag_id from dag where is_paused").scalars().all() == ["e"]
     done = session.execute(
         text("delete from xcom where dag_id = 'd' and execution_date < :at"), {"at": NOW.replace(tzinfo=None)}
     )
@@ -251,6 +254,18 @@ def test_secrets_are_encrypted_whatever_way_they_come(session: Any, engine: Engi
         assert [one.value for one in variables.list_variables(connection, cipher)] == ["v1", "v2", "v3"]
         kept = connections.get_connection(connection, cipher, "c")
         assert (kept.password, kept.extra_dejson, kept.conn_type) == ("p2", {"token": "x"}, "http")
+    third = Connection()
+    third.conn_id, third.conn_type, third.port = "late", "postgres", 5432
+    third.set_password("p3")
+    pool = airflow.Pool()
+    pool.pool, pool.slots, pool.description = "dwh", 10, "at most ten"
+    session.add_all([third, pool])
+    session.commit()
+    with reading(engine) as connection:
+        assert connections.get_connection(connection, cipher, "late").password == "p3"
+        assert pools.get_pool(connection, "dwh").slots == 10
+    session.delete(session.get(airflow.Pool, "dwh"))
+    session.delete(third)
     found = session.query(Connection).filter(Connection.conn_id == "c").first()
     assert (found.get_password(), found.get_uri()) == ("p2", "http://:p2@/?token=x")
     assert session.query(Variable).filter(Variable.key == "first").one().val == "v1"
