@@ -270,6 +270,8 @@ def test_points_in_time_are_waited_for_as_deferred_tasks(dag: DAG, attempt: Atte
         "minutes": "up_for_reschedule",
         "today": "success",
     }
+    assert outcomes["delta"].xcoms == [("return_value", True)]  # as in Airflow, and only there
+    assert outcomes["past"].xcoms == []
     assert (outcomes["never"].retry, outcomes["never"].reason) == (False, "AirflowSensorTimeout: Trigger timeout")
     assert datetime.now(UTC) > soon
 

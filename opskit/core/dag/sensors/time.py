@@ -17,6 +17,9 @@ class _MomentSensor(BaseSensorOperator):
     `start_from_trigger` and `end_from_trigger` spare Airflow processes at the beginning and the end; they change
     nothing here."""
 
+    when_over: bool | None = None
+    """What a deferrable sensor returns when there is nothing to wait for."""
+
     def __init__(
         self,
         *,
@@ -44,7 +47,7 @@ class _MomentSensor(BaseSensorOperator):
             return super().execute(context)
         target = self.moment(context)
         if datetime.now(UTC) > target:
-            return None
+            return self.when_over
         from opskit.core.dag.triggers.temporal import DateTimeTrigger
 
         self.defer(trigger=DateTimeTrigger(moment=target), method_name="execute_complete", timeout=self.timeout)
@@ -57,6 +60,7 @@ class TimeDeltaSensor(_MomentSensor):
     """Wait until `delta` (a timedelta, or minutes) after the end of the run's data interval."""
 
     template_fields: Sequence[str] = ("delta",)
+    when_over = True
 
     def __init__(self, *, delta: timedelta | int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
