@@ -41,7 +41,8 @@ class CronSteps(_Steps):
     def __init__(self, cron: str, timezone: str | tzinfo = "UTC") -> None:
         zone = load_zone(timezone) if isinstance(timezone, str) else timezone
         self._timezone = zone
-        self._cron = Cron(cron, load_zone("UTC") if zone_name(zone) == "UTC" else zone)
+        # By name: pytz's zones are not for replacing tzinfo, and a DAG's zone may be one of those.
+        self._cron = Cron(cron, load_zone(zone_name(zone)))
         self._text = cron.strip()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -127,3 +127,21 @@ def test_a_subclass_may_skip_in_its_own_way() -> None:
     info = timetables.next_run(Never("0 0 * * *"), None, TimeRestriction(START, None, False, UNPAUSED))
     assert info is not None
     assert info.logical_date == START + timedelta(days=1)
+
+
+def test_a_zone_counts_by_its_name_whatever_library_it_is_of() -> None:
+    class OfAnother(tzinfo):
+        """As pytz's: not to be put into a datetime."""
+
+        zone = "Europe/Berlin"
+
+        def utcoffset(self, moment: datetime | None) -> timedelta:
+            return timedelta(minutes=53)
+
+        def dst(self, moment: datetime | None) -> timedelta:
+            return timedelta()
+
+    timetable = timetables.CronDataIntervalTimetable("0 5 * * *", OfAnother())
+    info = timetables.next_run(timetable, None, TimeRestriction(datetime(2024, 7, 1, tzinfo=UTC), None, True))
+    assert info is not None
+    assert info.run_after == datetime(2024, 7, 2, 3, tzinfo=UTC)
