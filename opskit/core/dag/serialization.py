@@ -196,6 +196,8 @@ def _is_empty(task: BaseOperator) -> bool:
 
 def _assets(task: BaseOperator, role: str) -> list[dict[str, Any]]:
     """The assets among its outlets or inlets; what else may stand there says nothing to the scheduler."""
+    if not getattr(task, role, None):
+        return []
     expressions = [
         expression
         for one in _listed(getattr(task, role, None))
