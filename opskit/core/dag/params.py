@@ -29,7 +29,8 @@ class Param:
     def __init__(
         self, default: Any = NOTSET, description: str | None = None, source: str | None = None, **kwargs: Any
     ) -> None:
-        if default is not NOTSET:
+        self._any_class = dialect.current() == 2  # Airflow 2 only warns of values that are no JSON
+        if default is not NOTSET and not self._any_class:
             _check_json(default)
         self.value = default
         self.description = description
@@ -48,7 +49,8 @@ class Param:
         try:
             if candidate is NOTSET:
                 raise ParamValidationError("no value was given, and there is no default")
-            _check_json(candidate)
+            if not self._any_class:
+                _check_json(candidate)
             if self.schema:
                 from opskit.core.dag import json_schema
 
@@ -81,8 +83,6 @@ def _check_json(value: Any) -> None:
     try:
         json.dumps(value)
     except (TypeError, ValueError):
-        if dialect.latest() == 2:
-            return  # Airflow 2 only warns
         raise ParamValidationError(f"{value!r} is no JSON value (texts, numbers, lists, dicts)") from None
 
 

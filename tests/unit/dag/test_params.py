@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from opskit import DAG, Param
+from opskit.core.dag import dialect
 from opskit.core.dag.exceptions import ParamValidationError
 from opskit.core.dag.execution import Outcome
 from opskit.core.dag.json_schema import problem
@@ -69,6 +70,14 @@ def test_a_scheduled_dag_needs_valid_defaults() -> None:
         with pytest.raises(DagInvalid, match="has a schedule, but"):
             DAG("d", schedule="@daily", params={"p": param}).validate()
     DAG("d", schedule="@daily", params={"p": Param(None, type=["null", "string"]), "q": None}).validate()
+
+
+def test_in_a_file_for_airflow_2_a_param_may_be_of_any_class() -> None:
+    with dialect.speaking(2):
+        param = Param(range(3))
+    assert param.resolve() == range(3)
+    with pytest.raises(ParamValidationError, match="no JSON value"):
+        Param(range(3))
 
 
 def test_a_dict_of_params_reads_values_and_keeps_schemas() -> None:
