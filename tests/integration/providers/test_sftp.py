@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from opskit import DAG, task
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.sensors.base import PokeReturnValue
 from opskit.providers.sftp import SFTPHook, SFTPOperator, SFTPSensor
@@ -104,3 +105,20 @@ def test_a_sensor_waits_for_files(node: Node) -> None:
     )
     assert isinstance(answer, PokeReturnValue)
     assert answer.xcom_value == {"files_found": [str(file)], "decorator_return_value": f"{file}!"}
+
+
+def test_a_function_is_called_when_the_file_is_there(node: Node) -> None:
+    with DAG("d", schedule=None) as dag:
+
+        @task.sftp_sensor(path=f"{node.root}/ready", poke_interval=0)
+        def arrived(suffix: str, files_found: Any = None) -> str:
+            return f"{files_found[0]}{suffix}"
+
+        arrived(suffix="!")
+    (node.root / "ready").touch()
+    result = dag.test()
+    assert result.state == "success", result.reasons
+    assert result.xcoms["arrived"]["return_value"] == {
+        "files_found": [f"{node.root}/ready"],
+        "decorator_return_value": f"{node.root}/ready!",
+    }
