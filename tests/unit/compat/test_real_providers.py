@@ -11,6 +11,7 @@ import pytest
 from opskit.core.dag import airflow_gate, loading
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.runtime import MemoryStore, set_store
+from tests.modules import forget_modules_of
 
 _INFO = """
 def get_provider_info():
@@ -63,14 +64,11 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "operators" / "acme.py").write_text(_OPERATOR)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
     set_store(MemoryStore())
     yield tmp_path
     set_store(None)
     airflow_gate.close_gate()
-    for name in set(sys.modules) - modules:
-        if not name.startswith("opskit."):
-            del sys.modules[name]
+    forget_modules_of(tmp_path)
 
 
 def test_an_operator_of_an_installed_provider_runs_on_the_core(acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,21 +16,19 @@ from opskit.core.dag.model import DAG
 from opskit.core.dag.runtime import MemoryStore, set_store
 from opskit.core.dag.variable import Variable
 from opskit.errors import ConfigError, DagInvalid
+from tests.modules import forget_modules_of
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
     set_store(MemoryStore())
     yield
     set_store(None)
     plugins.forget()
     secrets_backends.configure("")
     airflow_gate.close_gate()
-    for name in set(sys.modules) - modules:
-        if not name.startswith("opskit."):
-            del sys.modules[name]
+    forget_modules_of(tmp_path)
 
 
 def _load(folder: Path, text: str, **options: str) -> list[DAG]:
