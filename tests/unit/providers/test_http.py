@@ -144,3 +144,16 @@ def test_the_library_is_named_when_it_is_missing(web: Web, monkeypatch: pytest.M
     task = HttpOperator(task_id="t", endpoint="e")
     with pytest.raises(AirflowOptionalProviderFeatureException, match=r"pip install 'opskit\[http\]'"):
         task.execute({})
+
+
+def test_a_request_is_sent_again_as_the_arguments_say(web: Web) -> None:
+    import tenacity
+
+    again = {"stop": tenacity.stop_after_attempt(3), "retry": tenacity.retry_if_exception_type(AirflowException)}
+    web.answer = lambda request: (503, "") if len(web.requests) < 3 else (200, "at last")
+    assert HttpOperator(task_id="t", endpoint="e", retry_args=again).execute({}) == "at last"
+    assert len(web.requests) == 3
+    web.answer = lambda request: (503, "")
+    with pytest.raises(tenacity.RetryError):
+        HttpHook().run_with_advanced_retry(again, endpoint="e")
+    assert len(web.requests) == 6
