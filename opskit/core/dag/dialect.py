@@ -42,8 +42,8 @@ def speaking(dialect: Dialect | None) -> Iterator[None]:
 
 
 def settle(dialect: Dialect | None) -> None:
-    """`current()` for the rest of the block of `speaking`; outside of one `latest()` alone. For a file whose dialect shows
-    only in a module that it imports."""
+    """`current()` for the rest of the block of `speaking`; outside of one `latest()` alone. For a file whose dialect
+    shows only in a module that it imports."""
     global _current, _latest
     if _loading:
         _current = dialect

@@ -35,8 +35,9 @@ def _formats() -> Any:
     checker = FormatChecker()
 
     # The library checks this one only beside another package, which nobody cares for any more.
-    @checker.checks("date-time", raises=ValueError)
-    def is_moment(text: object) -> bool:
-        return not isinstance(text, str) or bool(datetime.fromisoformat(text))
-
+    checker.checks("date-time", raises=ValueError)(_is_moment)
     return checker
+
+
+def _is_moment(value: object) -> bool:
+    return not isinstance(value, str) or bool(datetime.fromisoformat(value))

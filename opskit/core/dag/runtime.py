@@ -110,8 +110,8 @@ class RuntimeStore(Protocol):
         ascending: bool = True,
         limit: int | None = None,
     ) -> list[EventRow]:
-        """Events of the asset with this name (and URI), or those that came through this alias, in the order in which they
-        happened; `after` and `before` are excluded."""
+        """Events of the asset with this name (and URI), or those that came through this alias, in the order in which
+        they happened; `after` and `before` are excluded."""
         ...
 
     def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:

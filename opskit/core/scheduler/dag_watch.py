@@ -6,7 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from opskit.core.scheduler.dag_folder import COMPANIONS, IGNORE_FILES, links_on_path
+from opskit.core.dag.ignore_files import IGNORE_FILES
+from opskit.core.scheduler.dag_folder import COMPANIONS, links_on_path
 
 log = logging.getLogger(__name__)
 

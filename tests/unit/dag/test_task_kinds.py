@@ -28,6 +28,8 @@ def test_every_kind_has_a_class_that_takes_a_function(dag: DAG, kind: str) -> No
     more = {"python": "/usr/bin/python3"} if "external" in kind else {}
     if kind in ("kubernetes", "docker"):
         more = {"image": "python:3.11"}
+    if kind == "sftp_sensor":
+        more = {"path": "/there"}
 
     def function() -> None: ...
 
