@@ -237,8 +237,8 @@ SETTINGS: tuple[Setting, ...] = (
             "first_run",
             "str",
             "latest",
-            "First run of a DAG without catchup that has no run yet: latest (the newest whose time has passed, at once) "
-            "or next (the first whose time comes after it was unpaused). A DAG's own first_run goes first.",
+            "First run of a DAG without catchup that has no run yet: latest (the newest whose time has passed, at "
+            "once) or next (the first whose time comes after it was unpaused). A DAG's own first_run goes first.",
             choices=("latest", "next"),
         ),
         Setting("scheduler", "parsing_processes", "int", 2, "DAG files loaded at once.", minimum=1),
