@@ -15,14 +15,8 @@ from typing import Any
 
 from compat_harness import opskit_values, serving, surroundings
 
-_WARM = (
-    "opskit.core.dag.loading",
-    "opskit.core.dag.testing",
-    "opskit.operators",
-    "opskit.sensors",
-    "jinja2",
-    "pendulum",
-)
+_WARM = ("opskit.compat.import_hook", "opskit.core.dag.loading", "opskit.core.dag.testing", "opskit.operators")
+_WARM += ("opskit.sensors", "jinja2", "pendulum")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+{% include "sql/query.sql" %} -- {{ task.task_id }}

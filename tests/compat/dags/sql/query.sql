@@ -1,0 +1,1 @@
+SELECT '{{ ds }}', {{ double(21) }}, '{{ "abc" | shout }}' FROM {{ params.table }};
