@@ -16,7 +16,13 @@ from typing import Any
 from compat_harness import opskit_values, serving, surroundings
 
 _WARM = ("opskit.compat.import_hook", "opskit.core.dag.loading", "opskit.core.dag.testing", "opskit.operators")
-_WARM += ("opskit.sensors", "jinja2", "pendulum")
+_WARM += (
+    "opskit.sensors",
+    "opskit.core.dag.decorated",
+    "opskit.core.dag.jinja_environment",
+    "opskit.core.dag.task_kinds",
+)
+_WARM += ("asyncio", "croniter", "jinja2", "jsonschema", "pendulum")
 
 
 def main() -> None:
