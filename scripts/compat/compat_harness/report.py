@@ -125,12 +125,13 @@ def _foreign(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _short(reason: str) -> str:
-    return re.split(r": the nearest is|: install the package|: there is nothing|;", reason)[0][:140]
+    return re.split(r" \(/|: the nearest is|: install the package|: there is nothing|;", reason)[0][:140]
 
 
 def _cell(text: str) -> str:
     """In a table's cell, without what is of one machine."""
     text = re.sub(r"/[\w./-]*/corpus/", "", text.replace("\n", " "))
+    text = re.sub(r" ?\(/[^)]*\)?", "", text)
     text = re.sub(r"0x[0-9a-f]{6,}", "0x…", text)
     return text.replace("|", "\\|").replace("<", "&lt;")[:260]
 
@@ -181,7 +182,9 @@ installed with `pip install --no-deps`, since they ask for Airflow itself.
 """
 _ENDS = """
 Kinds: *import path* and *argument*: a name or an argument that opskit does not have; *semantics*: it does something
-else; *environment*: a package or file that was not there; *value*: same states, other values.
+else, or the file asks a clock or throws dice (branches by the time of day, `random`); *environment*: a package or file
+that was not there; *value*: same states, other values. Operators with `start_from_trigger` fail in Airflow's own
+`dag.test()` when they have no `execute`; on a scheduler they don't, and not here either.
 """.strip()
 _VALUES = "Their DAGs and tasks ended as on real Airflow. Among them are values that hold times, versions or paths."
 _LOADED = "Real Airflow loads them, but could not run them to an end without network."
