@@ -30,12 +30,12 @@ def main() -> int:
 
 
 def _parallel(arguments: list[str]) -> list[str]:
-    """Two tests at once, unless the arguments say how many, or want a terminal."""
+    """Three tests at once, since many wait, unless the arguments say how many, or want a terminal."""
     if any(
         word.startswith(("-n", "--numprocesses", "--pdb", "-s", "--capture", "--collect-only")) for word in arguments
     ):
         return arguments
-    return ["-n", "2", "--dist", "worksteal", *arguments]
+    return ["-n", "3", "--dist", "worksteal", *arguments]
 
 
 def _pytest(command: list[str], variables: dict[str, str]) -> int:
