@@ -199,7 +199,9 @@ def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, contex
         else:
             _call_all(task.on_failure_callback, "on_failure_callback", context)
         _tell_by_mail(task, ti, context)
-    return outcome
+    # What callbacks have pushed is kept, too.
+    pushed = list(ti.pushed.items())
+    return outcome if pushed == outcome.xcoms else replace(outcome, xcoms=pushed)
 
 
 def _tell_listeners(state: str, before: str, ti: RuntimeTaskInstance, error: Any = None) -> None:
