@@ -106,6 +106,7 @@ def test_a_backup_killed_at_random_points_is_never_half_listed_and_the_next_one_
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_a_hundred_killed_backups(cluster: Cluster) -> None:
     kill_backups(cluster, 100)
 
@@ -157,6 +158,7 @@ def test_a_restore_killed_at_random_points_leaves_the_old_or_the_new_metastore_w
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_a_hundred_killed_restores(cluster: Cluster) -> None:
     kill_restores(cluster, 100)
 

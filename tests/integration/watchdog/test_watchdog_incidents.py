@@ -259,6 +259,7 @@ def test_outages_of_the_database_never_restart_anything(postgres: tuple[Cluster,
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(14_400)
 def test_hours_of_outages_never_restart_anything(postgres: tuple[Cluster, Proxy]) -> None:
     outages(*postgres, rounds=2000)
 
