@@ -240,7 +240,10 @@ def test_an_environment_that_was_never_finished_is_made_again(tmp_path: Path) ->
     [
         (None, None),
         ([], "no-index = true"),
-        (["https://one/simple", "https://two/simple"], "index-url = https://one/simple\nextra-index-url = https://two"),
+        (
+            ["https://one.invalid/", "https://two.invalid/"],
+            "index-url = https://one.invalid/\nextra-index-url = https://two",
+        ),
     ],
 )
 def test_without_uv_pip_of_the_new_environment_installs(

@@ -157,7 +157,7 @@ class _Plan:
                 return _told(runs, run, run_if is None, passed)
             try:
                 wanted = run_if is None or run_if(*(_pendulums(info)))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - likewise
                 return self._later(runs, run, passed, _explain(f"run_if for {run['start']}", error))
             self.last = info.data_interval
             if wanted:

@@ -18,6 +18,8 @@ from opskit.core.dag.serialized import SerializedDag, SerializedTask
 
 TRIGGER_PAUSE_SECONDS = 5.0
 """From the loss of a trigger's process to the next one."""
+TRIGGER_DEATHS = 3
+"""So often a trigger's process may crash; then the task fails. One that is lost with its worker is not counted."""
 
 
 @dataclass(slots=True)
@@ -159,7 +161,8 @@ class RunState:
         instance.reason = result.get("reason")
         instance.unconfirmed = False
         state = str(result["state"])
-        if instance.deferral is not None:
+        handed_back = state == states.UP_FOR_RESCHEDULE and result.get("started_at") is None
+        if instance.deferral is not None and not handed_back:
             instance.deferral = None
             self.resumed.append(instance.key)
         if state == states.DEFERRED:
@@ -214,14 +217,17 @@ class RunState:
 
     def triggered(self, instance: TaskInstance, result: Mapping[str, Any], now: datetime) -> None:
         """The process that waited for a deferred task has ended: with an event or an error, and the task goes on; or it
-        was lost, and another one is started."""
+        was lost, and another one is started. One that dies again and again is an error, too."""
         assert instance.deferral is not None
         instance.unconfirmed = False
+        died = result.get("exit_code") is not None or result.get("signal") not in (None, "lost", "worker lost")
+        deaths = instance.deferral.get("deaths", 0) + died
         if result["state"] == states.SUCCESS:
             instance.deferral = {**instance.deferral, "event": result.get("event")}
-        elif result["state"] == states.FAILED and result.get("signal") is None and result.get("exit_code") is None:
+        elif result["state"] == states.FAILED and (deaths >= TRIGGER_DEATHS or (not died and not result.get("signal"))):
             instance.deferral = {**instance.deferral, "error": result.get("reason") or "the trigger failed"}
         else:
+            instance.deferral = {**instance.deferral, "deaths": deaths}
             instance.next_at = now + timedelta(seconds=TRIGGER_PAUSE_SECONDS)
             self.due.append((instance.next_at, instance.key))
             self.changed[instance.key] = instance
@@ -310,7 +316,7 @@ class RunState:
         """What is to become of an instance that has not begun: run, wait, or the state that it ends with."""
         task = instance.task
         if instance.is_unexpanded and task.mapped_group is not None:
-            return "wait"  # the group is expanded as a whole, by _fit
+            return "wait"  # the group is expanded as a whole, by expansion.fit
         for setup in task.setups:
             found = {above.state for above in self.by_task.get(setup, ())}
             if found & {states.FAILED, states.UPSTREAM_FAILED}:

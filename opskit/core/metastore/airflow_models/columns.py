@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Boolean, Column, Double, Integer, Text
 from sqlalchemy.engine import Dialect
@@ -15,8 +15,14 @@ from sqlalchemy.types import TypeDecorator
 from opskit.core.metastore.tables import UtcDateTime
 
 mapped = registry()
-OPTIONS: dict[str, Any] = {"implicit_returning": False}
-"""Of every table: what a statement returns is not known once it was done in our way."""
+
+
+class Model:
+    """What all models share."""
+
+    # What a statement returns is not known once it was done in our way.
+    __table_args__: ClassVar[dict[str, Any]] = {"implicit_returning": False}
+    __allow_unmapped__ = True
 
 
 class Name(TypeDecorator[str]):

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import foreign, relationship, synonym
 
 from opskit.core.metastore.airflow_models.columns import (
-    OPTIONS,
     JsonText,
+    Model,
     Name,
     flag,
     key,
@@ -36,13 +36,11 @@ class SerializedData(JsonText):
 
 
 @mapped.mapped
-class DagTag:
+class DagTag(Model):
     """A tag of a DAG."""
 
     __tablename__ = "dag_tag"
     __mapper_args__ = {"confirm_deleted_rows": False}
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     name: Any = Column(Name, primary_key=True)
     dag_id: Any = key()
 
@@ -51,12 +49,10 @@ class DagTag:
 
 
 @mapped.mapped
-class DagModel:
+class DagModel(Model):
     """One DAG, as the DAG processor and people have left it."""
 
     __tablename__ = "dag"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     root_dag_id: Any = name()
     is_paused: Any = flag()
@@ -140,13 +136,11 @@ class DagModel:
 
 
 @mapped.mapped
-class SerializedDagModel:
+class SerializedDagModel(Model):
     """A DAG: `data` has Airflow's frame (`data["dag"]["tasks"]`), and in it the fields that opskit has."""
 
     __tablename__ = "serialized_dag"
     __mapper_args__ = {"confirm_deleted_rows": False}
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     fileloc: Any = name()
     fileloc_hash: Any = name()
@@ -164,13 +158,11 @@ class SerializedDagModel:
 
 
 @mapped.mapped
-class DagCode:
+class DagCode(Model):
     """The text of a DAG file."""
 
     __tablename__ = "dag_code"
     __mapper_args__ = {"confirm_deleted_rows": False}
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     fileloc: Any = key()
     fileloc_hash: Any = name()
     last_updated: Any = moment()

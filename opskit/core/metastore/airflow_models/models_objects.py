@@ -14,7 +14,7 @@ from opskit.core.dag.connection import Connection
 from opskit.core.dag.variable import Variable
 from opskit.core.metastore.airflow_models import database
 from opskit.core.metastore.airflow_models.columns import (
-    OPTIONS,
+    Model,
     Name,
     flag,
     key,
@@ -30,12 +30,10 @@ from opskit.errors import NotFound
 
 
 @mapped.mapped
-class VariableModel(Variable):
+class VariableModel(Variable, Model):
     """A variable as a row; encrypted there."""
 
     __tablename__ = "variable"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     key: Any = key()
     _val: Any = Column("val", Name)
     description: Any = name()
@@ -60,12 +58,10 @@ class VariableModel(Variable):
 
 
 @mapped.mapped
-class ConnectionModel(Connection):
+class ConnectionModel(Connection, Model):
     """A connection as a row; password and extra are encrypted there."""
 
     __tablename__ = "connection"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     conn_id: Any = key()
     conn_type: Any = name()
     description: Any = name()
@@ -105,12 +101,10 @@ def _decrypted(stored: str | None, is_encrypted: bool | None, what: str) -> str 
 
 
 @mapped.mapped
-class Pool:
+class Pool(Model):
     """Slots that task instances share."""
 
     __tablename__ = "slot_pool"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     pool: Any = key()
     slots: Any = number()
     description: Any = name()
@@ -191,12 +185,10 @@ def _slots(session: Any, pool: str, wanted: list[str]) -> int:
 
 
 @mapped.mapped
-class Log:
+class Log(Model):
     """A line of the audit log."""
 
     __tablename__ = "log"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = Column(BigInteger, primary_key=True)
     dttm: Any = moment()
     dag_id: Any = name()
@@ -234,12 +226,10 @@ class Log:
 
 
 @mapped.mapped
-class Job:
+class Job(Model):
     """A process of opskit: scheduler, DAG processor, worker, gateway. Its id is a text."""
 
     __tablename__ = "job"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key()
     dag_id: Any = name()
     state: Any = name()
@@ -253,12 +243,10 @@ class Job:
 
 
 @mapped.mapped
-class ParseImportError:
+class ParseImportError(Model):
     """A DAG file whose last load failed. Its id is a text."""
 
     __tablename__ = "import_error"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key()
     timestamp: Any = moment()
     filename: Any = name()

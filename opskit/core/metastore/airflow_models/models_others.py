@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Integer
 
 from opskit.core.metastore.airflow_models.columns import (
-    OPTIONS,
+    Model,
     Moment,
     flag,
     json_value,
@@ -20,12 +20,10 @@ from opskit.core.metastore.airflow_models.columns import (
 
 
 @mapped.mapped
-class TaskReschedule:
+class TaskReschedule(Model):
     """Opskit keeps none."""
 
     __tablename__ = "task_reschedule"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key(Integer)
     dag_id: Any = name()
     task_id: Any = name()
@@ -40,12 +38,10 @@ class TaskReschedule:
 
 
 @mapped.mapped
-class RenderedTaskInstanceFields:
+class RenderedTaskInstanceFields(Model):
     """Opskit keeps none."""
 
     __tablename__ = "rendered_task_instance_fields"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     task_id: Any = key()
     run_id: Any = key()
@@ -56,12 +52,10 @@ class RenderedTaskInstanceFields:
 
 
 @mapped.mapped
-class SlaMiss:
+class SlaMiss(Model):
     """Opskit keeps none."""
 
     __tablename__ = "sla_miss"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     task_id: Any = key()
     dag_id: Any = key()
     execution_date: Any = key(Moment)
@@ -72,12 +66,10 @@ class SlaMiss:
 
 
 @mapped.mapped
-class TaskMap:
+class TaskMap(Model):
     """Opskit keeps none."""
 
     __tablename__ = "task_map"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     task_id: Any = key()
     run_id: Any = key()
@@ -87,12 +79,10 @@ class TaskMap:
 
 
 @mapped.mapped
-class Trigger:
+class Trigger(Model):
     """Opskit keeps none."""
 
     __tablename__ = "trigger"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key(Integer)
     classpath: Any = name()
     kwargs: Any = name()
@@ -101,12 +91,10 @@ class Trigger:
 
 
 @mapped.mapped
-class DagPickle:
+class DagPickle(Model):
     """Opskit keeps none."""
 
     __tablename__ = "dag_pickle"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key(Integer)
     pickle: Any = name()
     created_dttm: Any = moment()
@@ -114,12 +102,10 @@ class DagPickle:
 
 
 @mapped.mapped
-class DagWarning:
+class DagWarning(Model):
     """Opskit keeps none."""
 
     __tablename__ = "dag_warning"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     warning_type: Any = key()
     message: Any = name()
@@ -127,12 +113,10 @@ class DagWarning:
 
 
 @mapped.mapped
-class DatasetModel:
+class DatasetModel(Model):
     """A dataset."""
 
     __tablename__ = "dataset"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key(Integer)
     uri: Any = name()
     extra: Any = json_value()
@@ -142,12 +126,10 @@ class DatasetModel:
 
 
 @mapped.mapped
-class DatasetEvent:
+class DatasetEvent(Model):
     """An update of a dataset."""
 
     __tablename__ = "dataset_event"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = key(Integer)
     dataset_id: Any = number()
     extra: Any = json_value()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import foreign, relationship, synonym
 
 from opskit.core.dag import states
 from opskit.core.metastore.airflow_models.columns import (
-    OPTIONS,
+    Model,
     flag,
     json_value,
     key,
@@ -26,12 +26,10 @@ from opskit.errors import NotFound, UsageError
 
 
 @mapped.mapped
-class DagRun:
+class DagRun(Model):
     """One DagRun."""
 
     __tablename__ = "dag_run"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     id: Any = Column(BigInteger, primary_key=True)
     dag_id: Any = name()
     run_id: Any = name()
@@ -180,12 +178,10 @@ def restrict(query: Any, column: Any, wanted: Any) -> Any:
 
 
 @mapped.mapped
-class TaskInstance:
+class TaskInstance(Model):
     """One task of one run."""
 
     __tablename__ = "task_instance"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     task_id: Any = key()
     run_id: Any = key()
@@ -349,13 +345,11 @@ def clear_task_instances(
 
 
 @mapped.mapped
-class TaskFail:
+class TaskFail(Model):
     """A try that failed."""
 
     __tablename__ = "task_fail"
     __mapper_args__ = {"confirm_deleted_rows": False}
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_id: Any = key()
     task_id: Any = key()
     run_id: Any = key()

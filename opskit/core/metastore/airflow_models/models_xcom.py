@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import foreign, relationship, synonym
 
 from opskit.core.dag.xcom import decode, encode
-from opskit.core.metastore.airflow_models.columns import OPTIONS, JsonText, key, mapped, moment, name
+from opskit.core.metastore.airflow_models.columns import JsonText, Model, key, mapped, moment, name
 from opskit.core.metastore.airflow_models.models_runs import DagRun, restrict
 from opskit.core.metastore.airflow_models.sessions import NEW_SESSION, provide_session
 from opskit.errors import NotFound
@@ -30,12 +30,10 @@ class Value(JsonText):
 
 
 @mapped.mapped
-class BaseXCom:
+class BaseXCom(Model):
     """What a task instance left for others."""
 
     __tablename__ = "xcom"
-    __table_args__ = OPTIONS
-    __allow_unmapped__ = True
     dag_run_id: Any = Column(BigInteger, primary_key=True, autoincrement=False)
     task_id: Any = key()
     map_index: Any = Column(Integer, primary_key=True, default=-1)
