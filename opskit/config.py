@@ -309,6 +309,15 @@ SETTINGS: tuple[Setting, ...] = (
         ),
     ),
     *_settings(
+        "webserver",
+        Setting("webserver", "enabled", "bool", True, "Whether opskit standalone runs the webserver, too."),
+        Setting("webserver", "web_server_host", "str", "127.0.0.1", "Address to listen on; 0.0.0.0: all."),
+        Setting("webserver", "web_server_port", "int", 8080, "Port to listen on; 0: a free one.", minimum=0),
+        Setting("webserver", "web_server_ssl_cert", "str", "", "Certificate chain (PEM); empty: plain HTTP."),
+        Setting("webserver", "web_server_ssl_key", "str", "", "Key of the certificate (PEM)."),
+        Setting("webserver", "base_url", "str", "", "Where people reach it, for links in mails and logs."),
+    ),
+    *_settings(
         "metrics",
         Setting(
             "metrics",

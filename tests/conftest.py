@@ -24,6 +24,7 @@ Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
 strays.mark()
 for _name in [name for name in os.environ if name.startswith(("OPSKIT__", "AIRFLOW__"))]:
     del os.environ[_name]  # the developer's own cluster is none of the tests' business
+os.environ["OPSKIT__WEBSERVER__ENABLED"] = "no"  # for opskit standalone: tests that want pages start a webserver
 
 
 @pytest.fixture(scope="session")

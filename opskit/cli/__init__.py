@@ -12,10 +12,11 @@ from opskit.errors import OpskitError
 
 # name → (module:attribute, one line of help). The help line stands here so that `--help` loads no command.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "standalone": ("opskit.cli.daemons:standalone", "Run scheduler, DAG processor and worker together."),
+    "standalone": ("opskit.cli.daemons:standalone", "Run scheduler, DAG processor, worker and webserver."),
     "scheduler": ("opskit.cli.daemons:scheduler", "Run a scheduler."),
     "worker": ("opskit.cli.daemons:worker", "Run a worker."),
     "dag-processor": ("opskit.cli.daemons:dag_processor", "Run the DAG processor."),
+    "webserver": ("opskit.cli.daemons:webserver", "Run the web UI and the REST API."),
     "dags": ("opskit.cli.dags:dags", "List, trigger, pause and test DAGs."),
     "tasks": ("opskit.cli.tasks:tasks", "List, test and clear task instances, read their logs."),
     "db": ("opskit.cli.db:db", "Create, check, migrate and clean the metastore."),

@@ -1,7 +1,8 @@
-"""`opskit standalone | scheduler | worker | dag-processor`: each runs in the foreground until it is told to stop."""
+"""`opskit standalone | scheduler | worker | dag-processor | webserver`: each runs in the foreground until it is told to stop."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Callable
 
@@ -35,7 +36,7 @@ def _run(run: Callable[[Config], int], config: Config) -> int:
 
 @click.command()
 def standalone() -> int:
-    """Run scheduler, DAG processor and worker together.
+    """Run scheduler, DAG processor, worker and webserver together.
 
     Makes what is missing of OPSKIT_HOME (folders, opskit.toml, the SQLite metastore, the Fernet key), starts again
     what dies, and stops all in order on Ctrl-C or SIGTERM. A second Ctrl-C kills what has not stopped yet.
@@ -71,3 +72,21 @@ def dag_processor() -> int:
     from opskit.core.scheduler import dag_processor as room
 
     return _run(room.run, config)
+
+
+@click.command()
+@click.option("-p", "--port", type=click.IntRange(min=0, max=65535), help="Port; default: webserver.web_server_port.")
+@click.option("-H", "--hostname", help="Address; default: webserver.web_server_host.")
+def webserver(port: int | None, hostname: str | None) -> int:
+    """Run the webserver: pages, Airflow's REST API under /api/v1, opskit's own under /opskit/v1."""
+    config = _set_up("webserver")
+    given = {"webserver.web_server_port": port, "webserver.web_server_host": hostname}
+    flags = {name: value for name, value in given.items() if value is not None}
+    config = dataclasses.replace(
+        config,
+        values={**config.values, **flags},
+        origins={**config.origins, **dict.fromkeys(flags, "command line")},
+    )
+    from opskit.web import server
+
+    return _run(server.run, config)

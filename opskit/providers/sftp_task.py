@@ -8,7 +8,7 @@ from opskit.core.dag.decorated import _Bound
 from opskit.providers.sftp import SFTPSensor
 
 
-class _SFTPDecoratedSensor(_Bound, SFTPSensor):
+class _DecoratedSFTPSensor(_Bound, SFTPSensor):
     """With arguments, it gets the paths as `files_found` besides."""
 
     template_fields: Sequence[str] = (*SFTPSensor.template_fields, "op_args", "op_kwargs")

@@ -74,6 +74,7 @@ class AssetEvent:
         self.source_task_id: str | None = row["source_task_id"]
         self.source_run_id: str | None = row["source_run_id"]
         self.source_map_index: int = row["source_map_index"]
+        self.partition_key: str | None = row.get("partition_key")
 
     @property
     def timestamp(self) -> Any:

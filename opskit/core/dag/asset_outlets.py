@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag.asset_context import Accessors, Key, inlets_of, means, resolve
@@ -14,6 +14,9 @@ from opskit.core.dag.plugins import listener_manager
 if TYPE_CHECKING:
     from opskit.core.dag.base_operator import BaseOperator
 
+LONGEST_KEY = 250
+"""Of a partition, in characters."""
+
 
 class OutletEvent:
     """The event that a task will have made of one outlet. `extra` is plain JSON, to be changed or replaced."""
@@ -22,6 +25,7 @@ class OutletEvent:
         self.key = key
         self.extra: dict[str, Any] = {}
         self.asset_alias_events: list[tuple[Asset, dict[str, Any]]] = []
+        self.partition_keys: set[str] = set()
 
     @property
     def dataset_alias_events(self) -> list[tuple[Asset, dict[str, Any]]]:
@@ -38,8 +42,18 @@ class OutletEvent:
             asset = Asset(uri, uri)
         self.asset_alias_events.append((asset, dict(extra or {})))
 
-    def add_partitions(self, keys: Any) -> None:
-        raise NotImplementedError("assets have no partitions here: make one asset of each, or tell them by `extra`")
+    def add_partitions(self, keys: str | Iterable[str]) -> None:
+        """Make an event of each of these partitions of the asset. TypeError for an alias, ValueError for a key that is
+        empty or longer than 250 characters."""
+        if isinstance(self.key, str):
+            raise TypeError(f"add_partitions() is for an asset: {self.key!r} is an alias")
+        added = [keys] if isinstance(keys, str) else list(keys)
+        for key in added:
+            if not isinstance(key, str) or not key.strip():
+                raise ValueError(f"the partition key {key!r} is empty")
+            if len(key) > LONGEST_KEY:
+                raise ValueError(f"a partition key has at most {LONGEST_KEY} characters, this one {len(key)}")
+        self.partition_keys.update(added)
 
     def __repr__(self) -> str:
         return f"<OutletEvent of {self.key!r} extra={self.extra!r}>"
@@ -124,7 +138,7 @@ def _leave(task: BaseOperator, context: Any, key: str, values: list[Any]) -> Non
 
 def emitted(task: BaseOperator, events: OutletEvents | None) -> list[dict[str, Any]]:
     """The events that a task which succeeded makes of its outlets: `[{"name", "uri", "group", "extra", "aliases"}, …]`,
-    plain JSON, where `aliases` are those that it was added to. AirflowException for an extra that is no plain JSON, and
+    plain JSON, where `aliases` are those that it was added to; with the `partition_key` that the task gave. AirflowException for an extra that is no plain JSON, and
     for a reference to an asset that nobody knows."""
     found: list[dict[str, Any]] = []
     through_alias: dict[tuple[AssetKey, str], dict[str, Any]] = {}
@@ -137,7 +151,9 @@ def emitted(task: BaseOperator, events: OutletEvents | None) -> list[dict[str, A
                     same["aliases"].append(outlet.name)
         elif isinstance(outlet, (Asset, AssetRef)):
             asset = resolve(outlet) if isinstance(outlet, AssetRef) else outlet
-            found.append(_event(asset, events[asset].extra if events is not None else {}))
+            event = _event(asset, events[asset].extra if events is not None else {})
+            keys = events[asset].partition_keys if events is not None else ()
+            found += [{**event, "partition_key": key} for key in sorted(keys)] or [event]
     return found + list(through_alias.values())
 
 

@@ -501,6 +501,8 @@ def _dag_run(dag: DAG, attempt: Mapping[str, Any], run: Mapping[str, Any], test_
             data_interval_end=_time(run.get("data_interval_end")) or logical_date,
             conf=dict(run.get("conf") or {}),
             start_date=_time(run.get("start_date")),
+            partition_key=run.get("partition_key"),
+            partition_date=_time(run.get("partition_date")),
         ),
         dag,
         id=(attempt.get("key") or (None,))[0],

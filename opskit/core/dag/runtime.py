@@ -34,11 +34,14 @@ class RunInfo:
     conf: dict[str, Any]
     start_date: datetime | None = None
     end_date: datetime | None = None
+    partition_key: str | None = None
+    partition_date: datetime | None = None
 
 
 EventRow = dict[str, Any]
 """An event of an asset: `id, at` (datetime)`, name, uri, group, asset_extra` (of the asset)`, extra, source_dag_id,
-source_task_id, source_run_id` (None when no task made it)`, source_map_index, aliases` (names, sorted)."""
+source_task_id, source_run_id` (None when no task made it)`, source_map_index, aliases` (names, sorted)`, partition_key` (None: of no
+partition)."""
 
 
 class RuntimeStore(Protocol):
@@ -281,6 +284,7 @@ class MemoryStore:
                     "source_run_id": run_id,
                     "source_map_index": map_index,
                     "aliases": sorted(event["aliases"]),
+                    "partition_key": event.get("partition_key"),
                 }
             )
 

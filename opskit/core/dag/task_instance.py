@@ -47,8 +47,6 @@ class DagRun:
     """The run that a task belongs to, or another one that it looked up. Datetimes are pendulum DateTimes."""
 
     clear_number = 0
-    partition_key: str | None = None
-    partition_date: datetime | None = None
     triggering_user_name: str | None = None
 
     def __init__(
@@ -66,6 +64,7 @@ class DagRun:
         self.run_id = info.run_id
         self.run_type = info.run_type
         self.state = info.state
+        self.partition_key = info.partition_key
         self.conf: dict[str, Any] = dict(info.conf or {})
         self.external_trigger = info.run_type == "manual" if external_trigger is None else external_trigger
         self.note: str | None = None
@@ -83,6 +82,10 @@ class DagRun:
     @property
     def data_interval_end(self) -> Any:
         return moment(self._info.data_interval_end)
+
+    @property
+    def partition_date(self) -> Any:
+        return moment(self._info.partition_date)
 
     @property
     def start_date(self) -> Any:

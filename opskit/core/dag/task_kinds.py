@@ -18,7 +18,7 @@ OPERATORS: dict[str, str] = {
     "branch_external_python": f"{_ELSEWHERE}:_BranchExternalPythonDecoratedOperator",
     "docker": "opskit.providers.docker_task:_DockerDecoratedOperator",
     "kubernetes": "opskit.providers.kubernetes.pod_task:_KubernetesDecoratedOperator",
-    "sftp_sensor": "opskit.providers.sftp_task:_SFTPDecoratedSensor",
+    "sftp_sensor": "opskit.providers.sftp_task:_DecoratedSFTPSensor",
 }
 """`module:class` of an operator that takes `python_callable`, `op_args` and `op_kwargs`."""
 FUNCTIONS: dict[str, str] = {

@@ -42,10 +42,12 @@ class TimeRestriction(NamedTuple):
 
 
 class DagRunInfo(NamedTuple):
-    """One run: not before `run_after`, for `data_interval`."""
+    """One run: not before `run_after`, for `data_interval`; of a partition, where the timetable names one."""
 
     run_after: datetime
     data_interval: DataInterval
+    partition_date: datetime | None = None
+    partition_key: str | None = None
 
     @classmethod
     def exact(cls, at: datetime) -> DagRunInfo:

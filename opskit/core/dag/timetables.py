@@ -61,6 +61,9 @@ _CLASSES = {
     "datasets": "asset_timetables:DatasetTriggeredTimetable",
     "assets_or_time": "asset_timetables:AssetOrTimeSchedule",
     "datasets_or_time": "asset_timetables:DatasetOrTimeSchedule",
+    "partitioned_assets": "partition_timetables:PartitionedAssetTimetable",
+    "partitioned_at_runtime": "partition_timetables:PartitionedAtRuntime",
+    "cron_partition": "partition_timetables:CronPartitionTimetable",
 }
 """Type in the JSON form → module of this package and class."""
 _MODULES = {target.partition(":")[2]: target.partition(":")[0] for target in _CLASSES.values()}

@@ -92,7 +92,7 @@ class CronTriggerTimetable(CronSteps, _Triggers):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> Timetable:
-        return cls(data["expression"], timezone=data["timezone"], **_read_trigger_form(data))
+        return cls(data["expression"], timezone=data["timezone"], **read_trigger_form(data))
 
 
 class DeltaTriggerTimetable(DeltaSteps, _Triggers):
@@ -175,7 +175,7 @@ class MultipleCronTriggerTimetable(Timetable):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> Timetable:
-        return cls(*data["expression"], timezone=data["timezone"], **_read_trigger_form(data))
+        return cls(*data["expression"], timezone=data["timezone"], **read_trigger_form(data))
 
 
 def _trigger_form(interval: Span, run_immediately: bool | timedelta | None) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _trigger_form(interval: Span, run_immediately: bool | timedelta | None) -> d
     return form
 
 
-def _read_trigger_form(data: dict[str, Any]) -> dict[str, Any]:
+def read_trigger_form(data: dict[str, Any]) -> dict[str, Any]:
     immediately = data.get("run_immediately", False)
     if isinstance(immediately, dict):
         immediately = timedelta(seconds=immediately["seconds"])

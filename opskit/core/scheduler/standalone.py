@@ -1,4 +1,4 @@
-"""Runs scheduler, DAG processor and worker together: starts them, starts again what died, stops them in order.
+"""Runs scheduler, DAG processor, worker and webserver: starts them, starts again what died, stops them in order.
 
 Scheduler and DAG processor are forks of this process, which has loaded what both need: its pages are there once. The
 worker is a program of its own in a session of its own, so that neither our end nor a Ctrl-C takes attempts with it.
@@ -135,6 +135,8 @@ class _Supervisor:
             Component("scheduler", lambda: self._fork("scheduler", "opskit.core.scheduler.daemon")),
             Component("worker", self._spawn_worker, _worker_grace(config)),
         ]
+        if config.get("webserver", "enabled"):
+            self._components.insert(0, Component("webserver", self._spawn_webserver))
         self._poller = select.poll()
 
     def run(self) -> int:
@@ -230,6 +232,17 @@ class _Supervisor:
             [sys.executable, "-m", "opskit", "worker"], stdin=subprocess.DEVNULL, start_new_session=True
         )
         process.returncode = 0  # the supervisor waits for it itself
+        return process.pid
+
+    def _spawn_webserver(self) -> int:
+        parent = os.getpid()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "opskit", "webserver"],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=lambda: die_with_parent(parent),  # else it would keep the port of the next one
+        )
+        process.returncode = 0
         return process.pid
 
     # --- looking after ---

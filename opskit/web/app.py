@@ -1,0 +1,32 @@
+"""Puts the faces together: Airflow's API, opskit's own, and the pages."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from opskit import __version__
+from opskit.config import Config
+from opskit.core.metastore.engine import Engine
+from opskit.web import faults
+from opskit.web.store import Store
+
+# One line for each module that has a `router`, in the order in which paths are looked up.
+AIRFLOW_API: tuple[str, ...] = ()
+OPSKIT_API: tuple[str, ...] = ()
+PAGES: tuple[str, ...] = ()
+
+
+def make_app(config: Config, engine: Engine) -> FastAPI:
+    """The application of one webserver. The engine stays the caller's to dispose of."""
+    app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store = Store(config, engine)
+    faults.install(app)
+    for prefix, modules in (("/api/v1", AIRFLOW_API), ("/opskit/v1", OPSKIT_API), ("", PAGES)):
+        for name in modules:
+            app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    return app
