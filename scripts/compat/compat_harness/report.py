@@ -173,7 +173,8 @@ network, at one logical date; and compared were the parsed structure, the final 
 rendered template fields. A DAG that must fail must fail here, too. To repeat it:
 
     scripts/compat/harness materialise FOLDER --mirrors MIRRORS   # the DAG files; none is in this repository
-    scripts/compat/harness run FOLDER results.jsonl               # on opskit, in a sandbox; needs root
+    scripts/compat/harness environment PLACE                      # opskit, and what DAG files import
+    scripts/compat/harness run FOLDER results.jsonl --python PLACE/bin/python   # in a sandbox; needs root
     scripts/compat/harness report results.jsonl
     scripts/compat/harness record --show FILE                     # any file, beside real Airflow
 
