@@ -1,4 +1,4 @@
-"""`opskit standalone | scheduler | worker | dag-processor | webserver`: each runs in the foreground until it is told to stop."""
+"""`opskit standalone | scheduler | worker | dag-processor | webserver`: in the foreground, until told to stop."""
 
 from __future__ import annotations
 
