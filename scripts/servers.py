@@ -30,6 +30,7 @@ PROGRAMS = {
     "git": ("git", "git"),
     "ps": ("procps", "ps"),
     "systemd-analyze": ("systemd", "systemd-analyze"),
+    "chromium": ("chromium", "the browser Chromium"),
 }
 _FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/opt/homebrew/bin")
 
