@@ -146,7 +146,7 @@ def render(installation: Installation, *, loose_worker: bool = False) -> dict[st
     """All units by name."""
     units = {
         "opskit.target": _text(
-            ("Unit", _description("scheduler, DAG processor, worker and the watchdog", "opskit: ")),
+            ("Unit", _description("scheduler, DAG processor, worker, webserver and the watchdog", "opskit: ")),
             ("Unit", [f"Wants={' '.join(_TARGET)}"]),
             ("Install", ["WantedBy=multi-user.target"]),
         ),
@@ -187,6 +187,14 @@ def render(installation: Installation, *, loose_worker: bool = False) -> dict[st
             ],
             [_WORKER.get(line, line) for line in _LOCKED],
         ),
+        "opskit-webserver.service": _daemon(
+            installation,
+            "opskit webserver: pages and REST API",
+            "webserver",
+            # People wait a little where the scheduler would have to.
+            ["OOMPolicy=continue", "TimeoutStopSec=30", "TasksMax=512", "CPUWeight=50", "Slice=opskit.slice"],
+            (*_LOCKED, *_ALONE),
+        ),
         "opskit-watchdog-resident.service": _daemon(
             installation,
             "opskit watchdog: sees within seconds what hangs; in place of opskit-watchdog.timer",
@@ -210,7 +218,13 @@ def loose() -> str:
     return _LOOSE
 
 
-_TARGET = ("opskit-scheduler.service", "opskit-dag-processor.service", "opskit-worker.service", "opskit-watchdog.timer")
+_TARGET = (
+    "opskit-scheduler.service",
+    "opskit-dag-processor.service",
+    "opskit-worker.service",
+    "opskit-webserver.service",
+    "opskit-watchdog.timer",
+)
 _WATCHDOG = (
     # Started by systemd alone, and never as a child of this unit.
     "Environment=OPSKIT__WATCHDOG__RESTART=systemd",

@@ -33,7 +33,7 @@ KINDS = {
         Kind("scheduler"),
         Kind("dag_processor"),
         Kind("triggerer"),
-        Kind("webserver", registers=False),
+        Kind("webserver", registers=False),  # that of Airflow writes no row
         Kind("worker", beats=False, holds_attempts=True),
         Kind("standalone", beats=False, registers=False, supervises=True),
     )

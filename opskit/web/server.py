@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 import uuid
 from datetime import UTC, datetime
 
+import anyio.to_thread
 import uvicorn
 
 from opskit.config import Config
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 KIND = "webserver"
 _THREADS = 20
 """Requests that are answered at once; each may hold a connection to the metastore."""
+_PROOF_SECONDS = 2.0
 
 
 def run(config: Config) -> int:
@@ -48,7 +51,7 @@ def run(config: Config) -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn has its own while it serves, and then raises them once more
-    pulse = _Pulse(config, engine, me)
+    pulse = _Pulse(config, engine, me, server)
     pulse.start()
     host, port = listening.getsockname()[:2]
     scheme = "https" if server.config.is_ssl else "http"
@@ -78,33 +81,47 @@ def _listen(config: Config) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, that says to systemd when it is ready."""
+    """uvicorn, that says to systemd when it is ready, and counts how often it could have answered."""
+
+    progress = 0
+    progress_at = datetime.min.replace(tzinfo=UTC)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.progress_at = datetime.now(UTC)
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
         daemon.notify("READY=1")
+        self._proof = asyncio.create_task(self._prove())
+
+    async def _prove(self) -> None:
+        """The event loop turns, and a thread for a handler becomes free: what answering a request takes."""
+        while True:
+            await anyio.to_thread.run_sync(lambda: None)
+            self.progress, self.progress_at = self.progress + 1, datetime.now(UTC)
+            daemon.notify("WATCHDOG=1")
+            await asyncio.sleep(_PROOF_SECONDS)
 
 
 class _Pulse(threading.Thread):
     """Writes the instance row: it lives as long as the process, whatever the handlers do."""
 
-    def __init__(self, config: Config, engine: Engine, me: str) -> None:
+    def __init__(self, config: Config, engine: Engine, me: str, server: _Server) -> None:
         super().__init__(name="pulse", daemon=True)
         self._config = config
         self._engine = engine
         self._me = me
+        self._server = server
         self._over = threading.Event()
         self._every = float(config.get("scheduler", "scheduler_heartbeat_sec"))
-        self._progress = 0
 
     def run(self) -> None:
         registered = False
         while True:
             now = datetime.now(UTC)
-            self._progress += 1
+            done = self._server.progress, self._server.progress_at
             try:
                 with transaction(self._engine) as connection:
-                    registered = registered and instances.beat(connection, self._me, now, self._progress, now)
+                    registered = registered and instances.beat(connection, self._me, now, *done)
                     if not registered:
                         self._register(connection, now)
                         registered = True

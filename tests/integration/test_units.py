@@ -32,6 +32,7 @@ DAEMONS = [
     "opskit-scheduler.service",
     "opskit-dag-processor.service",
     "opskit-worker.service",
+    "opskit-webserver.service",
     "opskit-watchdog-resident.service",
 ]
 
@@ -154,7 +155,7 @@ def test_polkit_knows_the_units_of_the_user() -> None:
     rule = units.polkit_rule().read_text()
     found = re.search(r"/\^opskit-\(([a-z|-]+)\)", rule)
     assert found
-    assert {f"opskit-{name}.service" for name in found[1].split("|")} == {*DAEMONS[:3], "opskit-permissions.service"}
+    assert {f"opskit-{name}.service" for name in found[1].split("|")} == {*DAEMONS[:4], "opskit-permissions.service"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
