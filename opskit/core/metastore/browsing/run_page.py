@@ -1,0 +1,116 @@
+"""What the page of one run shows: its tasks with their times and tries, and the runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from opskit.core.metastore.tables import dag_run, task_attempt, task_instance
+
+MOST_ATTEMPTS = 2_000
+"""Earlier tries that one page reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """The instances of one task of a run that are in one state: one, or of a mapped task several."""
+
+    task_id: str
+    state: str | None
+    count: int
+    first_map_index: int
+    """-1: the task is not mapped, or not expanded yet."""
+    queued_at: datetime | None
+    """The earliest."""
+    start_date: datetime | None
+    end_date: datetime | None
+    """The latest."""
+    try_number: int
+    """The highest."""
+    max_tries: int
+    next_at: datetime | None
+    """The earliest."""
+    hostname: str | None
+    reason: str | None
+    """Of one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTry:
+    """A try that a later one has superseded; of a mapped task, all instances' tries of this number together."""
+
+    task_id: str
+    try_number: int
+    state: str | None
+    count: int
+    start_date: datetime | None
+    end_date: datetime | None
+
+
+def tasks_of_run(connection: Connection, run_number: int) -> list[TaskRow]:
+    """Per task and state of a run (`dag_run.id`), one row, however many instances a mapped task has."""
+    each = task_instance.c
+    query = (
+        select(
+            each.task_id,
+            each.state,
+            func.count(),
+            func.min(each.map_index),
+            func.min(each.queued_at),
+            func.min(each.start_date),
+            func.max(each.end_date),
+            func.max(each.try_number),
+            func.max(each.max_tries),
+            func.min(each.next_at),
+            func.max(each.hostname),
+            func.max(each.reason),
+        )
+        .where(each.dag_run_id == run_number)
+        .group_by(each.task_id, each.state)
+    )
+    return [TaskRow(*row) for row in connection.execute(query)]
+
+
+def earlier_tries(connection: Connection, run_number: int) -> list[EarlierTry]:
+    """Tries of a run that a retry or a clear has superseded, by task and number."""
+    each = task_attempt.c
+    query = (
+        select(
+            each.task_id,
+            each.try_number,
+            func.max(each.state),
+            func.count(),
+            func.min(each.start_date),
+            func.max(each.end_date),
+        )
+        .where(each.dag_run_id == run_number)
+        .group_by(each.task_id, each.try_number)
+        .order_by(each.task_id, each.try_number)
+        .limit(MOST_ATTEMPTS)
+    )
+    return [EarlierTry(*row) for row in connection.execute(query)]
+
+
+def neighbours(connection: Connection, dag_id: str, logical_date: datetime) -> tuple[str | None, str | None]:
+    """run_ids of the runs before and after this date."""
+    mine = select(dag_run.c.run_id).where(dag_run.c.dag_id == dag_id)
+    before = mine.where(dag_run.c.logical_date < logical_date).order_by(dag_run.c.logical_date.desc()).limit(1)
+    after = mine.where(dag_run.c.logical_date > logical_date).order_by(dag_run.c.logical_date).limit(1)
+    return connection.execute(before).scalar(), connection.execute(after).scalar()
+
+
+def run_id_of(connection: Connection, dag_id: str, run_number: int) -> str | None:
+    """The run_id of a run of this DAG by its `dag_run.id`."""
+    query = select(dag_run.c.run_id).where(dag_run.c.id == run_number, dag_run.c.dag_id == dag_id)
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
+def numbers_of(connection: Connection, dag_id: str, run_ids: Sequence[str]) -> dict[str, int]:
+    """run_id → `dag_run.id`."""
+    query = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == dag_id, dag_run.c.run_id.in_(run_ids))
+    return {row.run_id: row.id for row in connection.execute(query)}
