@@ -113,6 +113,15 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         Setting(
             "core",
+            "test_connection",
+            "str",
+            "Disabled",
+            "Whether page and API may try connections: Enabled or Disabled. Whoever may try one can reach, from this "
+            "host, what the host can.",
+            choices=("Enabled", "Disabled"),
+        ),
+        Setting(
+            "core",
             "isolation",
             "str",
             "fork",
@@ -316,6 +325,18 @@ SETTINGS: tuple[Setting, ...] = (
         Setting("webserver", "web_server_ssl_cert", "str", "", "Certificate chain (PEM); empty: plain HTTP."),
         Setting("webserver", "web_server_ssl_key", "str", "", "Key of the certificate (PEM)."),
         Setting("webserver", "base_url", "str", "", "Where people reach it, for links in mails and logs."),
+        Setting(
+            "webserver",
+            "expose_config",
+            "str",
+            "no",
+            "Whether page and API show the configuration (secrets are masked in any case): no, yes, or non-sensitive-only.",
+        ),
+    ),
+    *_settings(
+        "api",
+        Setting("api", "maximum_page_limit", "int", 100, "Longest list that one answer of the API holds.", minimum=1),
+        Setting("api", "fallback_page_limit", "int", 100, "Length of a list when limit=0 is asked for.", minimum=1),
     ),
     *_settings(
         "metrics",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -60,6 +62,31 @@ def set_pool(connection: Connection, name: str, slots: int, description: str | N
     return False
 
 
+def update_pool(connection: Connection, name: str, fields: Mapping[str, Any]) -> str:
+    """Change `slots`, `description`, or the name (`pool`); what is not in `fields` stays. The name from now on.
+
+    NotFound; UsageError for what can't be a pool's, and for a name that is taken; GuardRefused for another name of
+    default_pool, or of one with task instances in flight. Wake the schedulers after.
+    """
+    row = connection.execute(select(pool).where(pool.c.pool == name).with_for_update()).first()
+    if row is None:
+        raise _not_found(connection, name)
+    unknown = sorted(fields.keys() - {"pool", "slots", "description"})
+    if unknown:
+        raise UsageError(f"pool {name}: {', '.join(unknown)} can't be changed")
+    new = str(fields.get("pool", name))
+    check_pool(new, int(fields.get("slots", row.slots)))
+    if new != name:
+        if name == DEFAULT_POOL:
+            raise GuardRefused(f"{DEFAULT_POOL} can't have another name", hint="tasks without a pool run in it")
+        if connection.execute(select(pool.c.pool).where(pool.c.pool == new)).first() is not None:
+            raise UsageError(f"there is a pool {new!r} already", hint="choose another name")
+        _refuse_in_flight(connection, name)
+    if fields:
+        connection.execute(update(pool).where(pool.c.pool == name).values(**fields))
+    return new
+
+
 def check_pool(name: str, slots: int) -> None:
     """UsageError for a name or number that can't be a pool's."""
     if not name or len(name) > _LONGEST_NAME:
@@ -73,6 +100,11 @@ def delete_pool(connection: Connection, name: str) -> None:
     get_pool(connection, name)
     if name == DEFAULT_POOL:
         raise GuardRefused(f"{DEFAULT_POOL} can't be deleted", hint="change its slots instead")
+    _refuse_in_flight(connection, name)
+    connection.execute(delete(pool).where(pool.c.pool == name))
+
+
+def _refuse_in_flight(connection: Connection, name: str) -> None:
     in_flight = connection.execute(
         select(func.count())
         .select_from(task_instance)
@@ -80,7 +112,6 @@ def delete_pool(connection: Connection, name: str) -> None:
     ).scalar()
     if in_flight:
         raise GuardRefused(f"pool {name} has {in_flight} task instances in flight", hint="set its slots to 0 and wait")
-    connection.execute(delete(pool).where(pool.c.pool == name))
 
 
 def _not_found(connection: Connection, name: str) -> NotFound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
@@ -80,6 +80,24 @@ def set_variable(connection: Connection, cipher: Cipher, key: str, value: str, d
         return False
     connection.execute(insert(variable).values(key=key, **values))
     return True
+
+
+def update_variable(connection: Connection, cipher: Cipher, key: str, fields: Mapping[str, str | None]) -> None:
+    """Change `value`, `description` or both; what is not in `fields` stays. NotFound when there is no such variable."""
+    if connection.execute(select(variable.c.key).where(variable.c.key == key).with_for_update()).first() is None:
+        raise _not_found(connection, key)
+    values: dict[str, object] = {}
+    if "value" in fields:
+        if fields["value"] is None:
+            raise UsageError(f"variable {key}: a value is needed", hint="delete the variable instead")
+        values |= {"val": cipher.encrypt(fields["value"]), "is_encrypted": True}
+    if "description" in fields:
+        values["description"] = fields["description"]
+    unknown = sorted(fields.keys() - {"value", "description"})
+    if unknown:
+        raise UsageError(f"variable {key}: {', '.join(unknown)} can't be changed")
+    if values:
+        connection.execute(update(variable).where(variable.c.key == key).values(**values))
 
 
 def check_key(key: str) -> None:
