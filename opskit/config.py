@@ -118,7 +118,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Disabled",
             "Whether page and API may try connections: Enabled or Disabled. Whoever may try one can reach, from this "
             "host, what the host can.",
-            choices=("Enabled", "Disabled"),
+            choices=("Enabled", "Disabled", "Hidden"),
         ),
         Setting(
             "core",
@@ -330,7 +330,8 @@ SETTINGS: tuple[Setting, ...] = (
             "expose_config",
             "str",
             "no",
-            "Whether page and API show the configuration (secrets are masked in any case): no, yes, or non-sensitive-only.",
+            "Whether page and API show the configuration: no, yes or non-sensitive-only; secrets are masked anyway.",
+            choices=("no", "yes", "non-sensitive-only", "False", "True", "false", "true"),
         ),
     ),
     *_settings(
