@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from opskit.core.dag.connection import Connection
 from opskit.core.metastore import connections, crypto
 from opskit.core.metastore.connections import Shown
 from opskit.errors import NotFound, UsageError
-from opskit.web.changes import audited
+from opskit.web.changes import auditing
 from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
 from opskit.web.store import Store
@@ -33,7 +34,7 @@ def create(store: Store, who: Who, value: Connection) -> Shown:
             connections.put_connection(database, cipher, value)
         else:
             raise Conflict(f"there is a connection {conn_id!r} already", hint="edit it, or choose another conn_id")
-        audited.write(database, who, "connections add", conn_id=conn_id, new=True)
+        auditing.write(database, who, "connections add", datetime.now(UTC), conn_id=conn_id, new=True)
         return connections.show_connection(database, conn_id)
 
 
@@ -46,7 +47,7 @@ def update(store: Store, who: Who, conn_id: str, fields: Mapping[str, Any]) -> S
     cipher = crypto.open_cipher(store.config)
     with store.changing() as database:
         connections.update_connection(database, cipher, conn_id, fields)
-        audited.write(database, who, "connections edit", conn_id=conn_id, fields=sorted(fields))
+        auditing.write(database, who, "connections edit", datetime.now(UTC), conn_id=conn_id, fields=sorted(fields))
         return connections.show_connection(database, conn_id)
 
 
@@ -55,4 +56,4 @@ def delete(store: Store, who: Who, conn_id: str) -> None:
     who.require(DELETE, _RESOURCE)
     with store.changing() as database:
         connections.delete_connection(database, conn_id)
-        audited.write(database, who, "connections delete", conn_id=conn_id)
+        auditing.write(database, who, "connections delete", datetime.now(UTC), conn_id=conn_id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from opskit.core.metastore import pools
 from opskit.core.metastore.interchange import PoolFields
 from opskit.core.metastore.pools import Pool
 from opskit.errors import NotFound
-from opskit.web.changes import audited
+from opskit.web.changes import auditing
 from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
 from opskit.web.store import Store
@@ -27,7 +28,7 @@ def create(store: Store, who: Who, value: PoolFields) -> Pool:
             pools.set_pool(database, value.pool, value.slots, value.description or None)
         else:
             raise Conflict(f"there is a pool {value.pool!r} already", hint="edit it, or choose another name")
-        audited.write(database, who, "pools set", pool=value.pool, slots=value.slots, new=True)
+        auditing.write(database, who, "pools set", datetime.now(UTC), pool=value.pool, slots=value.slots, new=True)
         return pools.get_pool(database, value.pool)
 
 
@@ -39,7 +40,9 @@ def update(store: Store, who: Who, name: str, fields: Mapping[str, Any]) -> Pool
     with store.changing() as database:
         new = pools.update_pool(database, name, fields)
         said = {key: fields[key] for key in ("pool", "slots") if key in fields}
-        audited.write(database, who, "pools set", pool=name, new=False, fields=sorted(fields), to=said)
+        auditing.write(
+            database, who, "pools set", datetime.now(UTC), pool=name, new=False, fields=sorted(fields), to=said
+        )
         return pools.get_pool(database, new)
 
 
@@ -48,4 +51,4 @@ def delete(store: Store, who: Who, name: str) -> None:
     who.require(DELETE, _RESOURCE)
     with store.changing() as database:
         pools.delete_pool(database, name)
-        audited.write(database, who, "pools delete", pool=name)
+        auditing.write(database, who, "pools delete", datetime.now(UTC), pool=name)

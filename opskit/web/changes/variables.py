@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from opskit.core.metastore import crypto, variables
 from opskit.core.metastore.variables import Variable
-from opskit.web.changes import audited
+from opskit.web.changes import auditing
 from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
 from opskit.web.store import Store
@@ -26,7 +27,7 @@ def create(store: Store, who: Who, value: Variable, *, overwrite: bool = False) 
             raise Conflict(f"there is a variable {value.key!r} already", hint="edit it, or choose another key")
         if not is_new:
             who.require(EDIT, _RESOURCE)
-        audited.write(database, who, "variables set", key=value.key, new=is_new)
+        auditing.write(database, who, "variables set", datetime.now(UTC), key=value.key, new=is_new)
 
 
 def update(store: Store, who: Who, key: str, fields: Mapping[str, str | None]) -> None:
@@ -35,7 +36,7 @@ def update(store: Store, who: Who, key: str, fields: Mapping[str, str | None]) -
     cipher = crypto.open_cipher(store.config)
     with store.changing() as database:
         variables.update_variable(database, cipher, key, fields)
-        audited.write(database, who, "variables set", key=key, new=False, fields=sorted(fields))
+        auditing.write(database, who, "variables set", datetime.now(UTC), key=key, new=False, fields=sorted(fields))
 
 
 def delete(store: Store, who: Who, key: str) -> None:
@@ -43,4 +44,4 @@ def delete(store: Store, who: Who, key: str) -> None:
     who.require(DELETE, _RESOURCE)
     with store.changing() as database:
         variables.require_deleted(database, key)
-        audited.write(database, who, "variables delete", key=key)
+        auditing.write(database, who, "variables delete", datetime.now(UTC), key=key)
