@@ -12,8 +12,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from opskit import config as settings
-from opskit.cli.output import output_option, show
+from opskit.cli.output import output_option, plain, show
 from opskit.cli.progress import shown, size
+from opskit.telemetry import reports
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -310,6 +311,7 @@ def _keep(config: settings.Config, given: Mapping[str, int | None]) -> Any:
 
 
 def _show_report(report: Any, output: str) -> None:
+    reports.leave(plain(report))
     if output != "table":
         show(report, output)
         return

@@ -10,6 +10,7 @@ from opskit.cli.deploy_report import host_options, one_line, phases
 from opskit.cli.output import output_option, plain, show
 from opskit.config import load
 from opskit.errors import DriftFound, PartialFailure, RemoteError
+from opskit.telemetry import reports
 
 
 @click.command("dags-drift")
@@ -29,6 +30,7 @@ def dags_drift(hosts: tuple[str, ...], groups: tuple[str, ...], everyone: bool, 
     chosen = choose_hosts(config, hosts, groups, everyone)
     with phases() as progress:
         report = drift(find(config), chosen, now=datetime.now(UTC), repair=repair, progress=progress)
+    reports.leave(plain(report))
     if output != "table":
         show(plain(report), output)
     else:

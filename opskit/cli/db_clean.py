@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from opskit import config as settings
-from opskit.cli.output import output_option, show
+from opskit.cli.output import output_option, plain, show
 from opskit.errors import PartialFailure, Unhealthy
+from opskit.telemetry import reports
 
 if TYPE_CHECKING:
     from opskit.ops.db_clean import DbCleanReport
@@ -66,6 +67,7 @@ def clean(
             dry_run=dry_run,
             on_progress=on_progress,
         )
+    reports.leave(plain(report))
     if output == "table":
         _tell(report)
     else:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from opskit import config as settings
-from opskit.cli.output import output_option, show
+from opskit.cli.output import output_option, plain, show
+from opskit.telemetry import reports
 
 if TYPE_CHECKING:
     from opskit.ops.doctor import Report
@@ -31,6 +32,7 @@ def doctor(everything: bool, output: str) -> int:
     from opskit.ops.doctor import examine
 
     report = examine(platforms.find(settings.load()), datetime.now(UTC))
+    reports.leave(plain(report))
     if output == "table":
         _print(report, everything)
     else:

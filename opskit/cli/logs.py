@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from opskit import config as settings
-from opskit.cli.output import output_option, show
+from opskit.cli.output import output_option, plain, show
 from opskit.cli.progress import shown, size
 from opskit.errors import PartialFailure, Unhealthy
+from opskit.telemetry import reports
 
 if TYPE_CHECKING:
     from opskit.ops.logs import LogsReport, Target
@@ -76,6 +77,7 @@ def clean(
             force=force,
             on_progress=on_progress,
         )
+    reports.leave(plain(report))
     if output == "table":
         _print(report)
     else:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opskit import config as settings
-from opskit.cli.output import output_option, show
+from opskit.cli.output import output_option, plain, show
 from opskit.cli.progress import shown
 from opskit.errors import DriftFound, PartialFailure
+from opskit.telemetry import reports
 
 if TYPE_CHECKING:
     from opskit.config import Config
@@ -195,6 +196,7 @@ def _run(
 
 
 def _show(report: PermissionsReport, output: str, diff: bool, what: str) -> None:
+    reports.leave(plain(report))
     if not report.audited:
         click.echo("the audit log has no line of this: the metastore can't be reached", err=True)
     if output != "table":

@@ -1,4 +1,4 @@
-"""Records each run of a verb: its numbers for Prometheus, and the ping of its dead man's switch."""
+"""Records each run of a verb: its report, its numbers for Prometheus, and the ping of its dead man's switch."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ CAPTURE = "capture"
 _DRIFT = 5
 """The verb did its work, and found something to do. Prometheus shows the code; the switch must not ring."""
 _TOO_SHORT_FOR_A_START = ("watchdog",)
+_WITHOUT_REPORT = ("watchdog", CAPTURE)
+"""Run each minute, and keep their history in places of their own."""
 
 
 def record(command: click.Command, *path: str) -> click.Command:
@@ -96,7 +98,10 @@ def _recorded(path_verb: str, callback: Callable[..., Any]) -> Callable[..., Any
             code, text = 130, "interrupted"
             raise
         finally:
-            _leave(config, verb, code, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            _leave(config, verb, code, seconds)
+            if verb not in _WITHOUT_REPORT:
+                _keep(config, verb, code, text, seconds)
             good = code in (0, _DRIFT)
             if url:
                 _ping(url, verb, "success" if good else "fail", text or f"exit code {code}")
@@ -134,6 +139,25 @@ def _leave(config: Config, verb: str, code: int, seconds: float) -> None:
         metrics.write(path, metrics.read(path) | metrics.take())
     except OSError as error:
         click.echo(f"opskit: the metrics can't be written to {path}: {error.strerror}", err=True)
+
+
+def _keep(config: Config, verb: str, code: int, text: str, seconds: float) -> None:
+    """Keep the run's report for those who look later. Its time is that of its end."""
+    if not config.home.is_dir():
+        return  # a verb that was told there is no installation does not make one
+    import socket
+    from datetime import UTC, datetime
+
+    from opskit.core.metastore.audit_line import whoami
+    from opskit.telemetry import reports
+
+    run = reports.KeptReport(
+        verb, datetime.now(UTC), round(seconds, 3), code, text, socket.gethostname(), whoami(), reports.take()
+    )
+    try:
+        reports.keep(config.home, run)
+    except OSError as error:
+        click.echo(f"opskit: the report can't be kept below {config.home}/reports: {error.strerror}", err=True)
 
 
 def _switch(config: Config, verb: str) -> str:

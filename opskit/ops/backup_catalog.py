@@ -6,19 +6,17 @@ A backup is a folder `<id>/` of objects. It exists when `<id>/manifest.json` exi
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from opskit.errors import NotFound, VerificationFailed
 from opskit.platforms.metastore import TableContent
+from opskit.platforms.receipts import FORMAT, Receipt, seal, time_of, unseal
 from opskit.system.object_store import ObjectInfo, ObjectMissing, ObjectStore
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 RECEIPT = "drill.json"
 SMALL_SET = "config.json"
@@ -28,7 +26,6 @@ DOCUMENTS = frozenset({MANIFEST, RECEIPT, KEY, KEY_RECORD})
 """What belongs to a backup beside the objects that its manifest lists."""
 FULL, CONFIG = "full", "config"
 """Tiers: the whole metastore, and the small set alone."""
-_ID = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
 _LARGEST_DOCUMENT_BYTES = 64 << 20
 
 
@@ -113,47 +110,6 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """The outcome of one drill."""
-
-    backup_id: str
-    manifest_sha256: str
-    drilled_at: datetime
-    ok: bool
-    problems: tuple[str, ...]
-    seconds: float
-    rows: int
-    tables: int
-    secrets_read: int
-    server_version: str
-    opskit_version: str
-    hostname: str
-    phases: dict[str, float] = field(default_factory=dict)
-    """Seconds of each."""
-    key_fingerprint: str = ""
-    """Of the Fernet key that the signature was made with."""
-    signature: str = ""
-
-    def signed_text(self) -> bytes:
-        """What the signature is for: all but itself."""
-        return replace(self, key_fingerprint="", signature="").sealed()
-
-    def sealed(self) -> bytes:
-        return seal({"format": FORMAT, **asdict(self), "drilled_at": self.drilled_at.isoformat()})
-
-    @classmethod
-    def parse(cls, content: bytes, what: str) -> Receipt:
-        document = unseal(content, what)
-        try:
-            document.pop("format")
-            document["drilled_at"] = datetime.fromisoformat(document["drilled_at"])
-            document["problems"] = tuple(document["problems"])
-            return cls(**document)
-        except (KeyError, TypeError, ValueError) as error:
-            raise VerificationFailed(f"{what} is not a receipt: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
 class Backup:
     """A backup as the store shows it."""
 
@@ -191,41 +147,8 @@ def new_id(now: datetime) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def time_of(identifier: str) -> datetime | None:
-    """The time in a backup's id; None for what is no id."""
-    match = _ID.fullmatch(identifier)
-    if not match:
-        return None
-    try:
-        return datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
 def key(identifier: str, name: str) -> str:
     return f"{identifier}/{name}"
-
-
-def seal(document: Mapping[str, Any]) -> bytes:
-    """A JSON document that proves itself: its last field is the SHA-256 of the text without it."""
-    body = {name: value for name, value in document.items() if name != "seal"}
-    return _text({**body, "seal": hashlib.sha256(_text(body)).hexdigest()})
-
-
-def unseal(content: bytes, what: str) -> dict[str, Any]:
-    """The document without its seal. VerificationFailed when any byte is not as it was written."""
-    try:
-        document = json.loads(content.decode("utf-8"))
-        if not isinstance(document, dict) or seal(document) != content:
-            raise ValueError("its seal does not fit")
-    except (ValueError, RecursionError) as error:
-        raise VerificationFailed(f"{what} is damaged: {error}") from error
-    del document["seal"]
-    return document
-
-
-def _text(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def contents_of(store: ObjectStore) -> dict[str, list[ObjectInfo]]:

@@ -16,11 +16,12 @@ from typing import Any
 from opskit.config import Config
 from opskit.errors import ConfigError, GuardRefused, OpskitError, PartialFailure, UsageError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
-from opskit.ops.backup_catalog import FORMAT, KEY, KEY_RECORD, Backup, seal, unseal
+from opskit.ops.backup_catalog import KEY, KEY_RECORD, Backup
 from opskit.ops.backup_objects import data_identity
 from opskit.ops.captures import Capture, list_captures, replace_recipients
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.platforms import Platform
+from opskit.platforms.receipts import FORMAT, seal, unseal
 from opskit.system import encryption
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectMissing, ObjectStore

@@ -10,6 +10,7 @@ from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import MANIFEST, Backup
 from opskit.ops.retention import Decision, Keep, decide, too_many
 from opskit.platforms import Platform
+from opskit.platforms.receipts import time_of
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectStore
 
@@ -76,7 +77,7 @@ def prune_store(store: ObjectStore, keep: Keep, now: datetime, max_percent: int,
     uploads = [
         upload
         for upload in store.stale_uploads()
-        if now - upload.started_at > STALE_AFTER and catalog.time_of(upload.key.partition("/")[0])
+        if now - upload.started_at > STALE_AFTER and time_of(upload.key.partition("/")[0])
     ]
     report = PruneReport(
         store.url,

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from opskit.errors import GuardRefused, NotFound, VerificationFailed
-from opskit.ops.backup_catalog import read_object, seal, time_of, unseal
+from opskit.ops.backup_catalog import read_object
+from opskit.platforms.receipts import seal, time_of, unseal
 from opskit.system import encryption
 from opskit.system.object_store import ObjectMissing, ObjectStore
 

@@ -10,12 +10,13 @@ from typing import Any
 from opskit.errors import OpskitError, VerificationFailed
 from opskit.ops.dag_sources import Source
 from opskit.ops.deploy_dag import DeployWork
-from opskit.ops.deploy_records import Records, Released
+from opskit.ops.deploy_records import Records
 from opskit.ops.deploy_report import DeployFailed, DeployReport
 from opskit.ops.deploy_run import read_policy, run
 from opskit.ops.deployment import Deployment, Progress, Target
 from opskit.ops.releases import release_hash
 from opskit.platforms import Platform
+from opskit.system.deployed import Released
 from opskit.system.locks import locked
 from opskit.telemetry import metrics
 

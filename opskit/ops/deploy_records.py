@@ -13,37 +13,26 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from opskit.config import Config
-from opskit.errors import VerificationFailed
 from opskit.ops.dag_sources import Source
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What one host should have."""
-
-    release: str
-    """Hash of the manifest."""
-    deployment: str
-    at: str
-    source: str
+from opskit.system import deployed
+from opskit.system.deployed import Released
 
 
 class Records:
     """Written under the lock `deploy-dag` only."""
 
     def __init__(self, config: Config) -> None:
-        self.folder = config.home / "deploy"
+        self.folder = deployed.folder_of(config.home)
         self._keep = int(config.get("deploy", "keep_releases"))
 
     def released(self) -> dict[str, Released]:
-        found = self._read("released.json")
-        return {} if found is None else {host: Released(**entry) for host, entry in found.items()}
+        return deployed.released(self.folder)
 
     def manifest(self, release: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._read(f"manifests/{release}.json")
@@ -128,12 +117,7 @@ class Records:
 
     def history(self, limit: int) -> list[dict[str, Any]]:
         """The last deployments, newest first."""
-        try:
-            lines = (self.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        # The last line may be cut short: its writer was killed.
-        return list(_parsed(reversed(lines[-limit:])))
+        return deployed.history(self.folder, limit)
 
     # -- verdicts
 
@@ -146,15 +130,7 @@ class Records:
         self._write("checked.json", verdict)
 
     def _read(self, name: str) -> Any:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise VerificationFailed(
-                f"{path} is damaged: {error}", hint="move it away: the next deployment writes it anew"
-            ) from error
+        return deployed.read(self.folder / name)
 
     def _write(self, name: str, data: Any) -> None:
         path = self.folder / name
@@ -170,11 +146,3 @@ class Records:
 def _index(path: Path) -> list[tuple[str, int]]:
     with path.open("rb") as file:
         return [(digest, size) for digest, size in json.loads(file.readline())]
-
-
-def _parsed(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue

@@ -18,6 +18,7 @@ from opskit.config import SETTINGS, Config
 from opskit.errors import OpskitError
 from opskit.ops import watchdog_memory
 from opskit.platforms import Platform
+from opskit.platforms.watching import Pause, read_pause
 from opskit.system.machine import Disk, disk_of, memory_bytes, resident_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Cluster:
     observation: Observation
     decision: Decision
     restarts_last_hour: int
-    pause: watchdog_memory.Pause | None
+    pause: Pause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _cluster(platform: Platform, now: datetime) -> Cluster:
 
     observation = platform.health.observe(now)
     folder = platform.config.run_folder
-    memory, pause = watchdog_memory.read_memory(folder), watchdog_memory.read_pause(folder)
+    memory, pause = watchdog_memory.read_memory(folder), read_pause(folder)
     boot_now = watchdog_memory.boot_seconds()
     policy = watchdog_findings.Policy.of(platform.config)
     decision = watchdog_rules.decide(observation, memory, None, policy, boot_now)

@@ -16,11 +16,12 @@ from typing import Any
 from opskit import __version__
 from opskit.errors import GuardRefused, OpskitError, VerificationFailed
 from opskit.ops import backup_catalog as catalog
-from opskit.ops.backup_catalog import RECEIPT, SMALL_SET, Backup, Manifest, Receipt
+from opskit.ops.backup_catalog import RECEIPT, SMALL_SET, Backup, Manifest
 from opskit.ops.backup_objects import open_object, read_object
 from opskit.ops.progress import OnProgress, Progress, silent
 from opskit.platforms import Platform
 from opskit.platforms.metastore import Target, differences
+from opskit.platforms.receipts import Receipt, folder_of, kept_in
 from opskit.system.object_store import ObjectStore
 from opskit.system.programs import ProgramFailed
 from opskit.system.streams import counted
@@ -233,12 +234,7 @@ def is_genuine(platform: Platform, receipt: Receipt) -> bool | None:
 def receipts(platform: Platform, backups: Sequence[Backup]) -> list[KeptReceipt]:
     """The receipts of these backups, and those that this installation has kept of others, the newest drill first."""
     found = {backup.id: backup.receipt for backup in backups if backup.receipt is not None}
-    folder = _receipt_folder(platform)
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        try:
-            own = Receipt.parse(path.read_bytes(), str(path))
-        except (VerificationFailed, OSError):
-            continue  # the store's copy counts; one of a removed backup is history only
+    for own in kept_in(platform.config.home):  # the store's copy counts; one of a removed backup is history only
         stored = found.get(own.backup_id)
         if stored is None or own.drilled_at > stored.drilled_at:
             found[own.backup_id] = own
@@ -262,10 +258,6 @@ def receipts(platform: Platform, backups: Sequence[Backup]) -> list[KeptReceipt]
     )
 
 
-def _receipt_folder(platform: Platform) -> Path:
-    return platform.config.home / "receipts"
-
-
 def _leave_receipt(
     platform: Platform, store: ObjectStore, backup: Backup, report: DrillReport, manifest: Manifest, now: datetime
 ) -> None:
@@ -287,7 +279,7 @@ def _leave_receipt(
     key_fingerprint, signature = platform.metastore.sign(_PURPOSE, receipt.signed_text())
     sealed = replace(receipt, key_fingerprint=key_fingerprint, signature=signature).sealed()
     store.put(catalog.key(backup.id, RECEIPT), [sealed])
-    _keep_here(_receipt_folder(platform), backup.id, sealed)
+    _keep_here(folder_of(platform.config.home), backup.id, sealed)
 
 
 def _keep_here(folder: Path, backup_id: str, sealed: bytes) -> None:

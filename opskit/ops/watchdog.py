@@ -18,11 +18,11 @@ from opskit.ops.watchdog_memory import (
     boot_seconds,
     noticed,
     read_memory,
-    read_pause,
     write_memory,
 )
 from opskit.ops.watchdog_rules import decide
 from opskit.platforms.health import KINDS, RunsAlready
+from opskit.platforms.watching import VerdictChange, append_change, read_pause
 
 if TYPE_CHECKING:
     from opskit.platforms import Platform
@@ -132,6 +132,7 @@ class Run:
 
     def go(self, *, apply: bool) -> Report:
         began = time.monotonic()
+        before = self.memory.verdict
         observation = self._observe()
         clocks = Clocks.read()
         self.memory = noticed(self.memory, clocks)
@@ -153,6 +154,7 @@ class Run:
                 self._apply(observation, decision, report)
             self._tell(decision, report)
             self._audit(report)
+            self._note(report, before)
             write_memory(self._config.run_folder, self.memory)
         report.seconds = round(time.monotonic() - began, 3)
         _measure(report, self.memory)
@@ -283,6 +285,19 @@ class Run:
             self._platform.audit.write("watchdog", datetime.now(UTC), extra)
         except MetastoreUnavailable as error:
             report.evidence.append(f"no audit line could be written: {error.message}")
+
+    def _note(self, report: Report, before: str) -> None:
+        """Add a line to the history of this host when the verdict is news, or something was done."""
+        deeds = tuple(f"{deed.deed} {deed.target}: {deed.outcome}" for deed in report.deeds if deed.deed != "none")
+        if report.verdict == before and not deeds:
+            return
+        change = VerdictChange(
+            report.checked_at, report.hostname, report.verdict, report.repaired, tuple(report.evidence), deeds
+        )
+        try:
+            append_change(self._config.run_folder, change)
+        except OSError as error:
+            report.evidence.append(f"the history of verdicts can't be written: {error.strerror}")
 
     def _tell(self, decision: Decision, report: Report) -> None:
         """Alert when there is something to tell that the last alert did not say."""

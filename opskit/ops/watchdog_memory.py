@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from opskit.platforms.watching import Pause
 from opskit.system.locks import boot_id
 
 HOUR = 3600.0
@@ -80,23 +81,6 @@ class Memory:
     def recent(self, now: float) -> list[Restart]:
         """Restarts of the last hour."""
         return [restart for restart in self.restarts if now - restart.at < HOUR]
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    by: str
-    since: str
-    until: str | None
-    """ISO 8601 with offset; None: until someone resumes."""
-    reason: str
-
-    def active(self, now: datetime) -> bool:
-        return self.until is None or now < datetime.fromisoformat(self.until)
-
-    def __str__(self) -> str:
-        end = f" until {self.until}" if self.until else ""
-        why = f": {self.reason}" if self.reason else ""
-        return f"paused by {self.by} since {self.since}{end}{why}"
 
 
 def read_memory(run_folder: Path) -> Memory:
@@ -170,21 +154,6 @@ def resume(run_folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def read_pause(run_folder: Path) -> Pause | None:
-    """The marker, if there is one, also one that has run out. An unreadable marker counts: someone wanted a pause."""
-    path = run_folder / "paused"
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    try:
-        found = Pause(**json.loads(text))
-        found.active(datetime.fromisoformat(found.since))
-    except (ValueError, TypeError):
-        return Pause("someone", "(unknown)", None, f"{path} holds no readable marker")
-    return found
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -16,9 +16,10 @@ from opskit.ops.watchdog_findings import (
     Notes,
     Policy,
 )
-from opskit.ops.watchdog_memory import Memory, Pause
+from opskit.ops.watchdog_memory import Memory
 from opskit.ops.watchdog_work import judge_work
 from opskit.platforms.health import KINDS, Observation
+from opskit.platforms.watching import Pause
 
 _WEIGHT = {HEALTHY: 0, SLOW: 1, STUCK: 2, DEAD: 3}
 

@@ -19,9 +19,8 @@ from opskit import platforms
 from opskit.core.metastore import diagnosis, runs
 from opskit.core.metastore.engine import Connection, Engine, open_engine, reading, transaction
 from opskit.core.metastore.tables import dag, dag_file, dag_run, instance, pool, task_instance, variable
-from opskit.ops import watchdog_memory
 from opskit.ops.doctor import Report, examine
-from opskit.ops.watchdog_memory import Pause
+from opskit.platforms.watching import Pause, read_pause
 from opskit.system.daemon import process_started
 from opskit.telemetry import metrics
 from tests.conftest import Opskit
@@ -96,7 +95,7 @@ def test_planted_faults_are_found(engine: Engine, home: Path) -> None:
     (home / "run").mkdir()
     pause = Pause("ann", old.isoformat(), None, "the old work")
     (home / "run" / "paused").write_text(json.dumps(asdict(pause)))
-    assert watchdog_memory.read_pause(home / "run") == pause
+    assert read_pause(home / "run") == pause
     with transaction(engine) as connection:
         add_instance(connection, home, "scheduler", pid=2**22 - 3)
         add_instance(connection, home, "worker", pid=os.getpid(), version="0.9")

@@ -16,8 +16,9 @@ from opskit.core.metastore.engine import open_engine, reading
 from opskit.errors import GuardRefused, NotFound, OpskitError, VerificationFailed
 from opskit.ops import restore as restore_ops
 from opskit.ops import restore_kept as kept_ops
-from opskit.ops.backup_catalog import Receipt, find, list_backups, seal, unseal
+from opskit.ops.backup_catalog import find, list_backups
 from opskit.ops.drill import NotProven, drill, receipts
+from opskit.platforms.receipts import Receipt, seal, unseal
 from opskit.system.object_store import ObjectStore
 from tests.backup_site import Site, now
 from tests.sample_metastore import drop_kept, everything
@@ -25,8 +26,6 @@ from tests.sample_metastore import drop_kept, everything
 
 def reseal(store: ObjectStore, identifier: str, change: Callable[[dict[str, Any]], None]) -> None:
     """A manifest that lies, with a good seal."""
-    from opskit.ops.backup_catalog import seal, unseal
-
     document = unseal(b"".join(store.get(f"{identifier}/manifest.json")), "it")
     change(document)
     store.put(f"{identifier}/manifest.json", [seal(document)])

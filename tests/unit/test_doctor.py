@@ -14,10 +14,10 @@ from opskit import config as settings
 from opskit.ops.doctor import judge
 from opskit.ops.doctor_checks import CHECKS
 from opskit.ops.doctor_facts import Backups, Cluster, Facts, Files, LastRun, Process, Units
-from opskit.ops.watchdog_memory import Pause
 from opskit.ops.watchdog_rules import Decision
 from opskit.platforms.diagnosis import DagFile, LostAttempt, Store, Work
 from opskit.platforms.health import Backlog, DatabaseView, Observation
+from opskit.platforms.watching import Pause
 from opskit.system.machine import Disk
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.ops.backup_catalog import Backup, Manifest, Receipt, new_id
+from opskit.ops.backup_catalog import Backup, Manifest, new_id
 from opskit.ops.retention import Keep, decide, too_many
+from opskit.platforms.receipts import Receipt
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 NONE = Keep(0, 0, 0)

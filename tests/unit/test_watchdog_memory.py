@@ -16,9 +16,9 @@ from opskit.ops.watchdog_memory import (
     after_restart,
     noticed,
     read_memory,
-    read_pause,
     write_memory,
 )
+from opskit.platforms.watching import read_pause
 from opskit.system.locks import boot_id
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from opskit.ops.watchdog_findings import Decision, Policy
-from opskit.ops.watchdog_memory import Memory, Pause, Restart
+from opskit.ops.watchdog_memory import Memory, Restart
 from opskit.ops.watchdog_rules import decide
 from opskit.platforms.health import Backlog, Component, DatabaseView, Observation
+from opskit.platforms.watching import Pause
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 BOOT = 10_000.0
