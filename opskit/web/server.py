@@ -72,6 +72,7 @@ def _listen(config: Config) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(1024)
     except OSError as error:
         raise ConfigError(
             f"the webserver can't listen on {host}:{port}: {error.strerror}",
