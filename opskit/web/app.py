@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
 from opskit import __version__
 from opskit.config import Config
 from opskit.core.metastore.engine import Engine
 from opskit.web import faults
+from opskit.web.static_files import HashedFiles
 from opskit.web.store import Store
 
 # One line for each module that has a `router`, in the order in which paths are looked up.
@@ -25,8 +25,9 @@ def make_app(config: Config, engine: Engine) -> FastAPI:
     app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = Store(config, engine)
     faults.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
     for prefix, modules in (("/api/v1", AIRFLOW_API), ("/opskit/v1", OPSKIT_API), ("", PAGES)):
         for name in modules:
             app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.mount("/static", HashedFiles(), name="static")
     return app

@@ -6,14 +6,21 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from opskit import __version__
+from opskit.web import flash, formats, navigation
+from opskit.web.static_files import static_url
 
 _HERE = Path(__file__).parent
+THEMES = ("light", "dark")
+THEME_COOKIE = "opskit_theme"
 
 
 @cache
@@ -26,13 +33,35 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["version"] = __version__
+    made.globals.update(
+        version=__version__,
+        static_url=static_url,
+        csrf=_csrf,
+        here=_here,
+        is_here=navigation.is_here,
+        state_signs=formats.SIGNS,
+    )
+    made.filters.update(
+        ago=_ago,
+        bytes=formats.size,
+        duration=formats.duration,
+        moment=formats.moment,
+        plural=formats.plural,
+        stamp=formats.stamp,
+        state=formats.state_badge,
+        state_class=formats.state_class,
+        state_name=formats.state_name,
+        state_sign=formats.state_sign,
+    )
     return made
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page. Every template has `request`, `who` (None before signing in), `csrf_token` and `now`, too."""
+    """A page. Every template has `request`, `who` (None before signing in), `csrf_token`, `now`, `nav`, `theme` and
+    `flash`, too."""
     who = getattr(request.state, "who", None)
+    theme = request.cookies.get(THEME_COOKIE, "")
+    message = flash.waiting(request) if status < 400 else None
     text = (
         environment()
         .get_template(template)
@@ -41,8 +70,36 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             who=who,
             csrf_token=who.csrf_token if who else "",
             now=datetime.now(UTC),
+            nav=navigation.of(who),
+            theme=theme if theme in THEMES else "system",
+            flash=message,
             status=status,
             **values,
         )
     )
-    return HTMLResponse(text, status)
+    answer = HTMLResponse(text, status, headers={"Cache-Control": "no-store", "Vary": "Cookie"})
+    if message:
+        flash.take_away(answer)
+    return answer
+
+
+@pass_context
+def _csrf(context: Context) -> Markup:
+    """The hidden field that every form posts."""
+    return Markup('<input type="hidden" name="csrf_token" value="{}">').format(context["csrf_token"])
+
+
+@pass_context
+def _here(context: Context, **changes: Any) -> str:
+    """The URL of this page with other parameters: None takes one away, a list repeats it."""
+    request: Request = context["request"]
+    pairs = [(name, value) for name, value in request.query_params.multi_items() if name not in changes]
+    for name, value in changes.items():
+        if value is not None:
+            pairs += [(name, one) for one in value] if isinstance(value, (list, tuple)) else [(name, value)]
+    return request.url.path + (f"?{urlencode(pairs)}" if pairs else "")
+
+
+@pass_context
+def _ago(context: Context, value: datetime | None) -> Markup:
+    return formats.relative(value, context["now"])

@@ -1,0 +1,85 @@
+"""Where one may go: the links of the header, by what the person may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opskit.web.identity import READ, Who
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One entry: the path, what it is called, and the resource that must be readable (None: for everybody)."""
+
+    path: str
+    label: str
+    resource: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A group of links under one heading."""
+
+    label: str
+    links: tuple[Link, ...]
+
+
+MAIN = (Link("/", "Home"), Link("/dags", "DAGs", "DAGs"), Link("/datasets", "Assets", "Datasets"))
+SECTIONS = (
+    Section(
+        "Operations",
+        (
+            Link("/operations/backups", "Backups", "Operations"),
+            Link("/operations/deployments", "Deployments", "Operations"),
+            Link("/operations/drift", "Drift", "Operations"),
+            Link("/operations/clean-up", "Clean-up", "Operations"),
+            Link("/operations/watchdog", "Watchdog", "Operations"),
+            Link("/operations/doctor", "Doctor", "Operations"),
+        ),
+    ),
+    Section(
+        "Admin",
+        (
+            Link("/connections", "Connections", "Connections"),
+            Link("/variables", "Variables", "Variables"),
+            Link("/pools", "Pools", "Pools"),
+            Link("/import-errors", "Import errors", "ImportError"),
+            Link("/audit", "Audit log", "Audit Logs"),
+            Link("/configuration", "Configuration", "Configurations"),
+            Link("/users", "Users", "Users"),
+            Link("/roles", "Roles", "Roles"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Navigation:
+    """What the header of one person's page shows."""
+
+    main: tuple[Link, ...]
+    sections: tuple[Section, ...]
+
+
+def of(who: Who | None) -> Navigation:
+    """For this person; nothing before signing in."""
+    if who is None:
+        return Navigation((), ())
+    shown = (Section(one.label, _allowed(who, one.links)) for one in SECTIONS)
+    return Navigation(_allowed(who, MAIN), tuple(one for one in shown if one.links))
+
+
+def _allowed(who: Who, links: tuple[Link, ...]) -> tuple[Link, ...]:
+    # Who may read a single DAG has a list of DAGs, too.
+    return tuple(
+        link
+        for link in links
+        if link.resource is None
+        or who.can(READ, link.resource)
+        or (link.resource == "DAGs" and bool(who.readable_dags()))
+    )
+
+
+def is_here(link: Link, path: str) -> bool:
+    """Whether the page at this path belongs to the link."""
+    return path == link.path or (link.path != "/" and path.startswith(link.path + "/"))
