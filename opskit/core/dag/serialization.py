@@ -10,7 +10,7 @@ from opskit.core.dag import plugins, schedules, serialized, timetables
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.empty import EmptyOperator
-from opskit.core.dag.params import ParamsDict
+from opskit.core.dag.params import NOTSET, ParamsDict
 from opskit.core.dag.secret_names import is_secret_name
 from opskit.core.dag.zones import zone_name
 from opskit.errors import DagInvalid
@@ -70,6 +70,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "has_on_success_callback": bool(dag.on_success_callback or listeners.hears("on_dag_run_success")) or None,
         "has_on_failure_callback": bool(dag.on_failure_callback or listeners.hears("on_dag_run_failed")) or None,
         "params": _params(dag),
+        "param_rules": _param_rules(dag),
         "groups": _groups(dag),
     }
     data.update(_without_empty(optional))
@@ -333,6 +334,22 @@ def _params(dag: DAG) -> dict[str, Any]:
                 hint="params are texts, numbers, booleans, lists and dicts of those",
             ) from None
     return values
+
+
+def _param_rules(dag: DAG) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, param in ParamsDict(dag.params).items():
+        rules = _without_empty(
+            {"schema": param.schema, "description": param.description, "required": param.value is NOTSET}
+        )
+        try:
+            json.dumps(rules)
+        except (TypeError, ValueError):
+            rules.pop("schema", None)  # the attempt says what is wrong with it, if anything is
+            rules = {key: str(value) if key == "description" else value for key, value in rules.items()}
+        if rules:
+            found[name] = rules
+    return found
 
 
 def _groups(dag: DAG) -> list[dict[str, Any]]:

@@ -121,6 +121,9 @@ class SerializedDag:
     has_on_failure_callback: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     """Default values of the DAG's params; plain JSON."""
+    param_rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is known of a param beside its default, where there is more: `schema` (JSON schema), `description`,
+    `required` (it has no default)."""
     groups: tuple[dict[str, Any], ...] = ()
     """Task groups: {"group_id", "parent", "tooltip"}."""
     ui: dict[str, Any] = field(default_factory=dict)

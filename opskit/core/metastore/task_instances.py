@@ -226,7 +226,7 @@ def select_to_clear(
     dag = get_serialized(connection, dag_id)
     for run_id in run_ids or ():
         get_run(connection, dag_id, run_id)
-    chosen = _chosen_tasks(dag, task_ids, task_regex)
+    chosen = chosen_tasks(dag, task_ids, task_regex)
     chosen = related(dag, chosen, upstream=upstream, downstream=downstream)
     wanted: list[str | None] | None = None
     if only_failed or only_running:
@@ -237,7 +237,8 @@ def select_to_clear(
     return [instance for instance in found if instance.state is not None]
 
 
-def _chosen_tasks(dag: SerializedDag, task_ids: Collection[str] | None, task_regex: str | None) -> set[str]:
+def chosen_tasks(dag: SerializedDag, task_ids: Collection[str] | None, task_regex: str | None = None) -> set[str]:
+    """The tasks that are named, or whose ids match; all when neither says anything. NotFound for an unknown one."""
     known = {task.task_id for task in dag.tasks}
     if task_ids is None and task_regex is None:
         return known
@@ -272,11 +273,19 @@ def related(dag: SerializedDag, task_ids: Iterable[str], *, upstream: bool, down
     return found
 
 
-def clear(connection: Connection, dag_id: str, instances: Sequence[TaskInstance], now: datetime) -> int:
+def clear(
+    connection: Connection,
+    dag_id: str,
+    instances: Sequence[TaskInstance],
+    now: datetime,
+    *,
+    resume_runs: bool = True,
+) -> int:
     """Let these task instances run again; how many were cleared. (Those that have no state now are left as they are.)
 
     Their tries so far become history, their XComs go, and as in Airflow the task's retries are granted anew. A run that
-    had ended goes on. An attempt that is in flight is void from now on: its result will be refused.
+    had ended goes on, unless `resume_runs` is False. An attempt that is in flight is void from now on: its result will
+    be refused.
     """
     touch(connection, [dag_id], now)
     fresh = _read_again(connection, instances)
@@ -305,7 +314,8 @@ def clear(connection: Connection, dag_id: str, instances: Sequence[TaskInstance]
         ],
     )
     free_slots(connection, fresh)
-    _resume_runs(connection, {instance.dag_run_id for instance in fresh}, now)
+    if resume_runs:
+        _resume_runs(connection, {instance.dag_run_id for instance in fresh}, now)
     return len(fresh)
 
 
@@ -382,40 +392,52 @@ def mark_tasks(
     As in Airflow, downstream tasks that had failed because of them are cleared. A run that had ended goes on until a
     scheduler has judged it again.
     """
+    dag = get_serialized(connection, dag_id)
+    get_run(connection, dag_id, run_id)
+    found = list_task_instances(connection, dag_id, run_ids=[run_id], task_ids=chosen_tasks(dag, task_ids))
+    return mark(connection, dag_id, found, state, now)
+
+
+def mark(
+    connection: Connection, dag_id: str, instances: Sequence[TaskInstance], state: str, now: datetime
+) -> list[TaskInstance]:
+    """As `mark_tasks`, for task instances of one DAG that were read before, of any of its runs; those that are in this
+    state already stay as they are."""
     if state not in (states.SUCCESS, states.FAILED, states.SKIPPED):
         raise UsageError(f"a task can't be marked {state!r}", hint="choose success, failed or skipped")
-    dag = get_serialized(connection, dag_id)
-    run = get_run(connection, dag_id, run_id)
-    chosen = _chosen_tasks(dag, task_ids, None)
     touch(connection, [dag_id], now)
-    before = [
-        instance
-        for instance in list_task_instances(connection, dag_id, run_ids=[run_id], task_ids=chosen)
-        if instance.state != state
-    ]
+    before = [instance for instance in _read_again(connection, instances) if instance.state != state]
     if not before:
         return []
+    dag = get_serialized(connection, dag_id)
     _write_states(connection, [(instance, state) for instance in before], f"marked {state} by hand", now)
-    below = related(dag, chosen, upstream=False, downstream=True) - chosen
+    known = {task.task_id for task in dag.tasks}
+    marked = {instance.task_id for instance in instances} & known
+    below = related(dag, marked, upstream=False, downstream=True) - marked
+    runs = sorted({instance.run_id for instance in before})
     clear(
         connection,
         dag_id,
-        list_task_instances(connection, dag_id, run_ids=[run_id], task_ids=below, in_states=_FAILED),
+        list_task_instances(connection, dag_id, run_ids=runs, task_ids=below, in_states=_FAILED),
         now,
     )
-    _resume_runs(connection, [run.id], now)
+    _resume_runs(connection, {instance.dag_run_id for instance in before}, now)
     return before
 
 
 def mark_run(connection: Connection, dag_id: str, run_id: str, state: str, now: datetime) -> list[TaskInstance]:
-    """End a run by hand; which task instances were changed, as they were before.
+    """End a run by hand, or let it go on; which task instances were changed, as they were before.
 
-    success: all its tasks become success. failed: those in flight fail, those that wait are skipped.
+    success: all its tasks become success. failed: those in flight fail, those that wait are skipped. queued: a run that
+    had ended goes on with what is not finished.
     """
-    if state not in _ENDED_RUN:
-        raise UsageError(f"a DagRun can't be marked {state!r}", hint="choose success or failed, or clear its tasks")
+    if state not in (*_ENDED_RUN, states.QUEUED):
+        raise UsageError(f"a DagRun can't be marked {state!r}", hint="choose success, failed or queued")
     run = get_run(connection, dag_id, run_id)
     touch(connection, [dag_id], now)
+    if state == states.QUEUED:
+        _resume_runs(connection, {run.id}, now)
+        return []
     changes = []
     for instance in list_task_instances(connection, dag_id, run_ids=[run_id]):
         if state == states.SUCCESS:

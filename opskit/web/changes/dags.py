@@ -1,4 +1,4 @@
-"""Changes of DAGs: pause, trigger, delete. Each checks the permission, leaves an audit line and wakes the schedulers."""
+"""Changes of DAGs: pause, trigger, delete. Each checks the permission and leaves an audit line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opskit.web.store import Store
 
 
 def set_paused(store: Store, who: Who, dag_ids: Collection[str], paused: bool) -> list[str]:
-    """Pause or unpause; the ids of those that were not so before. Forbidden or NotFound for one of them: then none is."""
+    """Pause or unpause; the ids of those that were not so before. Forbidden or NotFound for one: then none changes."""
     for dag_id in dag_ids:
         who.require(EDIT, "DAGs", dag_id)
     now = datetime.now(UTC)

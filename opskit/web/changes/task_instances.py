@@ -35,8 +35,11 @@ def clear(store: Store, who: Who, selection: Selection, *, resume_runs: bool = T
     Forbidden when one of them is of a DAG (by an ExternalTaskMarker) that the person may not change: then none is.
     """
     now = datetime.now(UTC)
+    concerned = {selection.dag_id}
+    if selection.recursive:
+        concerned |= {instance.dag_id for instance in preview_clear(store, who, selection)}
     with store.changing() as connection:
-        dags.touch(connection, [selection.dag_id], now)
+        dags.touch(connection, concerned, now)  # all at once: the order keeps us from deadlocks
         chosen = _to_clear(connection, who, selection)
         for dag_id, instances in sorted(_by_dag(chosen).items()):
             task_instances.clear(connection, dag_id, instances, now, resume_runs=resume_runs)
