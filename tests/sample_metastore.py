@@ -124,6 +124,22 @@ def fill(url: str, *, runs: int = 12, encrypt: Any = None, filler_bytes: int = 0
             )
             add(tables.asset_queue, [{"event_id": 1, "dag_id": "dag_0", "asset_id": 1, "counts": True}])
             add(tables.asset_event_run, [{"event_id": 2, "dag_run_id": 1}])
+            waiting = {"event_id": 3, "dag_id": "dag_0", "partition_key": "2026-01", "source_key": "1", "asset_id": 1}
+            add(tables.asset_partition_queue, [{**waiting, "partition_date": START}])
+            add(tables.asset_state, [{"asset_id": 1, "key": text or "-", "value": "1"} for text in AWKWARD[2:7]])
+            kept = {"dag_run_id": 1, "task_id": "task_1", "map_index": -1, "value": '"☂"'}
+            add(tables.task_state, [{**kept, "key": "page", "expires_at": None}])
+            written = {"dag_run_id": 1, "task_id": "task_1", "map_index": -1, "at": START}
+            add(tables.task_instance_note, [{**written, "note": "".join(AWKWARD[2:]), "username": "mia"}])
+            people = [{"username": f"u{number}", "first_name": text} for number, text in enumerate(AWKWARD)]
+            add(tables.web_user, [{**one, "password": "scrypt:2:1:1$salt$00", "roles": '["Op"]'} for one in people])
+            add(tables.web_role, [{"name": "Öps", "permissions": '[["can_read", "DAG:d 1"]]'}])
+            dates = {"created_at": START, "expires_at": START}
+            browser = {"stamp": "0" * 64, "by": "password", "address": "::1", "agent": "☂", "seen_at": START}
+            add(tables.web_session, [{"hash": "1" * 64, "user_id": 1, **browser, **dates}])
+            add(tables.web_token, [{"hash": "2" * 64, "user_id": 1, "name": "☂", "scopes": '["read"]', **dates}])
+            blocked = {"failures": 3, "last_at": START, "blocked_until": START}
+            add(tables.web_sign_in_limit, [{"key": "3" * 64, **blocked}])
             add(
                 tables.variable,
                 [

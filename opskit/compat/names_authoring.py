@@ -112,6 +112,88 @@ opskit.core.dag.params:Param
     airflow.models.Param airflow.models.param.Param airflow.sdk.Param airflow.sdk.definitions.param.Param
 opskit.core.dag.params:ParamsDict
     airflow.models.param.ParamsDict airflow.sdk.definitions.param.ParamsDict
+opskit.core.dag.partition_mappers:AllowedKeyMapper
+    airflow.sdk.AllowedKeyMapper airflow.sdk.definitions.partition_mappers.allowed_key.AllowedKeyMapper
+    airflow.partition_mappers.allowed_key.AllowedKeyMapper
+opskit.core.dag.partition_mappers:ChainMapper
+    airflow.sdk.ChainMapper airflow.sdk.definitions.partition_mappers.chain.ChainMapper
+    airflow.partition_mappers.chain.ChainMapper
+opskit.core.dag.partition_mappers:FanOutMapper
+    airflow.sdk.FanOutMapper airflow.sdk.definitions.partition_mappers.temporal.FanOutMapper
+    airflow.partition_mappers.temporal.FanOutMapper
+opskit.core.dag.partition_mappers:FixedKeyMapper
+    airflow.sdk.FixedKeyMapper airflow.sdk.definitions.partition_mappers.fixed_key.FixedKeyMapper
+    airflow.partition_mappers.fixed_key.FixedKeyMapper
+opskit.core.dag.partition_mappers:IdentityMapper
+    airflow.sdk.IdentityMapper airflow.sdk.definitions.partition_mappers.identity.IdentityMapper
+    airflow.partition_mappers.identity.IdentityMapper
+opskit.core.dag.partition_mappers:PartitionMapper
+    airflow.sdk.PartitionMapper airflow.sdk.definitions.partition_mappers.base.PartitionMapper
+    airflow.partition_mappers.base.PartitionMapper
+opskit.core.dag.partition_mappers:ProductMapper
+    airflow.sdk.ProductMapper airflow.sdk.definitions.partition_mappers.product.ProductMapper
+    airflow.partition_mappers.product.ProductMapper
+opskit.core.dag.partition_mappers:RollupMapper
+    airflow.sdk.RollupMapper airflow.sdk.definitions.partition_mappers.base.RollupMapper
+    airflow.partition_mappers.base.RollupMapper
+opskit.core.dag.partition_mappers:StartOfDayMapper
+    airflow.sdk.StartOfDayMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfDayMapper
+    airflow.partition_mappers.temporal.StartOfDayMapper
+opskit.core.dag.partition_mappers:StartOfHourMapper
+    airflow.sdk.StartOfHourMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfHourMapper
+    airflow.partition_mappers.temporal.StartOfHourMapper
+opskit.core.dag.partition_mappers:StartOfMonthMapper
+    airflow.sdk.StartOfMonthMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfMonthMapper
+    airflow.partition_mappers.temporal.StartOfMonthMapper
+opskit.core.dag.partition_mappers:StartOfQuarterMapper
+    airflow.sdk.StartOfQuarterMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfQuarterMapper
+    airflow.partition_mappers.temporal.StartOfQuarterMapper
+opskit.core.dag.partition_mappers:StartOfWeekMapper
+    airflow.sdk.StartOfWeekMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfWeekMapper
+    airflow.partition_mappers.temporal.StartOfWeekMapper
+opskit.core.dag.partition_mappers:StartOfYearMapper
+    airflow.sdk.StartOfYearMapper airflow.sdk.definitions.partition_mappers.temporal.StartOfYearMapper
+    airflow.partition_mappers.temporal.StartOfYearMapper
+opskit.core.dag.partition_timetables:CronPartitionTimetable
+    airflow.sdk.CronPartitionTimetable airflow.sdk.definitions.timetables.trigger.CronPartitionTimetable
+    airflow.timetables.trigger.CronPartitionTimetable
+opskit.core.dag.partition_timetables:PartitionedAssetTimetable
+    airflow.sdk.PartitionedAssetTimetable airflow.sdk.definitions.timetables.assets.PartitionedAssetTimetable
+    airflow.timetables.simple.PartitionedAssetTimetable
+opskit.core.dag.partition_timetables:PartitionedAtRuntime
+    airflow.sdk.PartitionedAtRuntime airflow.sdk.definitions.timetables.assets.PartitionedAtRuntime
+    airflow.timetables.simple.PartitionedAtRuntime
+opskit.core.dag.partition_windows:DayWindow
+    airflow.sdk.DayWindow airflow.sdk.definitions.partition_mappers.window.DayWindow
+    airflow.partition_mappers.window.DayWindow
+opskit.core.dag.partition_windows:HourWindow
+    airflow.sdk.HourWindow airflow.sdk.definitions.partition_mappers.window.HourWindow
+    airflow.partition_mappers.window.HourWindow
+opskit.core.dag.partition_windows:MinimumCount
+    airflow.sdk.MinimumCount airflow.sdk.definitions.partition_mappers.wait_policy.MinimumCount
+    airflow.partition_mappers.wait_policy.MinimumCount
+opskit.core.dag.partition_windows:MonthWindow
+    airflow.sdk.MonthWindow airflow.sdk.definitions.partition_mappers.window.MonthWindow
+    airflow.partition_mappers.window.MonthWindow
+opskit.core.dag.partition_windows:QuarterWindow
+    airflow.sdk.QuarterWindow airflow.sdk.definitions.partition_mappers.window.QuarterWindow
+    airflow.partition_mappers.window.QuarterWindow
+opskit.core.dag.partition_windows:SegmentWindow
+    airflow.sdk.SegmentWindow airflow.sdk.definitions.partition_mappers.window.SegmentWindow
+    airflow.partition_mappers.window.SegmentWindow
+opskit.core.dag.partition_windows:WaitForAll
+    airflow.sdk.WaitForAll airflow.sdk.definitions.partition_mappers.wait_policy.WaitForAll
+    airflow.partition_mappers.wait_policy.WaitForAll
+opskit.core.dag.partition_windows:WaitPolicy
+    airflow.sdk.definitions.partition_mappers.wait_policy.WaitPolicy airflow.partition_mappers.wait_policy.WaitPolicy
+opskit.core.dag.partition_windows:WeekWindow
+    airflow.sdk.WeekWindow airflow.sdk.definitions.partition_mappers.window.WeekWindow
+    airflow.partition_mappers.window.WeekWindow
+opskit.core.dag.partition_windows:Window
+    airflow.sdk.Window airflow.sdk.definitions.partition_mappers.window.Window airflow.partition_mappers.window.Window
+opskit.core.dag.partition_windows:YearWindow
+    airflow.sdk.YearWindow airflow.sdk.definitions.partition_mappers.window.YearWindow
+    airflow.partition_mappers.window.YearWindow
 opskit.core.dag.retry_policy:ExceptionRetryPolicy
     airflow.sdk.ExceptionRetryPolicy airflow.sdk.definitions.retry_policy.ExceptionRetryPolicy
 opskit.core.dag.retry_policy:RetryAction
@@ -128,6 +210,14 @@ opskit.core.dag.simple_timetables:NullTimetable
     airflow.timetables.simple.NullTimetable airflow.sdk.definitions.timetables.simple.NullTimetable
 opskit.core.dag.simple_timetables:OnceTimetable
     airflow.timetables.simple.OnceTimetable airflow.sdk.definitions.timetables.simple.OnceTimetable
+opskit.core.dag.state_store:AssetStateStoreAccessor
+    airflow.sdk.execution_time.context.AssetStateStoreAccessor
+opskit.core.dag.state_store:AssetStateStoreAccessors
+    airflow.sdk.execution_time.context.AssetStateStoreAccessors
+opskit.core.dag.state_store:NEVER_EXPIRE
+    airflow.sdk.NEVER_EXPIRE airflow.sdk.execution_time.context.NEVER_EXPIRE airflow.sdk.state.NEVER_EXPIRE
+opskit.core.dag.state_store:TaskStateStoreAccessor
+    airflow.sdk.execution_time.context.TaskStateStoreAccessor
 opskit.core.dag.task_conditions:run_if
     airflow.decorators.run_if airflow.sdk.definitions.decorators.condition.run_if
 opskit.core.dag.task_conditions:skip_if

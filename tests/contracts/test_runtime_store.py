@@ -241,7 +241,8 @@ def test_events_of_assets_are_found_by_asset_by_alias_and_by_time(world: World) 
 
     assert store.asset_events(name="a") == []
     assert store.find_asset(name="a") is None
-    world.add_events(event("a", 1), event("b", 2, "al"), source=("d", "t", "r", 3))
+    of_march = {**event("b", 2, "al"), "partition_key": "2024-03"}
+    world.add_events(event("a", 1), of_march, source=("d", "t", "r", 3))
     between = datetime.now(UTC)
     world.add_events(event("a", 3, "al"), source=("d", "t", "r2", -1))
 
@@ -265,6 +266,7 @@ def test_events_of_assets_are_found_by_asset_by_alias_and_by_time(world: World) 
         "extra": {"n": 2},
         "group": "asset",
         "name": "b",
+        "partition_key": "2024-03",
         "source_dag_id": "d",
         "source_map_index": 3,
         "source_run_id": "r",
@@ -274,6 +276,36 @@ def test_events_of_assets_are_found_by_asset_by_alias_and_by_time(world: World) 
     assert store.find_asset(name="b") == {"name": "b", "uri": "s3://lake/b", "group": "asset", "extra": {}}
     assert store.find_asset(uri="s3://lake/a") == store.find_asset("a", "s3://lake/a") != store.find_asset("b")
     assert store.triggering_asset_events("d", "none") == []
+
+
+def test_what_a_task_keeps_is_its_own_until_its_time_is_over(world: World) -> None:
+    run_id = world.add_run(NOW, "running", {"a": "running"})
+    mine, other = ["task", "d", run_id, "a", -1], ["task", "d", run_id, "a", 2]
+    assert world.store.get_state(mine, "page") is None
+    world.store.set_state(mine, "page", {"done": [1, "é"]}, datetime.now(UTC) + timedelta(hours=1))
+    world.store.set_state(mine, "old", 1, datetime.now(UTC) - timedelta(seconds=1))
+    world.store.set_state(other, "page", 0, None)
+    assert world.store.get_state(mine, "page") == {"done": [1, "é"]}
+    assert world.store.get_state(mine, "old") is None
+    world.store.set_state(mine, "page", 2, None)
+    assert (world.store.get_state(mine, "page"), world.store.get_state(other, "page")) == (2, 0)
+    world.store.delete_state(mine, "page")
+    world.store.delete_state(mine, "never")
+    assert world.store.get_state(mine, "page") is None
+    world.store.delete_state(other, None)
+    assert world.store.get_state(other, "page") is None
+    with pytest.raises((UsageError, TypeError), match=r"can't be (written as JSON|sent)"):
+        world.store.set_state(mine, "page", object(), None)
+
+
+def test_what_is_kept_about_an_asset_is_found_by_its_name_and_by_its_uri(world: World) -> None:
+    asset = {"name": "a", "uri": "s3://lake/a", "group": "asset", "extra": {}, "aliases": []}
+    world.add_events(asset, source=("d", "t", "r", -1))
+    world.store.set_state(["asset", "a", None], "watermark", "2024-01-01")
+    assert world.store.get_state(["asset", "a", None], "watermark") == "2024-01-01"
+    assert world.store.get_state(["asset", None, "s3://lake/a"], "watermark") == "2024-01-01"
+    world.store.delete_state(["asset", "a", None], None)
+    assert world.store.get_state(["asset", "a", None], "watermark") is None
 
 
 def test_a_triggered_run_is_there_with_its_conf(world: World) -> None:

@@ -16,6 +16,15 @@ from opskit.core.dag.asset_timetables import AssetOrTimeSchedule
 from opskit.core.dag.assets import Asset, AssetAlias, Dataset
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.python import PythonOperator
+from opskit.core.dag.partition_mappers import (
+    AllowedKeyMapper,
+    RollupMapper,
+    StartOfDayMapper,
+    StartOfMonthMapper,
+    StartOfWeekMapper,
+)
+from opskit.core.dag.partition_timetables import CronPartitionTimetable, PartitionedAssetTimetable
+from opskit.core.dag.partition_windows import WeekWindow
 from opskit.core.dag.timetables import CronDataIntervalTimetable
 from opskit.core.metastore import dag_loads, dags, runs
 from opskit.core.metastore.engine import open_engine, transaction
@@ -24,6 +33,7 @@ from opskit.core.metastore.tables import (
     asset_alias,
     asset_event,
     asset_event_run,
+    asset_partition_queue,
     asset_queue,
     asset_reference,
     dag_run,
@@ -367,3 +377,90 @@ def test_a_deleted_run_takes_its_link_to_events_along(world: World) -> None:
     with transaction(world.engine) as connection:
         runs.delete_run(connection, "q", run.run_id, datetime.now(UTC))
     assert world.rows(asset_event_run) == []
+
+
+def _partition(of: Asset, key: str) -> dict[str, Any]:
+    return {**_event(of), "partition_key": key}
+
+
+@everywhere
+def test_events_of_partitions_make_a_run_for_each_partition_that_has_all_it_needs(world: World) -> None:
+    both = PartitionedAssetTimetable(assets=A & B, default_partition_mapper=StartOfDayMapper())
+    world.load(_dag("p", outlets=[A, B]), _dag("q", both, max_active_runs=4), _dag("plain", [A]))
+    world.produce("p", 1, _partition(A, "2024-03-13T10:00:00"), _partition(A, "2024-03-14T10:00:00"))
+    assert world.made("q") == []
+    world.produce("p", 2, _partition(B, "2024-03-14T22:00:00"), _partition(B, "2024-03-15T22:00:00"))
+    (run,) = world.made("q")
+    assert (run.partition_key, run.partition_date) == ("2024-03-14", datetime(2024, 3, 14, tzinfo=UTC))
+    assert len([row for row in world.rows(asset_event_run) if row.dag_run_id == run.id]) == 2
+    assert sorted(row.partition_key for row in world.rows(asset_partition_queue)) == ["2024-03-13", "2024-03-15"]
+    (attempt,) = (one for one in world.executor.started if one["dag_id"] == "q")
+    assert (attempt["run"]["partition_key"], attempt["run"]["partition_date"]) == (
+        "2024-03-14",
+        "2024-03-14T00:00:00+00:00",
+    )
+    world.produce("p", 3, _partition(B, "2024-03-13T00:00:00"), _partition(A, "2024-03-15T00:00:00"))
+    assert [row.partition_key for row in world.made("q")] == ["2024-03-14", "2024-03-13", "2024-03-15"]
+    assert world.made("plain") == [], "who does not know of partitions is not told of them"
+    assert world.rows(asset_partition_queue) == []
+
+
+def test_partitions_wait_while_the_dag_has_all_the_runs_it_may_have(world: World) -> None:
+    world.load(_dag("p", outlets=[A]), _dag("q", PartitionedAssetTimetable(assets=A), max_active_runs=1))
+    world.produce("p", 1, _partition(A, "eu"), _partition(A, "us"), _event(A))
+    assert [row.partition_key for row in world.made("q")] == ["eu"]
+    world.finish("q")
+    assert [row.partition_key for row in world.made("q")] == ["eu", "us"]
+
+
+def test_a_rollup_waits_for_all_parts_and_a_partitioned_run_hands_its_key_on(world: World) -> None:
+    week = RollupMapper(upstream_mapper=StartOfWeekMapper(input_format="%Y-%m-%d"), window=WeekWindow())
+    world.load(
+        _dag("p", outlets=[A]),
+        _dag("daily", PartitionedAssetTimetable(assets=A), outlets=[B], max_active_runs=9),
+        _dag("weekly", PartitionedAssetTimetable(assets=B, default_partition_mapper=week)),
+    )
+    for number, day in enumerate(range(11, 18), 1):
+        assert world.made("weekly") == []
+        world.produce("p", number, _partition(A, f"2024-03-{day}"))
+        (attempt,) = (one for one in world.executor.started if one["dag_id"] == "daily")
+        world.executor.started.remove(attempt)
+        world.executor.end(attempt, "success", events=[_event(B)])
+        turn(world.one, 3)
+    (run,) = world.made("weekly")
+    assert (run.partition_key, run.partition_date) == ("2024-03-11 (W11)", datetime(2024, 3, 11, tzinfo=UTC))
+
+
+def test_a_changed_mapper_drops_what_waited_for_partitions_of_the_old_one(world: World) -> None:
+    both = PartitionedAssetTimetable(assets=A & B, default_partition_mapper=StartOfDayMapper())
+    world.load(_dag("p", outlets=[A, B]), _dag("q", both))
+    world.produce("p", 1, _partition(A, "2024-03-13T10:00:00"))
+    month = PartitionedAssetTimetable(assets=A & B, default_partition_mapper=StartOfMonthMapper())
+    world.load(_dag("q", month))
+    world.produce("p", 2, _partition(A, "2024-03-14T10:00:00"), _partition(B, "2024-03-14T10:00:00"))
+    (run,) = world.made("q")
+    assert run.partition_key == "2024-03"
+    assert world.rows(asset_partition_queue) == []
+
+
+def test_an_event_without_a_partition_and_one_that_cannot_be_mapped_make_no_run(world: World) -> None:
+    some = PartitionedAssetTimetable(assets=A, default_partition_mapper=AllowedKeyMapper(["eu"]))
+    world.load(_dag("p", outlets=[A]), _dag("q", some))
+    world.produce("p", 1, _event(A), _partition(A, "us"))
+    assert world.made("q") == []
+    assert world.rows(asset_partition_queue) == []
+
+
+def test_a_scheduled_run_of_a_partition_carries_its_key(world: World) -> None:
+    nightly = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+    world.load(_dag("p", nightly, start_date=START, catchup=True, max_active_runs=2))
+    turn(world.one, 3)
+    first, second = [row for row in world.rows(dag_run) if row.dag_id == "p"]
+    day = first.logical_date.date()
+    assert first.partition_key == str(day - timedelta(days=1))
+    assert second.partition_key == str(day)
+    assert first.run_id.startswith(f"scheduled__{first.logical_date.isoformat()}__{first.partition_key}__")
+    assert {one["run"]["partition_key"] for one in world.executor.started} == {
+        first.partition_key,
+        second.partition_key,
+    }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from opskit.core.metastore import tables
+from opskit.core.metastore import schema, tables
 from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.engine import open_engine, transaction
 from opskit.errors import GuardRefused, LockHeld, OpskitError
@@ -42,7 +42,7 @@ def test_a_backup_is_proven_and_can_be_read_again(site_anywhere: Site) -> None:
     assert (listed.id, listed.state) == (report.backup_id, "verified")
     assert [one.ok for one in verify(site.store, [listed])] == [True]
     manifest = listed.usable()
-    assert manifest.revision == "0001"
+    assert manifest.revision == schema.HEAD
     assert manifest.tables["xcom"].rows == 12 * 5
     assert manifest.fernet_key_fingerprints == (open_cipher(site.config).fingerprint,)
     assert manifest.hash_text

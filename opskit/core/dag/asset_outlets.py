@@ -138,8 +138,8 @@ def _leave(task: BaseOperator, context: Any, key: str, values: list[Any]) -> Non
 
 def emitted(task: BaseOperator, events: OutletEvents | None) -> list[dict[str, Any]]:
     """The events that a task which succeeded makes of its outlets: `[{"name", "uri", "group", "extra", "aliases"}, …]`,
-    plain JSON, where `aliases` are those that it was added to; with the `partition_key` that the task gave. AirflowException for an extra that is no plain JSON, and
-    for a reference to an asset that nobody knows."""
+    plain JSON, where `aliases` are those that it was added to; with the `partition_key` that the task gave.
+    AirflowException for an extra that is no plain JSON, and for a reference to an asset that nobody knows."""
     found: list[dict[str, Any]] = []
     through_alias: dict[tuple[AssetKey, str], dict[str, Any]] = {}
     for outlet in task.outlets:

@@ -292,6 +292,20 @@ def _inlet_events(context: Context) -> Any:
     return InletEvents(_ti(context).task)
 
 
+def _task_state_store(context: Context) -> Any:
+    from opskit.core.dag.state_store import TaskStateStoreAccessor
+
+    return TaskStateStoreAccessor(_ti(context))
+
+
+def _asset_state_store(context: Context) -> Any:
+    from opskit.core.dag.asset_context import inlets_of
+    from opskit.core.dag.state_store import AssetStateStoreAccessors
+
+    task = _ti(context).task
+    return AssetStateStoreAccessors(inlets_of(task), task.outlets)
+
+
 def _triggering_events(*, by_uri: bool) -> Callable[[Context], Any]:
     def make(context: Context) -> Any:
         from opskit.core.dag.asset_context import TriggeringEvents
@@ -313,6 +327,7 @@ _FROM_STORE = frozenset(
 )
 _LAZY: dict[str, Callable[[Context], Any]] = {
     "_last_success": lambda context: _run(context).get_previous_dagrun("success"),
+    "asset_state_store": _asset_state_store,
     "conf": _conf,
     "conn": lambda _: ConnectionAccessor(),
     "dag": lambda context: _ti(context).task.dag,
@@ -348,6 +363,7 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "reason": _none,
     "run_id": lambda context: _ti(context).run_id,
     "task": lambda context: _ti(context).task,
+    "task_state_store": _task_state_store,
     "task_instance_key_str": lambda context: (
         f"{_ti(context).dag_id}__{_ti(context).task_id}__{_ds(context).replace('-', '')}"
     ),
@@ -387,7 +403,16 @@ _GONE_IN_3 = frozenset(
         "yesterday_ds_nodash",
     }
 )
-_NEW_IN_3 = frozenset({"partition_date", "partition_key", "task_reschedule_count", "triggering_asset_events"})
+_NEW_IN_3 = frozenset(
+    {
+        "asset_state_store",
+        "partition_date",
+        "partition_key",
+        "task_reschedule_count",
+        "task_state_store",
+        "triggering_asset_events",
+    }
+)
 
 
 @functools.cache

@@ -43,11 +43,11 @@ class PartitionMapper:
         """The key of such a part, as its producer writes it."""
         return str(decoded)
 
-    def to_partition_date(self, downstream_key: str) -> datetime | None:  # noqa: ARG002 - a key need not be a date
+    def to_partition_date(self, downstream_key: str) -> datetime | None:
         """When the partition begins; None where the key tells no time."""
         return None
 
-    def carry_partition_date(self, source_partition_date: datetime | None) -> datetime | None:  # noqa: ARG002
+    def carry_partition_date(self, source_partition_date: datetime | None) -> datetime | None:
         """What stays of the producer's partition date."""
         return None
 
@@ -62,7 +62,7 @@ class PartitionMapper:
         return {} if self.max_downstream_keys is None else {"max_downstream_keys": self.max_downstream_keys}
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.form() == other.form()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.form() == other.form()
 
     def __hash__(self) -> int:
         return hash(repr(self.form()))
@@ -106,7 +106,7 @@ class FixedKeyMapper(PartitionMapper):
             raise ValueError(f"FixedKeyMapper: downstream_key is {downstream_key!r}, a text is needed")
         self.downstream_key = downstream_key
 
-    def to_downstream(self, key: str) -> str:  # noqa: ARG002 - the same for all
+    def to_downstream(self, key: str) -> str:
         return self.downstream_key
 
     def _form(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class TemporalMapper(PartitionMapper):
         self.output_format = output_format or self.default_output_format
 
     def to_downstream(self, key: str) -> str:
-        at = datetime.strptime(key, self.input_format)
+        at = datetime.strptime(key, self.input_format)  # noqa: DTZ007 - the wall time of the mapper's zone
         at = localize(at, self._timezone) if at.tzinfo is None else at.astimezone(self._timezone)
         return self.format(self.normalize(at))
 
@@ -211,7 +211,7 @@ class TemporalMapper(PartitionMapper):
         return dt.strftime(self.output_format)
 
     def decode_downstream(self, downstream_key: str) -> datetime:
-        return datetime.strptime(downstream_key, self.output_format)
+        return datetime.strptime(downstream_key, self.output_format)  # noqa: DTZ007 - as above
 
     def encode_upstream(self, decoded: datetime) -> str:
         wall = decoded if decoded.tzinfo is None else decoded.astimezone(self._timezone).replace(tzinfo=None)
@@ -235,7 +235,7 @@ class TemporalMapper(PartitionMapper):
         if found is None or not set(wanted) <= found.groupdict().keys():
             needed = "%Y and {quarter}" if quarter else "%Y, %m and %d"
             raise ValueError(
-                f"{type(self).__name__}: the key {key!r} can't be read with {self.output_format!r}, which needs {needed}"
+                f"{type(self).__name__}: the key {key!r} can't be read with {self.output_format!r}; it needs {needed}"
             )
         return found
 
@@ -272,7 +272,7 @@ class StartOfWeekMapper(TemporalMapper):
 
     def decode_downstream(self, downstream_key: str) -> datetime:
         found = self._read(downstream_key)
-        return datetime(int(found["Y"]), int(found["m"]), int(found["d"]))
+        return datetime(int(found["Y"]), int(found["m"]), int(found["d"]))  # noqa: DTZ001 - wall time
 
 
 class StartOfMonthMapper(TemporalMapper):
@@ -301,7 +301,7 @@ class StartOfQuarterMapper(TemporalMapper):
 
     def decode_downstream(self, downstream_key: str) -> datetime:
         found = self._read(downstream_key, quarter=True)
-        return datetime(int(found["Y"]), int(found["quarter"]) * 3 - 2, 1)
+        return datetime(int(found["Y"]), int(found["quarter"]) * 3 - 2, 1)  # noqa: DTZ001 - wall time
 
 
 class StartOfYearMapper(TemporalMapper):
@@ -436,8 +436,8 @@ def form_of(mapper: Any) -> dict[str, Any]:
     """Its JSON form. DagInvalid for what is none of the mappers above."""
     if not isinstance(mapper, PartitionMapper) or type(mapper) not in _CLASSES.values():
         raise DagInvalid(
-            f"{type(mapper).__name__} can't map partitions: the scheduler reads mappers as data and does not run a class "
-            "of the DAG file",
+            f"{type(mapper).__name__} can't map partitions: the scheduler reads mappers as data, "
+            "and runs no class of the DAG file",
             hint=f"put it together from {', '.join(_CLASSES)}",
         )
     return mapper.form()

@@ -1,4 +1,4 @@
-"""Schedules of partitions: `CronPartitionTimetable`, `PartitionedAssetTimetable` and `PartitionedAtRuntime` of Airflow 3.
+"""Schedules of partitions, with the names of Airflow 3.
 
 A condition over assets holds the mapper of each of its leaves under `mapper` (`opskit.core.dag.partition_mappers`)."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar
 
 
@@ -60,7 +60,7 @@ class MinimumCount(WaitPolicy):
 class Window:
     """Enumerates the parts of a period: forward from its start, or backward so that it ends there."""
 
-    class Direction(str, Enum):
+    class Direction(StrEnum):
         BACKWARD = "backward"
         FORWARD = "forward"
 
@@ -158,7 +158,7 @@ class SegmentWindow(Window):
             raise ValueError("SegmentWindow has no key")
         self.segments: frozenset[str] = frozenset(keys)
 
-    def to_upstream(self, decoded_downstream: Any) -> frozenset[str]:  # noqa: ARG002 - the same for every period
+    def to_upstream(self, decoded_downstream: Any) -> frozenset[str]:
         return self.segments
 
     def form(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class RunState:
     data_interval_end: datetime
     conf: dict[str, Any]
     start_date: datetime | None
+    partition_key: str | None = None
+    partition_date: datetime | None = None
     instances: dict[Key, TaskInstance] = field(default_factory=dict)
     state: str = states.RUNNING
     end_date: datetime | None = None

@@ -12,6 +12,7 @@ Values are plain JSON values; times are aware UTC datetimes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -40,8 +41,8 @@ class RunInfo:
 
 EventRow = dict[str, Any]
 """An event of an asset: `id, at` (datetime)`, name, uri, group, asset_extra` (of the asset)`, extra, source_dag_id,
-source_task_id, source_run_id` (None when no task made it)`, source_map_index, aliases` (names, sorted)`, partition_key` (None: of no
-partition)."""
+source_task_id, source_run_id` (None when no task made it)`, source_map_index, aliases` (names, sorted)`,
+partition_key` (None: of no partition)."""
 
 
 class RuntimeStore(Protocol):
@@ -121,6 +122,18 @@ class RuntimeStore(Protocol):
         """The events that made this run, the oldest first."""
         ...
 
+    def get_state(self, scope: list[Any], key: str) -> Any:
+        """What a task has kept under this key; None when there is nothing, or its time is over. `scope`: `["task",
+        dag_id, run_id, task_id, map_index]`, or `["asset", name, uri]` (one of both may be None). NotFound for an
+        unknown run or asset."""
+        ...
+
+    def set_state(self, scope: list[Any], key: str, value: Any, expires_at: datetime | None = None) -> None: ...
+
+    def delete_state(self, scope: list[Any], key: str | None) -> None:
+        """Forget one value, or all (None)."""
+        ...
+
 
 _store: RuntimeStore | None = None
 
@@ -160,6 +173,7 @@ class MemoryStore:
         self._xcoms: dict[tuple[str, str], dict[tuple[str, int, str], Any]] = {}
         self.events: list[EventRow] = []
         """Events of assets, the oldest first."""
+        self._kept: dict[tuple[Any, ...], dict[str, tuple[Any, datetime | None]]] = {}
 
     def add_run(self, run: RunInfo) -> None:
         """Add a run, or put it in the place of the one with its id."""
@@ -322,6 +336,32 @@ class MemoryStore:
         if (dag_id, run_id) in self.runs or self.behind is None:
             return []
         return self.behind.triggering_asset_events(dag_id, run_id)
+
+    def get_state(self, scope: list[Any], key: str) -> Any:
+        value, expires_at = self._kept.get(self._whose(scope), {}).get(key, (None, None))
+        if value is None or (expires_at is not None and expires_at <= datetime.now(UTC)):
+            return None
+        return json.loads(value)
+
+    def set_state(self, scope: list[Any], key: str, value: Any, expires_at: datetime | None = None) -> None:
+        try:
+            text = json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the value of {key!r} can't be written as JSON: {error}") from error
+        self._kept.setdefault(self._whose(scope), {})[key] = (text, expires_at)
+
+    def delete_state(self, scope: list[Any], key: str | None) -> None:
+        kept = self._kept.get(self._whose(scope), {})
+        if key is None:
+            kept.clear()
+        else:
+            kept.pop(key, None)
+
+    def _whose(self, scope: list[Any]) -> tuple[Any, ...]:
+        if scope[0] == "asset" and scope[1] is None:
+            found = self.find_asset(uri=scope[2])
+            return ("asset", scope[2] if found is None else found["name"])
+        return tuple(scope[:2]) if scope[0] == "asset" else tuple(scope)
 
     def _runs_of(self, dag_id: str) -> list[RunInfo]:
         return [run for (owner, _), run in self.runs.items() if owner == dag_id]

@@ -8,6 +8,7 @@ runs, and none is lost between them.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from sqlalchemy.engine import Connection, Row
 
 from opskit.core.dag import asset_conditions, states
 from opskit.core.dag.asset_conditions import Leaf
+from opskit.core.metastore import asset_partitions
 from opskit.core.metastore.asset_rows import NewAsset, alias_hash, ensure_assets, hashes_of, leaf_hash
 from opskit.core.metastore.bulk import bulk_insert
 from opskit.core.metastore.tables import (
@@ -33,6 +35,7 @@ from opskit.core.metastore.tables import (
     dag_run,
 )
 
+logger = logging.getLogger(__name__)
 ASSET_TRIGGERED, DATASET_TRIGGERED = "asset_triggered", "dataset_triggered"
 
 
@@ -47,13 +50,23 @@ class NewEvent:
     aliases: tuple[str, ...] = ()
     source: tuple[str, str, str, int] | None = None
     """dag_id, task_id, run_id, map_index; None: made by hand."""
+    partition_key: str | None = None
+    partition_date: datetime | None = None
 
 
-def of_result(events: Iterable[Mapping[str, Any]], source: tuple[str, str, str, int]) -> list[NewEvent]:
-    """The `events` of a *Result*."""
-    return [
-        NewEvent(one["name"], one["uri"], one["group"], one["extra"], tuple(one["aliases"]), source) for one in events
-    ]
+def of_result(
+    events: Iterable[Mapping[str, Any]],
+    source: tuple[str, str, str, int],
+    partition: tuple[str | None, datetime | None] = (None, None),
+) -> list[NewEvent]:
+    """The `events` of a *Result*. `partition`: key and date of the run; an event that names another has no date."""
+    made = []
+    for one in events:
+        key = one.get("partition_key") or partition[0]
+        date = partition[1] if key == partition[0] else None
+        aliases = tuple(one["aliases"])
+        made.append(NewEvent(one["name"], one["uri"], one["group"], one["extra"], aliases, source, key, date))
+    return made
 
 
 def consumers(connection: Connection, events: Collection[NewEvent]) -> set[str]:
@@ -95,11 +108,20 @@ def record(connection: Connection, events: Collection[NewEvent], now: datetime) 
     of_alias = _assets_of_aliases(connection, {row.hash for row in waiting})
     plain = hashes_of([(one.name, one.uri) for one in events])
     queue: set[tuple[int, str, int, bool]] = set()
+    partitioned = {row.dag_id: parsed for row in waiting if (parsed := _partitioned(row.asset_condition)) is not None}
     for row in waiting:
         for number, one in zip(numbers, events, strict=True):
             asset_id = ids[one.name, one.uri]
+            if row.dag_id in partitioned or one.partition_key is not None:
+                continue  # what waits for partitions waits for nothing else, and nobody else for them
             if (one.name, one.uri) in plain.get(row.hash, ()) or asset_id in of_alias.get(row.hash, ()):
                 queue.add((number, row.dag_id, asset_id, not row.is_paused))
+    for dag_id, condition in partitioned.items():
+        new = [
+            (number, ids[one.name, one.uri], (one.name, one.uri), one.partition_key, one.partition_date)
+            for number, one in zip(numbers, events, strict=True)
+        ]
+        asset_partitions.enqueue(connection, dag_id, condition, new)
     columns = ["event_id", "dag_id", "asset_id", "counts"]
     bulk_insert(connection, asset_queue, columns, sorted(queue), on_conflict="ignore")
     return _met(
@@ -119,6 +141,7 @@ def _insert_event(connection: Connection, one: NewEvent, asset_id: int, now: dat
             source_task_id=task_id,
             source_run_id=run_id,
             source_map_index=map_index,
+            partition_key=one.partition_key,
         )
     )
     assert done.inserted_primary_key is not None
@@ -135,8 +158,11 @@ def _assets_of_aliases(connection: Connection, hashes: Collection[str]) -> dict[
 
 def _met(connection: Connection, conditions: Mapping[str, str]) -> set[str]:
     """Those of these DAGs (dag_id → condition as JSON text) whose condition is met by what waits for them."""
+    parted = {dag_id: parsed for dag_id, text in conditions.items() if (parsed := _partitioned(text)) is not None}
+    met = {dag_id for dag_id, condition in parted.items() if asset_partitions.ready(connection, dag_id, condition)}
+    conditions = {dag_id: text for dag_id, text in conditions.items() if dag_id not in parted}
     if not conditions:
-        return set()
+        return met
     waiting: dict[str, set[int]] = {}
     assets: dict[int, tuple[str, str]] = {}
     rows = connection.execute(
@@ -166,7 +192,7 @@ def _met(connection: Connection, conditions: Mapping[str, str]) -> set[str]:
             return (leaf.name, leaf.uri) in keys
         return any(name == leaf.name if leaf.kind == "name" else uri == leaf.uri for name, uri in keys)
 
-    return {
+    return met | {
         dag_id
         for dag_id, condition in parsed.items()
         if asset_conditions.evaluate(condition, lambda leaf, dag_id=dag_id: there(dag_id, leaf))  # type: ignore[misc]
@@ -175,32 +201,71 @@ def _met(connection: Connection, conditions: Mapping[str, str]) -> set[str]:
 
 def start_run(connection: Connection, dag_id: str, timetable: Mapping[str, Any], now: datetime) -> Row[Any] | None:
     """Make a queued run of all events that wait for a DAG, when they meet its condition; its row, else None. The caller
-    holds the DAG's row, and knows that it may have another run."""
+    holds the DAG's row, and knows that it may have another run. Of a DAG that waits for partitions: of the events of
+    one partition."""
+    if asset_partitions.is_partitioned(timetable["condition"]):
+        return _start_partition(connection, dag_id, timetable, now)
     if not _met(connection, {dag_id: json.dumps(timetable["condition"])}):
         return None
     events = _queued(connection, dag_id, timetable["condition"])
     at = _free_date(connection, dag_id, now)
     start, end = (at, at) if timetable.get("dialect") == 3 else _interval(connection, events)
     run_type = DATASET_TRIGGERED if timetable.get("dialect") == 2 else ASSET_TRIGGERED
-    done = connection.execute(
-        insert(dag_run).values(
-            dag_id=dag_id,
-            run_id=_run_id(run_type, at, timetable.get("dialect")),
-            run_type=run_type,
-            state=states.QUEUED,
-            logical_date=at,
-            data_interval_start=start,
-            data_interval_end=end,
-            conf="{}",
-            queued_at=now,
-        )
-    )
+    values = {
+        "dag_id": dag_id,
+        "run_id": _run_id(run_type, at, timetable.get("dialect")),
+        "run_type": run_type,
+        "logical_date": at,
+        "data_interval_start": start,
+        "data_interval_end": end,
+        "queued_at": now,
+    }
+    row = _insert_run(connection, values, [event.id for event in events])
+    connection.execute(delete(asset_queue).where(asset_queue.c.dag_id == dag_id))
+    return row
+
+
+def _start_partition(
+    connection: Connection, dag_id: str, timetable: Mapping[str, Any], now: datetime
+) -> Row[Any] | None:
+    dropped = asset_partitions.drop_stale(connection, dag_id, timetable["condition"])
+    if dropped:
+        logger.info("%s: %d events waited for partitions that its mappers do not lead to any more", dag_id, dropped)
+    ready = asset_partitions.ready(connection, dag_id, timetable["condition"])
+    if not ready:
+        return None
+    at = _free_date(connection, dag_id, now)
+    values = {
+        "dag_id": dag_id,
+        "run_id": _run_id(ASSET_TRIGGERED, at, 3),
+        "run_type": ASSET_TRIGGERED,
+        "logical_date": at,
+        "data_interval_start": at,
+        "data_interval_end": at,
+        "queued_at": now,
+        "partition_key": ready[0].key,
+        "partition_date": ready[0].date,
+    }
+    row = _insert_run(connection, values, ready[0].event_ids)
+    asset_partitions.take(connection, dag_id, ready[0].key)
+    return row
+
+
+def _insert_run(connection: Connection, values: Mapping[str, Any], event_ids: Iterable[int]) -> Row[Any]:
+    done = connection.execute(insert(dag_run).values(state=states.QUEUED, conf="{}", **values))
     assert done.inserted_primary_key is not None
     number = int(done.inserted_primary_key[0])
-    rows = [(event.id, number) for event in events]
+    rows = [(event_id, number) for event_id in event_ids]
     bulk_insert(connection, asset_event_run, ["event_id", "dag_run_id"], rows, on_conflict="ignore")
-    connection.execute(delete(asset_queue).where(asset_queue.c.dag_id == dag_id))
     return connection.execute(select(dag_run).where(dag_run.c.id == number)).one()
+
+
+def _partitioned(condition: str | None) -> dict[str, Any] | None:
+    """A condition (JSON text) whose runs are of partitions; None for any other."""
+    if condition is None or '"mapper"' not in condition:
+        return None
+    parsed: dict[str, Any] = json.loads(condition)
+    return parsed if asset_partitions.is_partitioned(parsed) else None
 
 
 def _queued(connection: Connection, dag_id: str, condition: dict[str, Any]) -> list[Row[Any]]:

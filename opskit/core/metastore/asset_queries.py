@@ -243,6 +243,7 @@ def _event(row: Any) -> EventRow:
         "source_run_id": row.source_run_id,
         "source_map_index": row.source_map_index,
         "aliases": json.loads(row.aliases),
+        "partition_key": row.partition_key,
     }
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from opskit.core.dag import asset_conditions
 from opskit.core.dag.asset_conditions import Leaf
 from opskit.core.metastore.bulk import bulk_insert
-from opskit.core.metastore.tables import asset, asset_queue, asset_reference
+from opskit.core.metastore.tables import asset, asset_partition_queue, asset_queue, asset_reference
 
 SCHEDULE, OUTLET, INLET = "schedule", "outlet", "inlet"
 _PART = 500
@@ -171,7 +171,8 @@ def store_references(connection: Connection, dags: Mapping[str, Mapping[str, Any
 def forget_dag(connection: Connection, dag_id: str) -> None:
     """Nothing refers to assets for this DAG any more, and it waits for nothing."""
     connection.execute(delete(asset_reference).where(asset_reference.c.dag_id == dag_id))
-    connection.execute(delete(asset_queue).where(asset_queue.c.dag_id == dag_id))
+    for table in (asset_queue, asset_partition_queue):
+        connection.execute(delete(table).where(table.c.dag_id == dag_id))
 
 
 def condition_text(data: Mapping[str, Any]) -> str | None:

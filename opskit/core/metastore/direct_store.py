@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from opskit.config import Config
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.runtime import EventRow, RunInfo
-from opskit.core.metastore import asset_queries, connections, dags, runs, task_instances, variables, xcoms
+from opskit.core.metastore import asset_queries, connections, dags, runs, states_kept, task_instances, variables, xcoms
 from opskit.core.metastore.crypto import Cipher, open_cipher
 from opskit.core.metastore.engine import Connection as DatabaseConnection
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
@@ -104,6 +104,15 @@ class DirectStore:
 
     def triggering_asset_events(self, dag_id: str, run_id: str) -> list[EventRow]:
         return self._read(lambda database: asset_queries.triggering_events(database, dag_id, run_id))
+
+    def get_state(self, scope: list[Any], key: str) -> Any:
+        return self._read(lambda database: states_kept.get_state(database, scope, key, self._clock()))
+
+    def set_state(self, scope: list[Any], key: str, value: Any, expires_at: datetime | None = None) -> None:
+        self._write(lambda database: states_kept.set_state(database, scope, key, value, expires_at))
+
+    def delete_state(self, scope: list[Any], key: str | None) -> None:
+        self._write(lambda database: states_kept.delete_state(database, scope, key))
 
     def find_dag(self, dag_id: str) -> dict[str, Any] | None:
         def find(database: DatabaseConnection) -> dict[str, Any] | None:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from sqlalchemy import Select, delete
 from sqlalchemy.engine import Connection
 
-from opskit.core.metastore.tables import asset_event_run, dag_run, task_attempt, task_instance, xcom
+from opskit.core.metastore.tables import (
+    asset_event_run,
+    dag_run,
+    task_attempt,
+    task_instance,
+    task_instance_note,
+    task_state,
+    xcom,
+)
 
 CHILDREN = (xcom, task_attempt, task_instance)
 """Tables with rows of DagRuns, by `dag_run_id`. No foreign key ties them to dag_run: see ARCHITECTURE.md, "History"."""
@@ -22,6 +30,7 @@ def delete_runs(connection: Connection, numbers: Sequence[int] | Select[tuple[in
         some = found[start : start + 1000]
         for table in CHILDREN:
             connection.execute(delete(table).where(table.c.dag_run_id.in_(some)))
-        connection.execute(delete(asset_event_run).where(asset_event_run.c.dag_run_id.in_(some)))
+        for table in (asset_event_run, task_state, task_instance_note):
+            connection.execute(delete(table).where(table.c.dag_run_id.in_(some)))
         removed += connection.execute(delete(dag_run).where(dag_run.c.id.in_(some))).rowcount
     return removed

@@ -18,14 +18,18 @@ from opskit.core.metastore.tables import (
     asset_alias,
     asset_event,
     asset_event_run,
+    asset_partition_queue,
     asset_queue,
     asset_reference,
+    asset_state,
     attempt_result,
     dag,
     dag_run,
     dag_version,
     instance,
     log,
+    task_instance_note,
+    task_state,
 )
 
 ENDED = (states.SUCCESS, states.FAILED)
@@ -254,7 +258,8 @@ def _old_event(before: datetime) -> ColumnElement[bool]:
     same = and_(newer.c.dag_id == mine.c.dag_id, newer.c.asset_id == mine.c.asset_id, newer.c.counts.is_(True))
     newest = ~exists().where(same, newer.c.event_id > mine.c.event_id)
     needed = exists().where(mine.c.event_id == asset_event.c.id, mine.c.counts.is_(True), newest)
-    return and_(asset_event.c.at < before, ~needed)
+    collected = exists().where(asset_partition_queue.c.event_id == asset_event.c.id)
+    return and_(asset_event.c.at < before, ~needed, ~collected)
 
 
 def _unused_asset(before: datetime, going: ColumnElement[bool] | None = None) -> ColumnElement[bool]:
@@ -267,6 +272,7 @@ def _unused_asset(before: datetime, going: ColumnElement[bool] | None = None) ->
         ~exists().where(named),
         ~exists().where(*events),
         ~exists().where(asset_queue.c.asset_id == asset.c.id),
+        ~exists().where(asset_state.c.asset_id == asset.c.id),
     )
 
 
@@ -279,7 +285,13 @@ def lost_links(before: Mapping[str, datetime]) -> list[tuple[Table, ColumnElemen
         (asset_event_run, or_(linked, orphan(asset_event_run)), "their event or their DagRun is gone"),
         (asset, _unused_asset(before[asset_event.name]), "no DAG names them, and they have no events"),
         (asset_alias, ~exists().where(asset.c.id == asset_alias.c.asset_id), "their asset is gone"),
+        (task_state, _lost_state(before[asset_event.name]), "their time is over, or their DagRun is gone"),
+        (task_instance_note, orphan(task_instance_note), "their DagRun is gone"),
     ]
+
+
+def _lost_state(before: datetime) -> ColumnElement[bool]:
+    return or_(task_state.c.expires_at < before, orphan(task_state))
 
 
 def orphan(table: Table) -> ColumnElement[bool]:
@@ -325,6 +337,11 @@ def plan(
         exists().where(asset.c.id == asset_alias.c.asset_id, unused),
     )
     found.append(Removal(asset_alias.name, count(connection, asset_alias, links), "of these assets"))
+    kept = or_(_lost_state(before[asset_event.name]), exists().where(dag_run.c.id == task_state.c.dag_run_id, going))
+    found.append(Removal(task_state.name, count(connection, task_state, kept), "of these DagRuns, or over"))
+    noted = or_(orphan(task_instance_note), exists().where(dag_run.c.id == task_instance_note.c.dag_run_id, going))
+    written = count(connection, task_instance_note, noted)
+    found.append(Removal(task_instance_note.name, written, "of these DagRuns, or of DagRuns that are gone"))
     held = _count_versions(connection, before["dag_version"], going)
     found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
     return [removal for removal in found if removal.rows]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from opskit.core.dag import states, timetables
+from opskit.core.dag import run_conf, states, timetables
 from opskit.core.dag.runtime import RunInfo
 from opskit.core.metastore.dags import get_dag, get_serialized, nearest, touch
 from opskit.core.metastore.history import delete_runs
@@ -41,6 +41,8 @@ class Run:
     start_date: datetime | None
     end_date: datetime | None
     note: str | None
+    partition_key: str | None = None
+    partition_date: datetime | None = None
 
     def info(self) -> RunInfo:
         """As a task sees it."""
@@ -55,6 +57,8 @@ class Run:
             conf=self.conf,
             start_date=self.start_date,
             end_date=self.end_date,
+            partition_key=self.partition_key,
+            partition_date=self.partition_date,
         )
 
 
@@ -69,11 +73,13 @@ def trigger(
     run_type: str = "manual",
     data_interval: tuple[datetime, datetime] | None = None,
     note: str | None = None,
+    partition_key: str | None = None,
 ) -> Run:
     """Create a queued run. Its data interval is the timetable's for that date, unless it is given.
 
     NotFound for an unknown DAG; UsageError for one whose file is gone, a run_id or a logical date that exists already,
-    a run_id with other characters than A-Z a-z 0-9 _ . ~ : + - or a conf that is no JSON object.
+    a run_id with other characters than A-Z a-z 0-9 _ . ~ : + - or a conf that is no JSON object, or that does not fit
+    the DAG's params.
     """
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise UsageError(
@@ -102,8 +108,10 @@ def trigger(
             f"DAG {dag_id} has a run of {at.isoformat()} already: {taken.run_id}",
             hint="choose another logical date, or clear that run",
         )
+    definition = get_serialized(connection, dag_id)
+    run_conf.check(definition, conf or {})
     if data_interval is None:
-        timetable = timetables.deserialize(get_serialized(connection, dag_id).timetable)
+        timetable = timetables.deserialize(definition.timetable)
         data_interval = timetables.manual_interval(timetable, at)
     done = connection.execute(
         insert(dag_run).values(
@@ -117,6 +125,7 @@ def trigger(
             conf=text,
             queued_at=now,
             note=note,
+            partition_key=partition_key,
         )
     )
     assert done.inserted_primary_key is not None

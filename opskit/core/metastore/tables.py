@@ -97,6 +97,7 @@ dag = Table(
     Column("revision", _BIG, nullable=False, default=0, comment="raised by every change from outside"),
     Column("lease_owner", String(36), comment="instance.id of the scheduler that decides for this DAG"),
     Column("lease_epoch", _BIG, nullable=False, default=0, comment="raised by every claim"),
+    Column("access_control", _LONG, comment="JSON: what its file gives to roles: role, resource, actions"),
     Index(None, "wake_at"),
     Index(None, "lease_owner"),
 )
@@ -151,10 +152,12 @@ dag_run = Table(
     Column("start_date", UtcDateTime),
     Column("end_date", UtcDateTime),
     Column("note", Text),
+    Column("partition_key", ID, comment="of assets that come in partitions"),
+    Column("partition_date", UtcDateTime, comment="when that partition begins, where its key tells"),
     UniqueConstraint("dag_id", "run_id"),
     UniqueConstraint("dag_id", "logical_date"),
     Index(None, "dag_id", "state"),
-    Index(None, "state"),
+    Index(None, "state", "end_date"),
 )
 
 task_instance = Table(
@@ -287,7 +290,17 @@ log = Table(
     Column("run_id", ID),
     Column("task_id", ID),
     Column("extra", _LONG, nullable=False, default="{}", comment="JSON"),
+    Index(None, "event", "at"),
     comment="the audit log: one line per change that a person or a verb made",
+)
+
+held_dag = Table(
+    "held_dag",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("owner", String(500), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    comment="DAGs that somebody paused all at once: resuming unpauses these",
 )
 
 asset = Table(
@@ -342,6 +355,7 @@ asset_event = Table(
     Column("source_task_id", ID),
     Column("source_run_id", ID),
     Column("source_map_index", Integer, nullable=False, default=-1),
+    Column("partition_key", ID),
     Index(None, "asset_id", "at"),
 )
 
@@ -363,6 +377,118 @@ asset_event_run = Table(
     Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
     Index(None, "dag_run_id"),
     comment="the runs that an event has made",
+)
+
+asset_partition_queue = Table(
+    "asset_partition_queue",
+    metadata,
+    Column("event_id", _BIG, primary_key=True, autoincrement=False),
+    Column("dag_id", ID, primary_key=True),
+    Column("partition_key", ID, primary_key=True, comment="of the run that the event is for"),
+    Column("asset_id", _BIG, nullable=False),
+    Column("source_key", ID, nullable=False, comment="partition of the event"),
+    Column("partition_date", UtcDateTime, comment="of the run that made the event, where the mapper carries it"),
+    Index(None, "dag_id"),
+    comment="events of partitions that no run of this DAG has been made of yet",
+)
+
+task_state = Table(
+    "task_state",
+    metadata,
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, autoincrement=False),
+    Column("key", ID, primary_key=True),
+    Column("value", _LONG, nullable=False, comment="JSON"),
+    Column("expires_at", UtcDateTime, index=True, comment="NULL: never"),
+    comment="what a task instance keeps for its next tries",
+)
+
+asset_state = Table(
+    "asset_state",
+    metadata,
+    Column("asset_id", _BIG, primary_key=True, autoincrement=False),
+    Column("key", ID, primary_key=True),
+    Column("value", _LONG, nullable=False, comment="JSON"),
+    comment="what tasks keep about an asset",
+)
+
+task_instance_note = Table(
+    "task_instance_note",
+    metadata,
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("username", ID, nullable=False, comment="who wrote it"),
+    Column("at", UtcDateTime, nullable=False),
+    comment="what people write on task instances",
+)
+
+web_user = Table(
+    "web_user",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("username", ID, nullable=False, unique=True),
+    Column("first_name", String(250), nullable=False, default=""),
+    Column("last_name", String(250), nullable=False, default=""),
+    Column("email", String(320), nullable=False, default=""),
+    Column("password", String(500), comment="a hash, with how it was made; NULL: signs in elsewhere"),
+    Column("is_active", Boolean(create_constraint=False), nullable=False, default=True),
+    Column("roles", Text, nullable=False, default="[]", comment="JSON list of names"),
+    Column("identity", String(64), unique=True, comment="SHA-256 of who vouches for this person, and of whom"),
+    Column("created_at", UtcDateTime, nullable=False, default=lambda: datetime.now(UTC)),
+    Column("changed_at", UtcDateTime, nullable=False, default=lambda: datetime.now(UTC)),
+    Column("last_sign_in_at", UtcDateTime),
+    Column("sign_ins", Integer, nullable=False, default=0),
+    Column("failed_sign_ins", Integer, nullable=False, default=0, comment="since the last one that went well"),
+    comment="who may use the web UI and the REST API",
+)
+
+web_role = Table(
+    "web_role",
+    metadata,
+    Column("name", ID, primary_key=True),
+    Column("permissions", _LONG, nullable=False, default="[]", comment="JSON list of [action, resource]"),
+    comment="roles that people made, and what they added to those that are always there",
+)
+
+web_session = Table(
+    "web_session",
+    metadata,
+    Column("hash", String(64), primary_key=True, comment="SHA-256 of the cookie"),
+    Column("user_id", _BIG, nullable=False, index=True),
+    Column("stamp", String(64), nullable=False, comment="of the password that it was begun with"),
+    Column("by", String(10), nullable=False, comment="password, oidc"),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(250), nullable=False, comment="what the browser calls itself"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False, comment="to the minute"),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+web_token = Table(
+    "web_token",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False, unique=True, comment="SHA-256 of the token"),
+    Column("user_id", _BIG, nullable=False, index=True),
+    Column("name", String(250), nullable=False),
+    Column("scopes", Text, nullable=False, default="[]", comment="JSON list: all, read, or action:resource"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, comment="NULL: never"),
+    Column("used_at", UtcDateTime, comment="to the minute"),
+    Column("revoked_at", UtcDateTime),
+)
+
+web_sign_in_limit = Table(
+    "web_sign_in_limit",
+    metadata,
+    Column("key", String(64), primary_key=True, comment="SHA-256 of a username or an address"),
+    Column("failures", Integer, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False, index=True),
+    Column("blocked_until", UtcDateTime, nullable=False),
+    comment="wrong passwords of the last time, and until when no more are looked at",
 )
 
 for _table in metadata.tables.values():

@@ -94,6 +94,15 @@ class GatewayStore:
         found: list[EventRow] = self._call("triggering_asset_events", dag_id, run_id)
         return found
 
+    def get_state(self, scope: list[Any], key: str) -> Any:
+        return self._call("get_state", scope, key)
+
+    def set_state(self, scope: list[Any], key: str, value: Any, expires_at: datetime | None = None) -> None:
+        self._call("set_state", scope, key, value, expires_at)
+
+    def delete_state(self, scope: list[Any], key: str | None) -> None:
+        self._call("delete_state", scope, key)
+
     def find_dag(self, dag_id: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._call("find_dag", dag_id)
         return found

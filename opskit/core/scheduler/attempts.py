@@ -80,5 +80,14 @@ def _base(owned: OwnedDag, run: RunState) -> dict[str, Any]:
             "data_interval_end": run.data_interval_end.isoformat(),
             "conf": run.conf,
             "start_date": None if run.start_date is None else run.start_date.isoformat(),
+            **partition(run),
         },
     }
+
+
+def partition(run: RunState) -> dict[str, Any]:
+    """`partition_key` and `partition_date`, of a run that has them."""
+    if run.partition_key is None:
+        return {}
+    date = run.partition_date
+    return {"partition_key": run.partition_key, "partition_date": None if date is None else date.isoformat()}

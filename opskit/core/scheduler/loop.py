@@ -278,7 +278,8 @@ class Scheduler:
             self._pending.xcoms.append((owned.dag_id, row))
         if state == states.SUCCESS and result.get("events"):
             source = (owned.dag_id, instance.task.task_id, run.run_id, instance.map_index)
-            made = asset_events.of_result(result["events"], source)
+            partition = (run.partition_key, run.partition_date)
+            made = asset_events.of_result(result["events"], source, partition)
             self._pending.asset_events.extend((owned.dag_id, event) for event in made)
         if result.get("signal") or result.get("exit_code"):
             self._late_callback(owned, run, instance, state, str(result.get("reason") or ""))

@@ -230,6 +230,8 @@ def run_from_row(row: Any, dag: SerializedDag) -> RunState:
         data_interval_end=row.data_interval_end,
         conf=json.loads(row.conf),
         start_date=row.start_date,
+        partition_key=row.partition_key,
+        partition_date=row.partition_date,
     )
 
 

@@ -156,6 +156,8 @@ class Wave:
                 owned.look_for_events = False
                 row = asset_events.start_run(connection, owned.dag_id, owned.dag.timetable, now)
                 owned.waiting += [] if row is None else [row]
+                # All events make one run, but those of partitions one for each of them.
+                owned.look_for_events = row is not None and row.partition_key is not None
                 continue
             if owned.waiting and (owned.next is None or owned.next.run_after > now or not self._next_first(owned)):
                 row = owned.waiting.pop(0)
@@ -202,6 +204,7 @@ class Wave:
             logical_date=info.logical_date,
             run_after=info.run_after,
             data_interval=info.data_interval,
+            **({} if info.partition_key is None else {"partition_key": info.partition_key}),
         )
         owned.last_automated = info.data_interval
         exists = scheduling.run_exists(connection, owned.dag_id, info.logical_date, run_id)
@@ -220,6 +223,8 @@ class Wave:
             "version_hash": owned.version_hash,
             "queued_at": now,
             "start_date": now,
+            "partition_key": info.partition_key,
+            "partition_date": info.partition_date,
         }
         number = scheduling.insert_run(connection, values)
         return RunState(
@@ -232,6 +237,8 @@ class Wave:
             data_interval_end=info.data_interval.end,
             conf={},
             start_date=now,
+            partition_key=info.partition_key,
+            partition_date=info.partition_date,
         )
 
     # --- claims ---
