@@ -17,7 +17,7 @@ from opskit.web.store import Store
 # One line for each module that has a `router`, in the order in which paths are looked up.
 AIRFLOW_API: tuple[str, ...] = ()
 OPSKIT_API: tuple[str, ...] = ()
-PAGES: tuple[str, ...] = ()
+PAGES: tuple[str, ...] = ("live",)
 
 
 def make_app(config: Config, engine: Engine) -> FastAPI:

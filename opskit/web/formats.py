@@ -1,11 +1,12 @@
-"""How moments, durations, sizes and states look on a page. Everything that is shown is escaped here or by the template."""
+"""How moments, durations, sizes and states look on a page."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+DASH = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86400
 SIGNS: dict[str, str] = {
     "success": "✓",
@@ -19,7 +20,7 @@ SIGNS: dict[str, str] = {
     "up_for_reschedule": "R",
     "deferred": "D",
     "restarting": "↺",
-    "removed": "−",
+    "removed": "x",
     "none": "·",
 }
 """One character for each state, so that nobody needs to see its colour."""
@@ -28,7 +29,7 @@ SIGNS: dict[str, str] = {
 def ago(moment: datetime | None, now: datetime) -> str:
     """`3 min ago`, `in 2 h`, `just now`; a dash for None."""
     if moment is None:
-        return "–"
+        return DASH
     seconds = (now - moment).total_seconds()
     if abs(seconds) < 5:
         return "just now" if seconds >= 0 else "in a moment"
@@ -46,10 +47,10 @@ def _coarse(seconds: float) -> str:
 def duration(value: float | timedelta | None) -> str:
     """Of seconds: `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`; a dash for None."""
     if value is None:
-        return "–"
+        return DASH
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if seconds < 0:
-        return f"−{duration(-seconds)}"
+        return f"-{duration(-seconds)}"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -64,7 +65,7 @@ def duration(value: float | timedelta | None) -> str:
 
 def stamp(value: datetime | None) -> str:
     """`2026-03-29 06:30:00 UTC`; a dash for None."""
-    return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return DASH if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _time(value: datetime, text: str, relative: bool) -> Markup:
@@ -79,18 +80,18 @@ def _time(value: datetime, text: str, relative: bool) -> Markup:
 
 def moment(value: datetime | None) -> Markup:
     """`2026-03-29 06:30` (UTC) in a time element that names the second and the zone in its title."""
-    return Markup("–") if value is None else _time(value, value.astimezone(UTC).strftime("%Y-%m-%d %H:%M"), False)
+    return escape(DASH) if value is None else _time(value, value.astimezone(UTC).strftime("%Y-%m-%d %H:%M"), False)
 
 
 def relative(value: datetime | None, now: datetime) -> Markup:
     """`3 min ago` in a time element that the page keeps up to date."""
-    return Markup("–") if value is None else _time(value, ago(value, now), True)
+    return escape(DASH) if value is None else _time(value, ago(value, now), True)
 
 
 def size(value: float | None) -> str:
     """Of bytes: `512 B`, `1.5 kB`, `20 MB`, by thousands; a dash for None."""
     if value is None:
-        return "–"
+        return DASH
     amount = float(value)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(amount) < 999.5 or unit == "TB":

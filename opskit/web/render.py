@@ -17,6 +17,7 @@ from markupsafe import Markup
 from opskit import __version__
 from opskit.web import flash, formats, navigation
 from opskit.web.static_files import static_url
+from opskit.web.topics import topic_text
 
 _HERE = Path(__file__).parent
 THEMES = ("light", "dark")
@@ -40,6 +41,7 @@ def environment() -> Environment:
         here=_here,
         is_here=navigation.is_here,
         state_signs=formats.SIGNS,
+        topic=topic_text,
     )
     made.filters.update(
         ago=_ago,

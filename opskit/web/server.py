@@ -10,9 +10,11 @@ import socket
 import threading
 import uuid
 from datetime import UTC, datetime
+from types import FrameType
 
 import anyio.to_thread
 import uvicorn
+from fastapi import FastAPI
 
 from opskit.config import Config
 from opskit.core.metastore import instances
@@ -20,6 +22,7 @@ from opskit.core.metastore.engine import Engine, open_engine, transaction
 from opskit.core.runner import asking
 from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system import daemon
+from opskit.web import live
 from opskit.web.app import make_app
 
 log = logging.getLogger(__name__)
@@ -93,6 +96,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         daemon.notify("READY=1")
         self._proof = asyncio.create_task(self._prove())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if isinstance(self.config.app, FastAPI):
+            live.close(self.config.app)  # streams end only when they are told to
+        super().handle_exit(sig, frame)
 
     async def _prove(self) -> None:
         """The event loop turns, and a thread for a handler becomes free: what answering a request takes."""
