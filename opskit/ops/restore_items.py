@@ -18,11 +18,13 @@ from opskit.platforms.metastore import Change
 from opskit.system.locks import locked
 from opskit.system.object_store import ObjectStore
 
-KINDS = ("connection", "variable", "pool", "dag-pause")
+KINDS = ("connection", "variable", "pool", "user", "role", "dag-pause")
 _SECTIONS = {
     "connection": ("connections", "conn_id"),
     "variable": ("variables", "key"),
     "pool": ("pools", "pool"),
+    "user": ("users", "username"),
+    "role": ("roles", "name"),
     "dag-pause": ("pauses", "dag_id"),
 }
 _SEARCHED = 200
@@ -167,13 +169,13 @@ def restore_items(
 
 def _has(small_set: dict[str, Any], kind: str, name: str) -> bool:
     section, key = _SECTIONS[kind]
-    return any(row[key] == name for row in small_set[section])
+    return any(row[key] == name for row in small_set.get(section, ()))
 
 
 def _only(small_set: dict[str, Any], items: set[tuple[str, str]]) -> dict[str, Any]:
     chosen: dict[str, Any] = {"format": small_set["format"]}
     for kind, (section, key) in _SECTIONS.items():
-        chosen[section] = [row for row in small_set[section] if (kind, row[key]) in items]
+        chosen[section] = [row for row in small_set.get(section, ()) if (kind, row[key]) in items]
     return chosen
 
 

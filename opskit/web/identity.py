@@ -2,74 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from opskit.web.faults import Forbidden
-
-READ, EDIT, CREATE, DELETE, MENU = "can_read", "can_edit", "can_create", "can_delete", "menu_access"
-ACTIONS = (CREATE, READ, EDIT, DELETE, MENU)
-
-OF_DAGS = ("DAGs", "DAG Runs", "Task Instances", "Task Logs", "XComs", "DAG Code", "DAG Warnings")
-"""Resources that belong to a DAG: the right to the DAG itself is needed, too."""
-RESOURCES = (
-    *OF_DAGS,
-    "Datasets",
-    "Connections",
-    "Variables",
-    "Pools",
-    "Configurations",
-    "Audit Logs",
-    "ImportError",
-    "Users",
-    "Roles",
-    "Permissions",
-    "Plugins",
-    "Providers",
-    "Website",
-    "Cluster Activity",
-    "Operations",
+from opskit.core.metastore.permissions import (
+    ACTIONS,
+    CREATE,
+    DELETE,
+    EDIT,
+    MENU,
+    OF_DAGS,
+    READ,
+    RESOURCES,
+    ROLES,
+    Permission,
+    dag_of,
+    one_dag,
+    runs_of,
 )
-_ONE_DAG = "DAG:"
+from opskit.web.faults import Forbidden, SignInNeeded
 
-Permission = tuple[str, str]
-"""`(action, resource)`."""
-
-
-def _each(action: str, resources: Iterable[str]) -> frozenset[Permission]:
-    return frozenset((action, resource) for resource in resources)
-
-
-_VIEWER = _each(
-    READ, (*OF_DAGS, "Datasets", "Pools", "ImportError", "Website", "Cluster Activity", "Plugins", "Providers")
-) | _each(MENU, ("DAGs", "Datasets", "Cluster Activity"))
-_USER = (
-    _VIEWER
-    | _each(EDIT, ("DAGs", "DAG Runs", "Task Instances"))
-    | _each(CREATE, ("DAG Runs", "Task Instances", "Datasets"))
-    | _each(DELETE, ("DAGs", "DAG Runs", "Task Instances"))
-)
-_OP = (
-    _USER
-    | frozenset((action, name) for action in ACTIONS for name in ("Connections", "Variables", "Pools", "Operations"))
-    | _each(READ, ("Configurations", "Audit Logs"))
-    | _each(DELETE, ("Datasets", "XComs"))
-    | _each(CREATE, ("XComs",))
-    | _each(EDIT, ("XComs",))
-)
-ROLES: dict[str, frozenset[Permission]] = {
-    "Public": frozenset(),
-    "Viewer": _VIEWER,
-    "User": _USER,
-    "Op": _OP,
-    "Admin": frozenset((action, resource) for action in ACTIONS for resource in RESOURCES),
-}
-"""The roles that are always there. They can't be changed or deleted."""
-
-
-def one_dag(dag_id: str) -> str:
-    """The resource that stands for this DAG alone."""
-    return _ONE_DAG + dag_id
+__all__ = [
+    "ACTIONS",
+    "CREATE",
+    "DELETE",
+    "EDIT",
+    "MENU",
+    "OF_DAGS",
+    "READ",
+    "RESOURCES",
+    "ROLES",
+    "Permission",
+    "Who",
+    "one_dag",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +57,29 @@ class Who:
             return (action, "DAGs") in self.permissions or (action, one_dag(dag_id)) in self.permissions
         # Who may change a run changes its DAG's work: as in Airflow, that needs the right to edit the DAG.
         on_dag = READ if action == READ else EDIT
-        return (action, resource) in self.permissions and self.can(on_dag, "DAGs", dag_id)
+        own = resource == "DAG Runs" and (action, runs_of(dag_id)) in self.permissions
+        return (own or (action, resource) in self.permissions) and self.can(on_dag, "DAGs", dag_id)
 
     def require(self, action: str, resource: str, dag_id: str | None = None) -> None:
-        """Forbidden, naming what is missing, unless `can`."""
-        if not self.can(action, resource, dag_id):
-            where = f" of DAG {dag_id}" if dag_id else ""
-            raise Forbidden(
-                f"{self.username or 'nobody'} lacks the permission {action} on {resource}{where}",
-                hint="an Admin can give it: opskit roles, or the page Roles",
-            )
+        """Forbidden, naming what is missing, unless `can`; SignInNeeded for somebody who has not signed in."""
+        if self.can(action, resource, dag_id):
+            return
+        if self.by == "public":
+            raise SignInNeeded("sign in first")
+        where = f" of DAG {dag_id}" if dag_id else ""
+        raise Forbidden(
+            f"{self.username or 'nobody'} lacks the permission {action} on {resource}{where}",
+            hint="an Admin can give it: opskit roles, or the page Roles",
+        )
 
     def readable_dags(self) -> frozenset[str] | None:
         """The DAGs that may be seen; None: all of them."""
-        if (READ, "DAGs") in self.permissions:
+        return self.dags_with(READ)
+
+    def dags_with(self, action: str) -> frozenset[str] | None:
+        """The DAGs that this may be done to; None: all of them."""
+        if (action, "DAGs") in self.permissions:
             return None
         return frozenset(
-            resource.removeprefix(_ONE_DAG)
-            for action, resource in self.permissions
-            if action == READ and resource.startswith(_ONE_DAG)
+            dag_id for one, resource in self.permissions if one == action and (dag_id := dag_of(resource)) is not None
         )

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import plugins, schedules, serialized, timetables
+from opskit.core.dag import access_control, plugins, schedules, serialized, timetables
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.empty import EmptyOperator
@@ -72,6 +72,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "params": _params(dag),
         "param_rules": _param_rules(dag),
         "groups": _groups(dag),
+        "access_control": access_control.stored_form(dag.dag_id, dag.access_control),
     }
     data.update(_without_empty(optional))
     return data

@@ -12,13 +12,13 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from opskit.core.dag import states
 from opskit.core.metastore.engine import reading, transaction
 from opskit.core.metastore.partial import Brought
-from opskit.core.metastore.tables import dag, dag_run, dag_version, task_attempt, task_instance, xcom
+from opskit.core.metastore.tables import dag, dag_run, dag_version, task_attempt, task_instance, task_instance_note, xcom
 from opskit.errors import NotFound
 
 REASON = "restored from a backup: it was {state} when the backup was taken, and did not end there"
 _RUNS = 200
 """Per transaction."""
-_CHILDREN: tuple[Table, ...] = (task_instance, task_attempt, xcom)
+_CHILDREN: tuple[Table, ...] = (task_instance, task_attempt, xcom, task_instance_note)
 _ENDED = (states.SUCCESS, states.FAILED)
 
 

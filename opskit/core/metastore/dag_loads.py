@@ -224,6 +224,7 @@ _SHOWN = [
     "schedule",
     "last_parsed_at",
     "asset_condition",
+    "access_control",
 ]
 _NEXT = ["next_logical_date", "next_interval_start", "next_interval_end", "next_run_after"]
 
@@ -250,6 +251,7 @@ def _write_dags(
             one.schedule or str(one.data.get("ui", {}).get("schedule", "")),
             now,
             asset_rows.condition_text(one.data),
+            json.dumps(one.data["access_control"], ensure_ascii=False) if one.data.get("access_control") else None,
             upcoming and upcoming.logical_date,
             upcoming and upcoming.interval_start,
             upcoming and upcoming.interval_end,

@@ -10,7 +10,7 @@ class Change:
     """What becomes of one item of the live metastore."""
 
     kind: str
-    """connection, variable, pool or dag-pause."""
+    """connection, variable, pool, user, role or dag-pause."""
     name: str
     action: str
     """create, update, delete; keep: it differs, and stays as it is."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, literal, select, update
+from sqlalchemy import case, delete, literal, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from opskit.core.dag import states
+from opskit.core.metastore.bulk import bulk_insert
 from opskit.core.metastore.engine import reading
 from opskit.core.metastore.schema import current_revision
-from opskit.core.metastore.tables import attempt_result, dag, instance, pool, task_instance
+from opskit.core.metastore.tables import attempt_result, dag, held_dag, instance, pool, task_instance, web_session
 from opskit.errors import MetastoreUnavailable
 
 REASON = "restored from a backup: the attempt was {state} when the backup was taken"
@@ -51,6 +52,8 @@ class KnownDag:
 
     lease_epoch: int
     is_paused: bool
+    held: tuple[str, datetime] | None = None
+    """Who paused it together with all others, and when: it is to be resumed with them."""
 
 
 def known_dags(engine: Engine) -> dict[str, KnownDag]:
@@ -60,7 +63,16 @@ def known_dags(engine: Engine) -> dict[str, KnownDag]:
             rows = source.execute(select(dag.c.dag_id, dag.c.lease_epoch, dag.c.is_paused)).all()
     except MetastoreUnavailable:
         return {}
-    return {row.dag_id: KnownDag(int(row.lease_epoch), bool(row.is_paused)) for row in rows}
+    held = _held(engine)
+    return {row.dag_id: KnownDag(int(row.lease_epoch), bool(row.is_paused), held.get(row.dag_id)) for row in rows}
+
+
+def _held(engine: Engine) -> dict[str, tuple[str, datetime]]:
+    try:
+        with reading(engine) as source:
+            return {row.dag_id: (row.owner, row.at) for row in source.execute(select(held_dag))}
+    except MetastoreUnavailable:
+        return {}  # a schema of before there was such a thing
 
 
 def make_consistent(
@@ -73,7 +85,8 @@ def make_consistent(
     gone: they are tried again and it costs no retry. Those whose result waits in attempt_result are left alone: the
     result will end them. Instances are ended, leases given back with epochs that no process of the old world can have
     (`known`: what the replaced metastore last knew), every DAG is looked at again, and no pool slot is used. A DAG that
-    is paused in the replaced metastore stays so unless `unpause`.
+    is paused in the replaced metastore stays so unless `unpause`; and those that were paused all at once can still be
+    resumed.
     """
     waiting = {
         tuple(json.loads(payload)["key"][:3]) for payload in target.execute(select(attempt_result.c.payload)).scalars()
@@ -119,6 +132,7 @@ def make_consistent(
         update(dag).values(lease_owner=None, lease_epoch=highest + _LEASE_GAP, revision=dag.c.revision + 1, wake_at=now)
     ).rowcount
     target.execute(update(pool).values(used_slots=0))
+    target.execute(delete(web_session))  # among them may be some that people have ended since
     paused = 0
     if not unpause:
         names = sorted(dag_id for dag_id, one in known.items() if one.is_paused)
@@ -127,6 +141,8 @@ def make_consistent(
             paused += target.execute(
                 update(dag).where(still, dag.c.is_paused.is_(False)).values(is_paused=True)
             ).rowcount
+        if known:
+            _hold(target, {} if unpause else known)
     return {
         "attempts_retried": lost["retried"],
         "attempts_failed": lost["failed"],
@@ -134,3 +150,10 @@ def make_consistent(
         "dags_released": int(dags),
         "dags_kept_paused": int(paused),
     }
+
+
+def _hold(target: Connection, known: Mapping[str, KnownDag]) -> None:
+    target.execute(delete(held_dag))
+    there = set(target.execute(select(dag.c.dag_id)).scalars())
+    rows = [[dag_id, *one.held] for dag_id, one in known.items() if one.held and dag_id in there]
+    bulk_insert(target, held_dag, ["dag_id", "owner", "at"], rows)

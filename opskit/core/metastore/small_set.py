@@ -1,6 +1,6 @@
-"""The configuration tier: connections, variables, pools and pause states as one small JSON value, read and written.
+"""The configuration tier: connections, variables, pools, users, roles and pause states as one small JSON value.
 
-What users may be told apart by comes here too when the metastore has it: one row of `_TABLES`.
+Passwords of users are hashes, here as everywhere.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from opskit.core.metastore.contents import Secrets
 from opskit.core.metastore.engine import reading
 from opskit.core.metastore.partial import Change
 from opskit.core.metastore.pools import delete_pool
-from opskit.core.metastore.schema import DEFAULT_POOL
-from opskit.core.metastore.tables import connection, dag, pool, variable
+from opskit.core.metastore.schema import DEFAULT_POOL, current_revision
+from opskit.core.metastore.tables import connection, dag, pool, variable, web_role, web_user
+from opskit.core.metastore.users import remove_user
 from opskit.errors import OpskitError, VerificationFailed
 
 FORMAT = 1
@@ -29,10 +30,25 @@ _TABLES: dict[str, tuple[Table, str, tuple[str, ...]]] = {
     ),
     "variables": (variable, "key", ("key", "val", "is_encrypted", "description")),
     "pools": (pool, "pool", ("pool", "slots", "description")),
+    "users": (
+        web_user,
+        "username",
+        ("username", "first_name", "last_name", "email", "password", "is_active", "roles", "identity"),
+    ),
+    "roles": (web_role, "name", ("name", "permissions")),
     "pauses": (dag, "dag_id", ("dag_id", "is_paused")),
 }
+_SINCE = {"users": "0003", "roles": "0003"}
+"""The revision of the schema that brought a table. What is older has no such section: then nothing is known of it."""
 _SECRETS = {"connections": ("password", "extra"), "variables": ("val",)}
-KINDS = {"connection": "connections", "variable": "variables", "pool": "pools", "dag-pause": "pauses"}
+KINDS = {
+    "connection": "connections",
+    "variable": "variables",
+    "pool": "pools",
+    "role": "roles",
+    "user": "users",
+    "dag-pause": "pauses",
+}
 """What one item is called, and the section it stands in."""
 _KIND_OF = {section: kind for kind, section in KINDS.items()}
 
@@ -40,10 +56,13 @@ Decrypt = Callable[[str, str], str]
 """`decrypt(value, what)` gives the text, or raises OpskitError for a value that the keys can't read."""
 
 
-def small_set(rows: Callable[[str], list[dict[str, Any]]]) -> dict[str, Any]:
-    """The small set as plain JSON values, ordered. Encrypted values stay so. `rows(table)` gives a table's rows."""
+def small_set(rows: Callable[[str], list[dict[str, Any]]], revision: str | None) -> dict[str, Any]:
+    """The small set as plain JSON values, ordered. Encrypted values stay so. `rows(table)` gives a table's rows;
+    `revision` is that of the schema."""
     data: dict[str, Any] = {"format": FORMAT}
     for name, (table, key, columns) in _TABLES.items():
+        if (revision or "") < _SINCE.get(name, ""):
+            continue
         data[name] = [
             {column: bool(row[column]) if column.startswith("is_") else row[column] for column in columns}
             for row in sorted(rows(table.name), key=lambda row: str(row[key]))
@@ -59,7 +78,7 @@ def read_small_set(source: Connection) -> dict[str, Any]:
         table, columns = tables[name]
         return [dict(row._mapping) for row in source.execute(select(*[table.c[column] for column in columns]))]
 
-    return small_set(rows)
+    return small_set(rows, current_revision(source))
 
 
 def read_live(engine: Engine) -> dict[str, Any]:
@@ -75,7 +94,8 @@ def select_items(data: Mapping[str, Any], items: Sequence[tuple[str, str]]) -> d
     wanted = set(items)
     chosen: dict[str, Any] = {"format": data["format"]}
     for kind, section in KINDS.items():
-        chosen[section] = [row for row in data[section] if (kind, row[_TABLES[section][1]]) in wanted]
+        if section in data:
+            chosen[section] = [row for row in data[section] if (kind, row[_TABLES[section][1]]) in wanted]
     return chosen
 
 
@@ -116,6 +136,8 @@ def decide(
         raise VerificationFailed(f"the small set has format {wanted.get('format')!r}, this opskit reads {FORMAT}")
     changes = []
     for kind, section in KINDS.items():
+        if section not in wanted:
+            continue
         key = _TABLES[section][1]
         there = {row[key]: row for row in present[section]}
         for row in wanted[section]:
@@ -165,6 +187,8 @@ def apply(target: Connection, data: Mapping[str, Any], changes: Sequence[Change]
         if change.action == "delete":
             if table is pool:
                 delete_pool(target, change.name)
+            elif table is web_user:
+                remove_user(target, change.name)
             else:
                 target.execute(delete(table).where(table.c[key] == change.name))
             continue

@@ -48,7 +48,7 @@ class CoreMetastore:
         from opskit.core.metastore import small_set
 
         if isinstance(source, Snapshot):
-            return small_set.small_set(source.rows)
+            return small_set.small_set(source.rows, source.revision)
         with self._reading(source.url) as connection:
             return small_set.read_small_set(connection)
 
