@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from opskit import __version__
 from opskit.config import Config
 from opskit.core.metastore.engine import Engine
 from opskit.web import faults
+from opskit.web.request_rules import refuse_unknown
 from opskit.web.static_files import HashedFiles
 from opskit.web.store import Store
 
 # One line for each module that has a `router`, in the order in which paths are looked up.
-AIRFLOW_API: tuple[str, ...] = ()
+AIRFLOW_API: tuple[str, ...] = (
+    "airflow_api.configuration",
+    "airflow_api.connections",
+    "airflow_api.datasets",
+    "airflow_api.event_logs",
+    "airflow_api.import_errors",
+    "airflow_api.monitoring",
+    "airflow_api.plugins",
+    "airflow_api.pools",
+    "airflow_api.variables",
+)
 OPSKIT_API: tuple[str, ...] = ()
-PAGES: tuple[str, ...] = ("live",)
+PAGES: tuple[str, ...] = (
+    "live",
+    "wellbeing",
+    "pages.dag_grid",
+)
 
 
 def make_app(config: Config, engine: Engine) -> FastAPI:
@@ -27,7 +42,8 @@ def make_app(config: Config, engine: Engine) -> FastAPI:
     faults.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
     for prefix, modules in (("/api/v1", AIRFLOW_API), ("/opskit/v1", OPSKIT_API), ("", PAGES)):
+        rules = [Depends(refuse_unknown)] if prefix else []
         for name in modules:
-            app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix)
+            app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix, dependencies=rules)
     app.mount("/static", HashedFiles(), name="static")
     return app

@@ -1,0 +1,142 @@
+"""The rows of a grid: tasks under their groups, in the order of the DAG; and what a cell says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from opskit.core.metastore.browsing.grid import StateCount
+from opskit.web.definitions import Definition
+from opskit.web.summaries import Summary
+
+FOLDED_FROM = 80
+"""With so many tasks, groups are folded at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: a task, or a group with all its tasks."""
+
+    id: str
+    label: str
+    depth: int
+    tasks: tuple[str, ...]
+    is_group: bool = False
+    is_open: bool = False
+    is_mapped: bool = False
+    is_gone: bool = False
+    """Not in the version of the DAG that is shown."""
+    kind: str = ""
+    """Operator of a task."""
+    mark: str = ""
+    """setup or teardown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Which groups are open, as the URL says it: `fold` closes one, `open` opens one where all are folded at first."""
+
+    opened: frozenset[str] = frozenset()
+    folded: frozenset[str] = frozenset()
+    by_default: bool = False
+
+    def is_open(self, group: str) -> bool:
+        return group in self.opened if self.by_default else group not in self.folded
+
+    def toggled(self, group: str) -> dict[str, list[str]]:
+        """The parameters of the URL with this group the other way."""
+        opened, folded = self.opened, self.folded
+        if self.by_default:
+            opened = opened ^ {group}
+        else:
+            folded = folded ^ {group}
+        return {"open": sorted(opened), "fold": sorted(folded)}
+
+
+def folds(definition: Definition, opened: Iterable[str], folded: Iterable[str]) -> Folds:
+    """For this DAG; groups that it does not have are left out."""
+    known = frozenset(definition.parents)
+    many = len(definition.dag.tasks) > FOLDED_FROM
+    return Folds(known & frozenset(opened), known & frozenset(folded), many)
+
+
+@dataclass(slots=True)
+class _Group:
+    id: str | None
+    inside: list[str | _Group] = field(default_factory=list)
+
+
+def rows(definition: Definition, state: Folds, others: Collection[str] = ()) -> list[Row]:
+    """All lines that are not folded away; `others` are tasks of older versions, which come last."""
+    root = _Group(None)
+    groups: dict[str | None, _Group] = {None: root}
+
+    def place(group: str | None) -> _Group:
+        if group not in groups:
+            groups[group] = _Group(group)
+            place(definition.parents.get(group) if group is not None else None).inside.append(groups[group])
+        return groups[group]
+
+    for task in definition.dag.tasks:
+        place(definition.group_of.get(task.task_id)).inside.append(task.task_id)
+    found: list[Row] = []
+    _collect(definition, state, root, 0, found)
+    found += [Row(name, name, 0, (name,), is_gone=True) for name in sorted(others)]
+    return found
+
+
+def _collect(definition: Definition, state: Folds, group: _Group, depth: int, found: list[Row]) -> None:
+    for item in group.inside:
+        if isinstance(item, _Group):
+            assert item.id is not None
+            is_open = state.is_open(item.id)
+            tasks = tuple(definition.members[item.id])
+            found.append(Row(item.id, definition.label(item.id), depth, tasks, is_group=True, is_open=is_open))
+            if is_open:
+                _collect(definition, state, item, depth + 1, found)
+            continue
+        task = definition.dag.by_id[item]
+        mark = "setup" if task.is_setup else "teardown" if task.is_teardown else ""
+        label, mapped = definition.label(item), definition.is_mapped(task)
+        found.append(Row(item, label, depth, (item,), is_mapped=mapped, kind=task.operator, mark=mark))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A row in a run. `text` is the sign of the state, or how many are in it."""
+
+    state: str | None
+    count: int
+    words: str
+    """What is in it, where that is more than one state of one task instance; else empty."""
+
+
+def cells(counts: Iterable[StateCount]) -> dict[int, dict[str, Summary]]:
+    """Run → task → its states."""
+    found: dict[int, dict[str, Summary]] = {}
+    for one in counts:
+        found.setdefault(one.dag_run_id, {}).setdefault(one.task_id, Summary()).add(one.state, one.count)
+    return found
+
+
+def cell(row: Row, of_run: Mapping[str, Summary]) -> Cell | None:
+    """None: the run has nothing of this row."""
+    if not row.is_group:
+        summary = of_run.get(row.id)
+    else:
+        summary = Summary()
+        for task_id in row.tasks:
+            for state, count in of_run[task_id].counts.items() if task_id in of_run else ():
+                summary.add(state, count)
+    if summary is None or not summary.counts:
+        return None
+    total = summary.total
+    return Cell(summary.state, summary.counts[summary.state] if total > 1 else 1, summary.words() if total > 1 else "")
+
+
+def short(count: int) -> str:
+    """At most three characters: 999, 1k, 12k, 2M."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size:
+            return f"{count // size}{unit}"
+    return str(count)
