@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from opskit.core.dag import serialized, states
 from opskit.core.metastore import asset_rows
 from opskit.core.metastore.history import delete_runs
-from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version, task_instance
+from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version, held_dag, task_instance
 from opskit.errors import GuardRefused, NotFound
 
 
@@ -80,7 +80,7 @@ def list_dags(
         query = query.where(dag.c.is_paused.is_(paused))
     if dag_ids is not None:
         query = query.where(dag.c.dag_id.in_(list(dag_ids)))
-    return [_dag(row) for row in connection.execute(query)]
+    return [dag_of(row) for row in connection.execute(query)]
 
 
 def get_dag(connection: Connection, dag_id: str) -> Dag:
@@ -88,7 +88,7 @@ def get_dag(connection: Connection, dag_id: str) -> Dag:
     row = connection.execute(select(dag).where(dag.c.dag_id == dag_id)).first()
     if row is None:
         raise _not_found(connection, dag_id)
-    return _dag(row)
+    return dag_of(row)
 
 
 def get_serialized(connection: Connection, dag_id: str, version_hash: str | None = None) -> serialized.SerializedDag:
@@ -134,7 +134,10 @@ def get_source(connection: Connection, dag_id: str) -> str | None:
 
 
 def set_paused(connection: Connection, dag_ids: Collection[str], paused: bool, now: datetime) -> list[str]:
-    """Pause or unpause DAGs; the ids of those that were not so before. NotFound for an id that does not exist."""
+    """Pause or unpause DAGs; the ids of those that were not so before. NotFound for an id that does not exist.
+
+    Who says it of one DAG means it: such a DAG is no longer among those that `held_dags.resume_all` unpauses.
+    """
     known = {item.dag_id: item for item in list_dags(connection, include_inactive=True, dag_ids=dag_ids)}
     for dag_id in dag_ids:
         if dag_id not in known:
@@ -145,6 +148,7 @@ def set_paused(connection: Connection, dag_ids: Collection[str], paused: bool, n
         connection.execute(update(dag).where(dag.c.dag_id.in_(changed)).values(is_paused=paused))
         if not paused:
             connection.execute(update(dag).where(dag.c.dag_id.in_(changed)).values(unpaused_at=now))
+    connection.execute(delete(held_dag).where(held_dag.c.dag_id.in_(list(known))))
     return changed
 
 
@@ -177,6 +181,7 @@ def delete_dag(connection: Connection, dag_id: str) -> int:
     removed = delete_runs(connection, select(dag_run.c.id).where(dag_run.c.dag_id == dag_id))
     asset_rows.forget_dag(connection, dag_id)
     connection.execute(delete(dag_version).where(dag_version.c.dag_id == dag_id))
+    connection.execute(delete(held_dag).where(held_dag.c.dag_id == dag_id))
     connection.execute(delete(dag).where(dag.c.dag_id == dag_id))
     for file in connection.execute(select(dag_file).where(dag_file.c.path == row.fileloc)):
         # Without its row the DAG processor loads the file again, if it is there.
@@ -212,7 +217,7 @@ def _version(connection: Connection, dag_id: str, version_hash: str | None) -> A
     return row
 
 
-def _dag(row: Any) -> Dag:
+def dag_of(row: Any) -> Dag:
     return Dag(
         dag_id=row.dag_id,
         fileloc=row.fileloc,

@@ -1,0 +1,341 @@
+"""What the home page and `/opskit/v1/overview` are made of: one look at metastore, run folder and disks.
+
+Nothing here runs a process or waits for another host. Parts that a person may not see are left out (None).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from opskit.config import Config
+from opskit.core.metastore import held_dags, instances
+from opskit.core.metastore.audit import AuditLine
+from opskit.core.metastore.browsing import home
+from opskit.core.metastore.engine import Connection
+from opskit.core.metastore.held_dags import Held
+from opskit.platforms import watching
+from opskit.platforms.health import KINDS
+from opskit.platforms.receipts import kept_in, time_of
+from opskit.system.machine import Disk, disk_of
+from opskit.telemetry import reports
+from opskit.telemetry.reports import KeptReport
+from opskit.web.identity import READ, Who
+from opskit.web.store import Store
+
+DAY = timedelta(days=1)
+_FORGET_AFTER = DAY
+"""A silent process is of interest for so long."""
+_SHOWN_RUNS, _SHOWN_FAILED, _SHOWN_NEXT = 8, 10, 6
+_LOOKED_AT = 40
+"""Runs among whose task instances the failed ones are looked for."""
+_WELL, _SLOW, _STUCK, _SILENT, _ENDED = "well", "slow", "stuck", "silent", "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, as the watchdog's settings give them."""
+
+    lease: float
+    slow: float
+    stuck: float
+    worker_silence: float
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        return cls(
+            float(config.get("scheduler", "scheduler_health_check_threshold")),
+            float(config.get("watchdog", "slow_after")),
+            float(config.get("watchdog", "stuck_after")),
+            float(config.get("scheduler", "task_instance_heartbeat_timeout")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One process of the cluster, by its row in the metastore."""
+
+    kind: str
+    instance_id: str
+    hostname: str
+    pid: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    progress: int
+    """Loops that ended well."""
+    progress_at: datetime
+    ended_at: datetime | None
+    verdict: str
+    """well, slow, stuck (it is alive, and makes no progress), silent (no heartbeat), ended."""
+
+    @property
+    def lives(self) -> bool:
+        return self.verdict in (_WELL, _SLOW, _STUCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What failed, what runs, what comes; of the DAGs that the person may see."""
+
+    since: datetime
+    failed_runs: Sequence[home.RunLine]
+    failed_runs_count: int
+    failed_tasks: Sequence[home.TaskLine]
+    active_runs: Sequence[home.RunLine]
+    active_runs_count: int
+    upcoming: Sequence[home.Upcoming]
+    dags: home.DagCounts
+    held: Held | None
+    """DAGs that were paused all at once."""
+    waiting_runs: int
+    """Runs that should have begun long ago."""
+    waiting_since: datetime | None
+    broken_files: Sequence[home.BrokenFile] | None
+    broken_files_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backups:
+    """By the audit log and the receipts that this installation keeps; the store itself is not asked."""
+
+    where: str
+    proven_id: str = ""
+    proven_taken_at: datetime | None = None
+    """When the newest proven backup was taken; None: none was ever proven."""
+    proven_at: datetime | None = None
+    newest_taken_at: datetime | None = None
+    newest_problem: str = ""
+    """Of the newest attempt to take one; empty: it went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    at: datetime
+    by: str
+    action: str
+    source: str
+    hosts: Mapping[str, str]
+    """Host → state and release."""
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watchdog:
+    last: watching.LastLook | None
+    pause: watching.Pause | None
+    """One that holds now."""
+    changes: Sequence[watching.VerdictChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What only people see who may read Operations."""
+
+    backups: Backups
+    disks: Sequence[Disk]
+    deploys: bool
+    """DAG files are deployed to hosts from here."""
+    drift: KeptReport | None
+    deployments: Sequence[Deployment]
+    watchdog: Watchdog
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One look."""
+
+    at: datetime
+    hostname: str
+    """Of the webserver: disks, drift and watchdog are this host's."""
+    home_since: datetime
+    components: Sequence[Component]
+    work: Work | None = None
+    operations: Operations | None = None
+    limits: Limits = field(default_factory=lambda: Limits(30, 15, 45, 60))
+
+
+def look(store: Store, who: Who, now: datetime) -> Overview:
+    """MetastoreUnavailable when it can't be read. A fixed number of indexed statements."""
+    config = store.config
+    limits = Limits.of(config)
+    with store.reading() as connection:
+        components = components_of(connection, limits, now)
+        work = _work(connection, config, who, now) if who.can(READ, "DAG Runs") else None
+        lines = home.newest_lines(connection, ("backup", "deploy-dag"), 8) if who.can(READ, "Operations") else None
+    return Overview(
+        now,
+        socket.gethostname(),
+        _made_at(config.home, now),
+        components,
+        work,
+        None if lines is None else _operations(config, lines, now),
+        limits,
+    )
+
+
+def components_of(connection: Connection, limits: Limits, now: datetime) -> list[Component]:
+    """Every process that has not ended, and those that ended within the last hour, each with a verdict."""
+    found = []
+    for row in instances.list_instances(connection, ended_since=now - timedelta(hours=1)):
+        kind = row.kind.replace("-", "_")
+        if kind not in KINDS or (row.ended_at is None and now - row.heartbeat_at > _FORGET_AFTER):
+            continue
+        found.append(
+            Component(
+                kind=kind,
+                instance_id=row.id,
+                hostname=row.hostname,
+                pid=row.pid,
+                version=row.version,
+                started_at=row.started_at,
+                heartbeat_at=row.heartbeat_at,
+                progress=row.progress,
+                progress_at=row.progress_at,
+                ended_at=row.ended_at,
+                verdict=judge(kind, row.heartbeat_at, row.progress_at, row.ended_at, limits, now),
+            )
+        )
+    order = list(KINDS)
+    return sorted(
+        found, key=lambda one: (one.ended_at is not None, order.index(one.kind), one.hostname, one.started_at)
+    )
+
+
+def judge(
+    kind: str,
+    heartbeat_at: datetime,
+    progress_at: datetime,
+    ended_at: datetime | None,
+    limits: Limits,
+    now: datetime,
+) -> str:
+    """The verdict on one process, from its row alone."""
+    if ended_at is not None:
+        return _ENDED
+    silence = {"scheduler": limits.lease, "worker": limits.worker_silence}.get(kind, limits.stuck)
+    if (now - heartbeat_at).total_seconds() > silence:
+        return _SILENT
+    # A worker's row says that somebody has heard of it: its process is its proof of life.
+    still = (now - progress_at).total_seconds() if KINDS[kind].beats else 0.0
+    return _STUCK if still > limits.stuck else _SLOW if still > limits.slow else _WELL
+
+
+def _work(connection: Connection, config: Config, who: Who, now: datetime) -> Work:
+    since, dag_ids = now - DAY, who.readable_dags()
+    failed, failed_count = home.failed_runs(connection, since, _SHOWN_FAILED, dag_ids)
+    active, active_count = home.active_runs(connection, _LOOKED_AT, dag_ids)
+    numbers = [run.number for run in (*failed, *active)]
+    tasks = home.failed_tasks(connection, numbers, since, _SHOWN_FAILED) if who.can(READ, "Task Instances") else []
+    overdue = now - timedelta(seconds=float(config.get("watchdog", "work_slow_after")))
+    waiting, waiting_since = home.waiting_runs(connection, overdue)
+    broken: tuple[Sequence[home.BrokenFile] | None, int] = (None, 0)
+    if who.can(READ, "ImportError"):
+        broken = home.broken_files(connection, 5)
+    return Work(
+        since,
+        failed,
+        failed_count,
+        tasks,
+        active[:_SHOWN_RUNS],
+        active_count,
+        home.upcoming(connection, _SHOWN_NEXT, dag_ids),
+        home.dag_counts(connection, dag_ids),
+        held_dags.held(connection),
+        waiting,
+        waiting_since,
+        *broken,
+    )
+
+
+def _operations(config: Config, lines: Sequence[AuditLine], now: datetime) -> Operations:
+    drift = reports.kept(config.home, "dags_drift", 1)
+    deployments = deployments_of(lines)
+    return Operations(
+        backups_of(config, lines),
+        _disks(config),
+        bool(config.get("deploy", "groups")) or bool(deployments),
+        drift[0] if drift else None,
+        deployments[:3],
+        watchdog_of(config, now, 5),
+    )
+
+
+def backups_of(config: Config, lines: Sequence[AuditLine]) -> Backups:
+    """The newest proven backup, by audit lines and receipts: after a restore or a move one of them may be missing."""
+    proven = {one.backup_id: one.drilled_at for one in kept_in(config.home) if one.ok}
+    newest: AuditLine | None = None
+    for line in lines:
+        if line.event != "backup":
+            continue
+        newest = newest or line
+        backup_id = str(line.extra.get("backup_id") or "")
+        if line.extra.get("verified") and backup_id:
+            proven.setdefault(backup_id, line.at)
+    best = max((one for one in proven if time_of(one)), default="")
+    newest_id = str(newest.extra.get("backup_id") or "") if newest else ""
+    return Backups(
+        str(config.get("backup", "to")),
+        best,
+        time_of(best),
+        proven.get(best),
+        (time_of(newest_id) or newest.at) if newest else None,
+        str(newest.extra.get("error") or "") if newest else "",
+    )
+
+
+def deployments_of(lines: Sequence[AuditLine]) -> list[Deployment]:
+    """Deployments, rollbacks and repairs among audit lines."""
+    return [
+        Deployment(
+            line.at,
+            str(line.extra.get("by") or line.owner),
+            str(line.extra.get("action") or "deploy"),
+            str(line.extra.get("source") or ""),
+            _texts(line.extra.get("hosts")),
+            str(line.extra.get("failed") or ""),
+        )
+        for line in lines
+        if line.event == "deploy-dag"
+    ]
+
+
+def watchdog_of(config: Config, now: datetime, limit: int) -> Watchdog:
+    """What the watchdog of this host left."""
+    pause = watching.read_pause(config.run_folder)
+    return Watchdog(
+        watching.last_look(config.run_folder),
+        pause if pause and pause.active(now) else None,
+        watching.read_changes(config.run_folder, limit),
+    )
+
+
+def _disks(config: Config) -> list[Disk]:
+    found: dict[int, Disk] = {}
+    for folder in (config.home, config.logs_folder, config.dags_folder):
+        try:
+            disk = disk_of(folder)
+        except OSError:
+            continue  # a folder on a mount that hangs or is gone: the doctor says so
+        found.setdefault(disk.device, disk)
+    return list(found.values())
+
+
+def _made_at(folder: Path, now: datetime) -> datetime:
+    """When OPSKIT_HOME was made, as far as the file system tells: a new one has not had the time for everything."""
+    oldest = now.timestamp()
+    for name in ("fernet.key", "opskit.toml", "receipts", "dags"):
+        try:
+            oldest = min(oldest, os.stat(folder / name).st_mtime)
+        except OSError:
+            continue
+    return datetime.fromtimestamp(oldest, UTC)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(key): str(item) for key, item in value.items()} if isinstance(value, Mapping) else {}
