@@ -19,12 +19,13 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     WithJsonSchema,
     model_validator,
@@ -66,10 +67,19 @@ Moment = Annotated[
 """A time in a body, a query or an answer."""
 
 
+Number = Annotated[int, Field(strict=True, ge=-(2**31), le=2**31 - 1)]
+"""What a column of the metastore holds; of a body."""
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+BigNumber = Annotated[int, Query(ge=-(2**63), le=2**63 - 1)]
+"""An id or number in a query."""
+Id = Annotated[int, Path(ge=0, le=2**63 - 1)]
+"""A number in a path."""
+
+
 class Body(BaseModel):
     """What a client sends. Types are strict, and a field that is not known is an error."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -82,7 +92,7 @@ class Body(BaseModel):
 class Answer(BaseModel):
     """What is sent back. `from_attributes`: it can be made of a row or dataclass by `model_validate`."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, validate_by_name=True, validate_by_alias=True)
 
 
 class Listing(Answer):
@@ -118,30 +128,31 @@ def paged(*orders: str) -> Any:
         return Depends(limits)
     names = [sign + name for name in orders for sign in ("", "-")]
 
-    def ordered(
-        window: Annotated[Window, Depends(limits)],
-        order_by: Annotated[
-            str, Query(description="A leading - turns the order round.", json_schema_extra={"enum": names})
-        ] = orders[0],
-    ) -> Window:
+    def ordered(window: Any, order_by: str = orders[0]) -> Window:
         if order_by not in names:
             raise UsageError(f"order_by: {order_by!r} can't be ordered by", hint=f"it can be {', '.join(orders)}")
         return Window(window.limit, window.offset, order_by.removeprefix("-"), order_by.startswith("-"))
 
+    # Written down here, because they name what only this call knows.
+    ordered.__annotations__["window"] = Annotated[Window, Depends(limits)]
+    ordered.__annotations__["order_by"] = Annotated[
+        str, Query(description="A leading - turns the order round.", json_schema_extra={"enum": names})
+    ]
     return Depends(ordered)
 
 
-def _list(values: Iterable[str] | None) -> tuple[str, ...] | None:
+def separated(values: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """Names that come repeated or separated by commas; None where there are none."""
     if values is None:
         return None
-    return tuple(name for value in values for name in (part.strip() for part in value.split(",")) if name) or None
+    texts = [values] if isinstance(values, str) else values
+    return tuple(name for text in texts for name in (part.strip() for part in text.split(",")) if name) or None
 
 
 def _fields(
     fields: Annotated[list[str] | None, Query(description="Only these fields, by their names in the answer.")] = None,
 ) -> tuple[str, ...] | None:
-    return _list(fields)
+    return separated(fields)
 
 
 def _update_mask(
@@ -149,7 +160,7 @@ def _update_mask(
         list[str] | None, Query(description="Change only these fields, separated by commas.")
     ] = None,
 ) -> tuple[str, ...] | None:
-    return _list(update_mask)
+    return separated(update_mask)
 
 
 Fields = Annotated[tuple[str, ...] | None, Depends(_fields)]
@@ -174,7 +185,7 @@ def changed(body: Body, mask: Collection[str] | None, fixed: Collection[str] = (
     """The fields that a PATCH changes: those that were sent, or of these the ones that the mask names.
 
     UsageError for a mask that names another field, or one that is `fixed`."""
-    sent = body.model_dump(exclude_unset=True)
+    sent = body.model_dump(exclude_unset=True, by_alias=True)
     if mask is None:
         return {name: value for name, value in sent.items() if name not in fixed}
     for name in mask:

@@ -15,14 +15,14 @@ from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
 from opskit.web.store import Store
 
-_RESOURCE = "Connections"
+RESOURCE = "Connections"
 
 
 def create(store: Store, who: Who, value: Connection) -> Shown:
     """Add a connection, and show it without its secrets.
 
     Forbidden; Conflict when the conn_id is taken; UsageError for a missing conn_type, or what can't be stored."""
-    who.require(CREATE, _RESOURCE)
+    who.require(CREATE, RESOURCE)
     conn_id = str(value.conn_id or "")
     if not value.conn_type:
         raise UsageError(f"connection {conn_id}: conn_type is missing", hint="for example postgres, http, ssh")
@@ -43,7 +43,7 @@ def update(store: Store, who: Who, conn_id: str, fields: Mapping[str, Any]) -> S
 
     So a password that is not among them is kept; one that is None is removed. Extras are a text or a dict; a value of
     them that is `***` stays what it was, and so does a host. Forbidden, NotFound, UsageError."""
-    who.require(EDIT, _RESOURCE)
+    who.require(EDIT, RESOURCE)
     cipher = crypto.open_cipher(store.config)
     with store.changing() as database:
         connections.update_connection(database, cipher, conn_id, fields)
@@ -53,7 +53,7 @@ def update(store: Store, who: Who, conn_id: str, fields: Mapping[str, Any]) -> S
 
 def delete(store: Store, who: Who, conn_id: str) -> None:
     """Forbidden, NotFound."""
-    who.require(DELETE, _RESOURCE)
+    who.require(DELETE, RESOURCE)
     with store.changing() as database:
         connections.delete_connection(database, conn_id)
         auditing.write(database, who, "connections delete", datetime.now(UTC), conn_id=conn_id)

@@ -203,8 +203,8 @@ def _event(row: Any) -> Event:
 
 def _with_runs(connection: Connection, found: list[Event]) -> list[Event]:
     by_id = {one.id: one for one in found}
-    columns = ("dag_id", "run_id", "logical_date", "start_date", "end_date", "state")
-    columns += ("data_interval_start", "data_interval_end")
+    columns = ["dag_id", "run_id", "logical_date", "start_date", "end_date", "state"]
+    columns += ["data_interval_start", "data_interval_end"]
     query = (
         select(asset_event_run.c.event_id, *(dag_run.c[name] for name in columns))
         .join(dag_run, dag_run.c.id == asset_event_run.c.dag_run_id)

@@ -1,0 +1,106 @@
+"""/variables: values of secret names are masked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from opskit.core.dag.secret_names import is_secret_name
+from opskit.core.metastore import crypto, variables
+from opskit.core.metastore.browsing import objects
+from opskit.core.metastore.browsing.window import Window
+from opskit.core.metastore.connections import MASK
+from opskit.core.metastore.variables import Variable as Stored
+from opskit.errors import UsageError
+from opskit.web.airflow_api.collections import Answer, Body, Listing, UpdateMask, changed, paged
+from opskit.web.changes import variables as changes
+from opskit.web.gate import SignedIn, allow
+from opskit.web.identity import READ, Who
+from opskit.web.store import Store, TheStore
+
+router = APIRouter(tags=["Variable"])
+_Reader = Annotated[Who, Depends(allow(READ, "Variables"))]
+
+
+class Variable(Answer):
+    """A variable. The value of one with a secret name is `***`."""
+
+    key: str
+    value: str
+    description: str | None
+
+
+class VariableCollection(Listing):
+    variables: list[Variable]
+
+
+class NewVariable(Body):
+    """A variable with its value."""
+
+    key: str = Field(min_length=1, max_length=250)
+    value: str
+    description: str | None = None
+
+
+class VariableFields(Body):
+    """What can be changed of a variable."""
+
+    key: str | None = Field(None, description="As in the path, if it is sent.")
+    value: str | None = Field(None, description="Where it was masked, `***` keeps it.")
+    description: str | None = None
+
+
+@router.get("/variables", operation_id="get_variables")
+def get_variables(
+    store: TheStore, _: _Reader, window: Annotated[Window, paged("key", "id", "value")]
+) -> VariableCollection:
+    """List variables."""
+    cipher = crypto.open_cipher(store.config)
+    with store.reading() as database:
+        found, total = objects.variables(database, window, cipher)
+    return VariableCollection(variables=[_shown(one) for one in found], total_entries=total)
+
+
+@router.post("/variables", operation_id="post_variables")
+def post_variables(store: TheStore, who: SignedIn, body: NewVariable) -> Variable:
+    """Set a variable; one that is there gets the new value, as in Airflow."""
+    changes.create(store, who, Stored(body.key, body.value, body.description), overwrite=True)
+    return _answer(store, body.key)
+
+
+@router.get("/variables/{variable_key:path}", operation_id="get_variable")
+def get_variable(store: TheStore, _: _Reader, variable_key: str) -> Variable:
+    """Get a variable."""
+    return _answer(store, variable_key)
+
+
+@router.patch("/variables/{variable_key:path}", operation_id="patch_variable")
+def patch_variable(
+    store: TheStore, who: SignedIn, variable_key: str, body: VariableFields, mask: UpdateMask
+) -> Variable:
+    """Change value or description."""
+    if body.key not in (None, variable_key):
+        raise UsageError("key: it is another one than that of the path", hint="a variable keeps its key")
+    fields = changed(body, mask, ("key",))
+    if fields.get("value") == MASK and is_secret_name(variable_key):
+        del fields["value"]
+    changes.update(store, who, variable_key, fields)
+    return _answer(store, variable_key)
+
+
+@router.delete("/variables/{variable_key:path}", operation_id="delete_variable", status_code=204)
+def delete_variable(store: TheStore, who: SignedIn, variable_key: str) -> None:
+    """Delete a variable."""
+    changes.delete(store, who, variable_key)
+
+
+def _shown(one: Stored) -> Variable:
+    return Variable(key=one.key, value=MASK if is_secret_name(one.key) else one.value, description=one.description)
+
+
+def _answer(store: Store, key: str) -> Variable:
+    cipher = crypto.open_cipher(store.config)
+    with store.reading() as database:
+        return _shown(variables.get_variable(database, cipher, key))
