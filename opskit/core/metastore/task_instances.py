@@ -89,8 +89,8 @@ class Attempt:
     reason: str | None
 
 
-_TI_COLUMNS = [column for column in task_instance.c if column.name != "first_poke_at"]
-_TI_QUERY = select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *_TI_COLUMNS).join_from(
+TI_COLUMNS = [column for column in task_instance.c if column.name != "first_poke_at"]
+_TI_QUERY = select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *TI_COLUMNS).join_from(
     task_instance, dag_run, dag_run.c.id == task_instance.c.dag_run_id
 )
 
