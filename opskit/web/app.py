@@ -12,6 +12,7 @@ from opskit.config import Config
 from opskit.core.metastore.engine import Engine
 from opskit.web import faults
 from opskit.web.request_rules import refuse_unknown
+from opskit.web.security import middleware
 from opskit.web.static_files import HashedFiles
 from opskit.web.store import Store
 
@@ -25,6 +26,8 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.monitoring",
     "airflow_api.plugins",
     "airflow_api.pools",
+    "airflow_api.roles",
+    "airflow_api.users",
     "airflow_api.variables",
 )
 OPSKIT_API: tuple[str, ...] = ()
@@ -40,6 +43,7 @@ def make_app(config: Config, engine: Engine) -> FastAPI:
     app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = Store(config, engine)
     faults.install(app)
+    middleware.install(app, config)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
     for prefix, modules in (("/api/v1", AIRFLOW_API), ("/opskit/v1", OPSKIT_API), ("", PAGES)):
         rules = [Depends(refuse_unknown)] if prefix else []
