@@ -15,7 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from opskit import __version__
-from opskit.web import flash, formats, navigation
+from opskit.web import flash, formats, links, navigation
 from opskit.web.static_files import static_url
 from opskit.web.topics import topic_text
 
@@ -42,6 +42,9 @@ def environment() -> Environment:
         is_here=navigation.is_here,
         state_signs=formats.SIGNS,
         topic=topic_text,
+        dag_url=links.dag_url,
+        run_url=links.run_url,
+        task_url=links.task_url,
     )
     made.filters.update(
         ago=_ago,
