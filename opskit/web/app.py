@@ -32,9 +32,11 @@ AIRFLOW_API: tuple[str, ...] = (
 )
 OPSKIT_API: tuple[str, ...] = ()
 PAGES: tuple[str, ...] = (
+    "pages.dags",
     "live",
     "wellbeing",
     "pages.dag_grid",
+    "pages.dag_graph",
 )
 
 

@@ -225,33 +225,41 @@ class _Work:
             top += height + gap
         for edge, lanes in drawing.lanes.items():
             level.lanes[edge] = [(at[lane], begins[layer], ends[layer]) for lane, layer in lanes]
-        self._place_alone(level, alone, max(0.0, top - gap) + (_BETWEEN if joined and alone else 0.0))
         passing = [x for lanes in level.lanes.values() for x, _, _ in lanes]
         left = min([*(x for x, _ in level.at.values()), *passing], default=0.0)
         level.at = {name: (x - left, y) for name, (x, y) in level.at.items()}
         level.lanes = {edge: [(x - left, b, e) for x, b, e in lanes] for edge, lanes in level.lanes.items()}
+        self._place_alone(level, alone)
         right = [x + self._sizes[name][0] for name, (x, _) in level.at.items()]
         bottom = max((y + self._sizes[name][1] for name, (_, y) in level.at.items()), default=0.0)
         level.size = (max([*right, *(x - left for x in passing)], default=0.0), bottom)
 
-    def _place_alone(self, level: _Level, alone: Sequence[str], top: float) -> None:
-        """What has no edge stands in rows below the rest, about as wide as it is high."""
+    def _place_alone(self, level: _Level, alone: Sequence[str]) -> None:
+        """What has no edge stands in rows below the rest: below as one sees it, whatever the orientation."""
         if not alone:
             return
+        across, down = (0, 1) if self._orientation == "TB" else (1, 0)
         area = sum((self._sizes[item][0] + _BETWEEN) * (self._sizes[item][1] + _BETWEEN) for item in alone)
-        widest = max(self._sizes[item][0] for item in alone)
-        there = max((x + self._sizes[name][0] for name, (x, _) in level.at.items()), default=0.0)
-        limit = max(widest, there, sqrt(area * (1.6 if self._orientation == "TB" else 0.6)))
-        x = height = 0.0
+        ends = [(at, self._sizes[item]) for item, at in level.at.items()]
+        limit = max(
+            max(self._sizes[item][across] for item in alone),
+            max((at[across] + size[across] for at, size in ends), default=0.0),
+            sqrt(area * (1.0 if level.at else 0.5)),
+        )
+        place = [0.0, 0.0]
+        if ends:
+            place[down] = max(at[down] + size[down] for at, size in ends) + 2 * _BETWEEN
+        height = 0.0
         for item in alone:
-            width, own = self._sizes[item]
-            if x and x + width > limit:
-                x, top, height = 0.0, top + height + _BETWEEN, 0.0
-            level.at[item] = (x, top)
-            x, height = x + width + _BETWEEN, max(height, own)
-        for item in alone:
-            y = level.at[item][1]
-            level.ends[item] = (y, y + self._sizes[item][1])
+            size = self._sizes[item]
+            if place[across] and place[across] + size[across] > limit:
+                place[across] = 0.0
+                place[down] += height + _BETWEEN
+                height = 0.0
+            level.at[item] = (place[0], place[1])
+            level.ends[item] = (place[1], place[1] + size[1])
+            place[across] += size[across] + _BETWEEN
+            height = max(height, size[down])
 
 
 def _chain(group: str | None, parents: Mapping[str, str | None]) -> list[str]:

@@ -39,6 +39,7 @@ class Folds:
     opened: frozenset[str] = frozenset()
     folded: frozenset[str] = frozenset()
     by_default: bool = False
+    known: frozenset[str] = frozenset()
 
     def is_open(self, group: str) -> bool:
         return group in self.opened if self.by_default else group not in self.folded
@@ -52,12 +53,17 @@ class Folds:
             folded = folded ^ {group}
         return {"open": sorted(opened), "fold": sorted(folded)}
 
+    def all(self, is_open: bool) -> dict[str, list[str]]:
+        """The parameters of the URL with every group open, or every group folded."""
+        opened = sorted(self.known) if self.by_default and is_open else []
+        return {"open": opened, "fold": sorted(self.known) if not self.by_default and not is_open else []}
+
 
 def folds(definition: Definition, opened: Iterable[str], folded: Iterable[str]) -> Folds:
     """For this DAG; groups that it does not have are left out."""
     known = frozenset(definition.parents)
     many = len(definition.dag.tasks) > FOLDED_FROM
-    return Folds(known & frozenset(opened), known & frozenset(folded), many)
+    return Folds(known & frozenset(opened), known & frozenset(folded), many, known)
 
 
 @dataclass(slots=True)
