@@ -25,6 +25,14 @@ class Forbidden(GuardRefused):
     """The person lacks a permission."""
 
 
+class TooManyAttempts(OpskitError):
+    """Too many wrong passwords: so many seconds nobody of this name or address may try again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many wrong passwords: try again in {seconds} s")
+        self.seconds = seconds
+
+
 class Conflict(UsageError):
     """Something of this name is there already."""
 
@@ -35,6 +43,7 @@ class NotServed(OpskitError):
 
 _STATUS: tuple[tuple[type[OpskitError], int], ...] = (
     (SignInNeeded, 401),
+    (TooManyAttempts, 429),
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
@@ -68,9 +77,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
-def _answer(request: Request, status: int, message: str, hint: str | None = None) -> Response:
+def answer(request: Request, status: int, message: str, hint: str | None = None) -> Response:
+    """A problem for programs, a page for people."""
     if request.url.path.startswith(_API):
-        return problem(status, message, **({"hint": hint} if hint else {}))
+        told = problem(status, message, **({"hint": hint} if hint else {}))
+        if status == 401 and "sec-fetch-mode" in request.headers:
+            # For a browser's fetch(): it would ask the person for a password, of which it must know nothing.
+            told.headers["WWW-Authenticate"] = "Bearer"
+        return told
     from opskit.web.render import render
 
     return render(request, "error.html", status=status, title=HTTPStatus(status).phrase, message=message, hint=hint)
@@ -81,23 +95,26 @@ def _known(request: Request, error: Exception) -> Response:
     if isinstance(error, SignInNeeded) and not request.url.path.startswith(_API) and request.method == "GET":
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" + (f"?{urlencode({'next': wanted})}" if wanted != "/" else ""), 303)
-    return _answer(request, status_of(error), error.message, error.hint)
+    told = answer(request, status_of(error), error.message, error.hint)
+    if isinstance(error, TooManyAttempts):
+        told.headers["Retry-After"] = str(error.seconds)
+    return told
 
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = _answer(request, error.status_code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
+    told = answer(request, error.status_code, str(error.detail))
+    told.headers.update(error.headers or {})
+    return told
 
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Only where and what: the input itself may be a secret.
     said = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}" for one in error.errors())
-    return _answer(request, 400, said)
+    return answer(request, 400, said)
 
 
 def _unknown(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _answer(request, 500, "an unexpected error: the log of the webserver has it")
+    return answer(request, 500, "an unexpected error: the log of the webserver has it")

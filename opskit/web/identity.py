@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from opskit.core.metastore.permissions import (
@@ -16,6 +17,7 @@ from opskit.core.metastore.permissions import (
     ROLES,
     Permission,
     dag_of,
+    is_of_one_dag,
     one_dag,
     runs_of,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "ROLES",
     "Permission",
     "Who",
+    "exceeding",
     "one_dag",
 ]
 
@@ -83,3 +86,13 @@ class Who:
         return frozenset(
             dag_id for one, resource in self.permissions if one == action and (dag_id := dag_of(resource)) is not None
         )
+
+
+def exceeding(who: Who, permissions: Iterable[Permission]) -> Permission | None:
+    """The first of these permissions, as roles hold them, that this person lacks, also by way of a more general one:
+    nobody gives away what one may not do oneself."""
+    for action, resource in sorted(permissions):
+        general = "DAGs" if dag_of(resource) is not None else "DAG Runs" if is_of_one_dag(resource) else resource
+        if not {(action, resource), (action, general)} & who.permissions:
+            return action, resource
+    return None

@@ -12,7 +12,15 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from opskit.core.dag import states
 from opskit.core.metastore.engine import reading, transaction
 from opskit.core.metastore.partial import Brought
-from opskit.core.metastore.tables import dag, dag_run, dag_version, task_attempt, task_instance, task_instance_note, xcom
+from opskit.core.metastore.tables import (
+    dag,
+    dag_run,
+    dag_version,
+    task_attempt,
+    task_instance,
+    task_instance_note,
+    xcom,
+)
 from opskit.errors import NotFound
 
 REASON = "restored from a backup: it was {state} when the backup was taken, and did not end there"

@@ -84,11 +84,16 @@ def dag_of(resource: str) -> str | None:
     return resource.removeprefix(_ONE_DAG) if resource.startswith(_ONE_DAG) else None
 
 
+def is_of_one_dag(resource: str) -> bool:
+    """Whether it stands for a single DAG, or its DagRuns."""
+    return resource.startswith((_ONE_DAG, _RUNS_OF_ONE))
+
+
 def checked(action: str, resource: str) -> Permission:
     """The pair. UsageError for a name that is no action or no resource."""
     if action not in ACTIONS:
         raise UsageError(f"there is no action {action!r}", hint=f"choose from {', '.join(ACTIONS)}")
-    of_one = resource.startswith((_ONE_DAG, _RUNS_OF_ONE)) and resource.partition(":")[2]
+    of_one = is_of_one_dag(resource) and resource.partition(":")[2]
     if (resource not in RESOURCES and not of_one) or len(resource) > _LONGEST_NAME:
         raise UsageError(
             f"there is no resource {resource!r}",

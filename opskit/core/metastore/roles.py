@@ -86,8 +86,7 @@ def permissions_of(connection: Connection, names: Collection[str]) -> frozenset[
 
 def create_role(connection: Connection, name: str, permissions: Iterable[Permission] = ()) -> Role:
     """A new role. UsageError for a name that can't be one or is taken."""
-    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise UsageError(f"a role's name has 1 to {_LONGEST_NAME} characters, and no spaces around it")
+    _check_name(name)
     wanted = _checked(permissions)
     taken = connection.execute(select(web_role.c.name).where(web_role.c.name == name).with_for_update()).first()
     if taken is not None or name in ROLES:
@@ -131,15 +130,40 @@ def delete_role(connection: Connection, name: str) -> list[str]:
     get_role(connection, name)
     if name in ROLES:
         raise GuardRefused(f"the role {name} is always there and can't be deleted")
+    had = _replace_in_users(connection, name, None)
+    connection.execute(delete(web_role).where(web_role.c.name == name))
+    return had
+
+
+def rename_role(connection: Connection, name: str, new_name: str) -> Role:
+    """Give a role another name; who has it keeps it. GuardRefused for one that is always there."""
+    role = get_role(connection, name, lock=True)
+    if name in ROLES:
+        raise GuardRefused(f"the role {name} is always there and keeps its name")
+    _check_name(new_name)
+    if new_name in ROLES or connection.execute(select(web_role.c.name).where(web_role.c.name == new_name)).first():
+        raise UsageError(f"there is a role {new_name!r} already")
+    connection.execute(update(web_role).where(web_role.c.name == name).values(name=new_name))
+    _replace_in_users(connection, name, new_name)
+    return Role(new_name, role.permissions)
+
+
+def _replace_in_users(connection: Connection, name: str, new_name: str | None) -> list[str]:
+    """Usernames of those who had the role, and have the other (None: none) in its place."""
     had = []
     for row in connection.execute(select(web_user.c.id, web_user.c.username, web_user.c.roles).with_for_update()).all():
         roles = json.loads(row.roles)
         if name in roles:
             had.append(row.username)
-            left = json.dumps([role for role in roles if role != name], ensure_ascii=False)
-            connection.execute(update(web_user).where(web_user.c.id == row.id).values(roles=left))
-    connection.execute(delete(web_role).where(web_role.c.name == name))
+            left = [new_name if role == name else role for role in roles if role != name or new_name is not None]
+            text = json.dumps(left, ensure_ascii=False)
+            connection.execute(update(web_user).where(web_user.c.id == row.id).values(roles=text))
     return sorted(had)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise UsageError(f"a role's name has 1 to {_LONGEST_NAME} characters, and no spaces around it")
 
 
 def _checked(permissions: Iterable[Permission]) -> frozenset[Permission]:

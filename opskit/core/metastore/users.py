@@ -128,7 +128,11 @@ def create_user(
         "password_hash": password_hash,
     }
     values = _checked(connection, fields, None)
-    connection.execute(insert(web_user).values(**values, identity=identity, created_at=now, changed_at=now))
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(web_user).values(**values, identity=identity, created_at=now, changed_at=now))
+    except IntegrityError as error:  # by somebody else, since we looked
+        raise Taken(f"there is a user {username!r} already") from error
     return get_user(connection, username)
 
 
@@ -180,9 +184,8 @@ def add_first_admin(connection: Connection, password_hash: str, now: datetime) -
     if connection.execute(select(web_user.c.id).limit(1)).first() is not None:
         return False
     try:
-        with connection.begin_nested():
-            create_user(connection, FIRST_USER, now, roles=[ADMIN], password_hash=password_hash)
-    except (IntegrityError, Taken):
+        create_user(connection, FIRST_USER, now, roles=[ADMIN], password_hash=password_hash)
+    except Taken:
         return False  # another webserver that starts at the same time has made it
     return True
 

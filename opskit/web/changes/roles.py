@@ -1,80 +1,82 @@
-"""Roles: create, update, delete."""
+"""What a person may change about roles. Nobody gives away more than one may oneself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Any
 
-from opskit.core.metastore import roles, users
-from opskit.core.metastore.engine import Connection
-from opskit.core.metastore.permissions import Permission
+from opskit.core.metastore import roles
+from opskit.core.metastore.engine import Connection, transaction
+from opskit.core.metastore.permissions import ROLES, Permission
 from opskit.core.metastore.roles import Role
-from opskit.errors import GuardRefused, NotFound
 from opskit.web.changes import auditing
-from opskit.web.faults import Conflict
-from opskit.web.identity import CREATE, DELETE, EDIT, Who
+from opskit.web.faults import Conflict, Forbidden
+from opskit.web.identity import CREATE, DELETE, EDIT, Who, exceeding
 from opskit.web.store import Store
 
-RESOURCE = "Roles"
+_RESOURCE = "Roles"
 
 
-def create(store: Store, who: Who, name: str, permissions: Iterable[Permission] = ()) -> Role:
-    """Forbidden; Conflict when the name is taken; UsageError for a name, action or resource that can't be one."""
-    who.require(CREATE, RESOURCE)
-    with store.changing() as connection:
+def create(store: Store, who: Who, name: str, permissions: Collection[Permission] = ()) -> Role:
+    """A new role. Forbidden, also for permissions that `who` lacks; Conflict; UsageError."""
+    who.require(CREATE, _RESOURCE)
+    now = datetime.now(UTC)
+    _may_give(who, permissions)
+    with transaction(store.engine) as connection:
         _require_free(connection, name)
-        made = roles.create_role(connection, name, permissions)
-        auditing.write(connection, who, "roles create", datetime.now(UTC), role=name, permissions=_text(made))
-        return made
+        role = roles.create_role(connection, name, permissions)
+        auditing.write(connection, who, "roles create", now, role=name, permissions=sorted(permissions))
+    return role
 
 
 def update(
-    store: Store, who: Who, name: str, *, permissions: Iterable[Permission] | None = None, new_name: str | None = None
+    store: Store,
+    who: Who,
+    name: str,
+    *,
+    permissions: Collection[Permission] | None = None,
+    new_name: str | None = None,
 ) -> Role:
-    """Let a role allow exactly this (None: what it does), or have another name; its users keep it.
-
-    Forbidden, NotFound, Conflict, UsageError; GuardRefused for what can't be taken from a role that is always there."""
-    who.require(EDIT, RESOURCE)
+    """Let a role allow exactly this, give it another name, or both. Raises as `create`; GuardRefused for what can't be
+    taken from it."""
+    who.require(EDIT, _RESOURCE)
     now = datetime.now(UTC)
-    with store.changing() as connection:
-        changed = roles.get_role(connection, name, lock=True)
+    with transaction(store.engine) as connection:
+        role = roles.get_role(connection, name, lock=True)
+        before = role.permissions
         if permissions is not None:
-            changed = roles.set_permissions(connection, name, permissions)
-        if new_name not in (None, name):
-            changed = _renamed(connection, changed, str(new_name), now)
-        extra = {} if changed.name == name else {"to": changed.name}
-        auditing.write(connection, who, "roles edit", now, role=name, permissions=_text(changed), **extra)
-        return changed
+            _may_give(who, frozenset(permissions) ^ before)
+            role = roles.set_permissions(connection, name, permissions)
+        told: dict[str, Any] = {}
+        if role.permissions != before:
+            told = {"added": sorted(role.permissions - before), "removed": sorted(before - role.permissions)}
+        if new_name is not None and new_name != name:
+            _may_give(who, before)
+            _require_free(connection, new_name)
+            role = roles.rename_role(connection, name, new_name)
+            told["new_name"] = new_name
+        if told:
+            auditing.write(connection, who, "roles edit", now, role=name, **told)
+    return role
 
 
-def delete(store: Store, who: Who, name: str) -> None:
-    """Delete a role, also from those who have it. Forbidden, NotFound; GuardRefused for one that is always there."""
-    who.require(DELETE, RESOURCE)
-    with store.changing() as connection:
+def delete(store: Store, who: Who, name: str) -> list[str]:
+    """Delete a role; the usernames that had it. GuardRefused for one that is always there."""
+    who.require(DELETE, _RESOURCE)
+    now = datetime.now(UTC)
+    with transaction(store.engine) as connection:
+        _may_give(who, roles.get_role(connection, name).permissions if name not in ROLES else ())
         had = roles.delete_role(connection, name)
-        auditing.write(connection, who, "roles delete", datetime.now(UTC), role=name, users=had)
-
-
-def _renamed(connection: Connection, role: Role, name: str, now: datetime) -> Role:
-    if role.is_builtin:
-        raise GuardRefused(f"the role {role.name} is always there and keeps its name")
-    _require_free(connection, name)
-    made = roles.create_role(connection, name, role.permissions)
-    for user in users.list_users(connection):
-        if role.name in user.roles:
-            kept = [name if one == role.name else one for one in user.roles]
-            users.update_user(connection, user.username, now, {"roles": kept})
-    roles.delete_role(connection, role.name)
-    return made
+        auditing.write(connection, who, "roles delete", now, role=name, users=had)
+    return had
 
 
 def _require_free(connection: Connection, name: str) -> None:
-    try:
-        roles.get_role(connection, name)
-    except NotFound:
-        return
-    raise Conflict(f"there is a role {name!r} already", hint="edit it, or choose another name")
+    if name in {role.name for role in roles.list_roles(connection)}:
+        raise Conflict(f"there is a role {name!r} already")
 
 
-def _text(role: Role) -> list[str]:
-    return [f"{action} on {resource}" for action, resource in sorted(role.permissions)]
+def _may_give(who: Who, permissions: Collection[Permission]) -> None:
+    if too_much := exceeding(who, permissions):
+        raise Forbidden(f"you may not do {' on '.join(too_much)} yourself: you can't give or take it")
