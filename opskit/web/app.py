@@ -21,6 +21,7 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.configuration",
     "airflow_api.connections",
     "airflow_api.datasets",
+    "airflow_api.documents",
     "airflow_api.event_logs",
     "airflow_api.import_errors",
     "airflow_api.monitoring",
@@ -30,8 +31,9 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.users",
     "airflow_api.variables",
 )
-OPSKIT_API: tuple[str, ...] = ()
+OPSKIT_API: tuple[str, ...] = ("opskit_api.documents",)
 PAGES: tuple[str, ...] = (
+    "pages.home",
     "pages.dags",
     "live",
     "wellbeing",
