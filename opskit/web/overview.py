@@ -8,75 +8,31 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from opskit.config import Config
-from opskit.core.metastore import held_dags, instances
+from opskit.core.metastore import held_dags
 from opskit.core.metastore.audit import AuditLine
-from opskit.core.metastore.browsing import home
+from opskit.core.metastore.browsing import health, home
+from opskit.core.metastore.browsing.health import InstanceHealth
 from opskit.core.metastore.engine import Connection
 from opskit.core.metastore.held_dags import Held
 from opskit.platforms import watching
-from opskit.platforms.health import KINDS
 from opskit.platforms.receipts import kept_in, time_of
 from opskit.system.machine import Disk, disk_of
 from opskit.telemetry import reports
 from opskit.telemetry.reports import KeptReport
+from opskit.web import wellbeing
 from opskit.web.identity import READ, Who
 from opskit.web.store import Store
 
 DAY = timedelta(days=1)
-_FORGET_AFTER = DAY
-"""A silent process is of interest for so long."""
 _SHOWN_RUNS, _SHOWN_FAILED, _SHOWN_NEXT = 8, 10, 6
 _LOOKED_AT = 40
 """Runs among whose task instances the failed ones are looked for."""
-_WELL, _SLOW, _STUCK, _SILENT, _ENDED = "well", "slow", "stuck", "silent", "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds, as the watchdog's settings give them."""
-
-    lease: float
-    slow: float
-    stuck: float
-    worker_silence: float
-
-    @classmethod
-    def of(cls, config: Config) -> Limits:
-        return cls(
-            float(config.get("scheduler", "scheduler_health_check_threshold")),
-            float(config.get("watchdog", "slow_after")),
-            float(config.get("watchdog", "stuck_after")),
-            float(config.get("scheduler", "task_instance_heartbeat_timeout")),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One process of the cluster, by its row in the metastore."""
-
-    kind: str
-    instance_id: str
-    hostname: str
-    pid: int
-    version: str
-    started_at: datetime
-    heartbeat_at: datetime
-    progress: int
-    """Loops that ended well."""
-    progress_at: datetime
-    ended_at: datetime | None
-    verdict: str
-    """well, slow, stuck (it is alive, and makes no progress), silent (no heartbeat), ended."""
-
-    @property
-    def lives(self) -> bool:
-        return self.verdict in (_WELL, _SLOW, _STUCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +110,16 @@ class Overview:
     hostname: str
     """Of the webserver: disks, drift and watchdog are this host's."""
     home_since: datetime
-    components: Sequence[Component]
+    components: Sequence[InstanceHealth]
     work: Work | None = None
     operations: Operations | None = None
-    limits: Limits = field(default_factory=lambda: Limits(30, 15, 45, 60))
 
 
 def look(store: Store, who: Who, now: datetime) -> Overview:
     """MetastoreUnavailable when it can't be read. A fixed number of indexed statements."""
     config = store.config
-    limits = Limits.of(config)
     with store.reading() as connection:
-        components = components_of(connection, limits, now)
+        components = health.instances(connection, now, wellbeing.limits(config))
         work = _work(connection, config, who, now) if who.can(READ, "DAG Runs") else None
         lines = home.newest_lines(connection, ("backup", "deploy-dag"), 8) if who.can(READ, "Operations") else None
     return Overview(
@@ -175,55 +129,7 @@ def look(store: Store, who: Who, now: datetime) -> Overview:
         components,
         work,
         None if lines is None else _operations(config, lines, now),
-        limits,
     )
-
-
-def components_of(connection: Connection, limits: Limits, now: datetime) -> list[Component]:
-    """Every process that has not ended, and those that ended within the last hour, each with a verdict."""
-    found = []
-    for row in instances.list_instances(connection, ended_since=now - timedelta(hours=1)):
-        kind = row.kind.replace("-", "_")
-        if kind not in KINDS or (row.ended_at is None and now - row.heartbeat_at > _FORGET_AFTER):
-            continue
-        found.append(
-            Component(
-                kind=kind,
-                instance_id=row.id,
-                hostname=row.hostname,
-                pid=row.pid,
-                version=row.version,
-                started_at=row.started_at,
-                heartbeat_at=row.heartbeat_at,
-                progress=row.progress,
-                progress_at=row.progress_at,
-                ended_at=row.ended_at,
-                verdict=judge(kind, row.heartbeat_at, row.progress_at, row.ended_at, limits, now),
-            )
-        )
-    order = list(KINDS)
-    return sorted(
-        found, key=lambda one: (one.ended_at is not None, order.index(one.kind), one.hostname, one.started_at)
-    )
-
-
-def judge(
-    kind: str,
-    heartbeat_at: datetime,
-    progress_at: datetime,
-    ended_at: datetime | None,
-    limits: Limits,
-    now: datetime,
-) -> str:
-    """The verdict on one process, from its row alone."""
-    if ended_at is not None:
-        return _ENDED
-    silence = {"scheduler": limits.lease, "worker": limits.worker_silence}.get(kind, limits.stuck)
-    if (now - heartbeat_at).total_seconds() > silence:
-        return _SILENT
-    # A worker's row says that somebody has heard of it: its process is its proof of life.
-    still = (now - progress_at).total_seconds() if KINDS[kind].beats else 0.0
-    return _STUCK if still > limits.stuck else _SLOW if still > limits.slow else _WELL
 
 
 def _work(connection: Connection, config: Config, who: Who, now: datetime) -> Work:

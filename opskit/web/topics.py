@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 from opskit.core.metastore.browsing import pulse
 from opskit.core.metastore.engine import Connection
 from opskit.errors import UsageError
+from opskit.web import verbs
 from opskit.web.identity import READ, Who
 
 _GENERAL = ("home", "dags", "operations")
@@ -77,7 +78,7 @@ def fingerprints(connection: Connection, topics: Collection[Topic]) -> dict[Topi
         runs = pulse.of_all_dags(connection)
         found.update((topic, runs) for topic in topics if topic.kind in ("home", "dags"))
     if kinds & {"home", "operations"}:
-        operations = pulse.of_operations(connection)
+        operations = f"{pulse.of_operations(connection)} {pulse.of_processes(connection)} {verbs.generation()}"
         found.update((t, f"{found[t]} {operations}") for t in topics if t.kind in ("home", "operations"))
     if "dag" in kinds:
         dags = pulse.of_dags(connection, {topic.parts[0] for topic in topics if topic.kind == "dag"})

@@ -28,6 +28,7 @@ from fastapi import Depends, Request
 
 from opskit.config import Config
 from opskit.errors import LockHeld, NotFound, UsageError
+from opskit.system.wake import wake
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ _NICENESS = 10
 _GRACE_SECONDS = 15.0
 _MOST_BYTES = 4 << 20
 _MESSAGE_BYTES = 16 << 10
+_generation = 0
+
+
+def generation() -> int:
+    """Rises whenever a job of this process is asked for, begins or ends: pages that show jobs look again."""
+    return _generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,7 @@ class Verbs:
 
     def __init__(self, config: Config, program: Sequence[str] = (sys.executable, "-m", "opskit")) -> None:
         self._home = config.home
+        self._run_folder = config.run_folder
         self._program = tuple(program)
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
@@ -144,8 +152,6 @@ class Verbs:
         self._waiting: deque[str] = deque()
         self._running: dict[str, subprocess.Popen[bytes] | None] = {}
         self._closed = False
-        self.generation = 0
-        """Rises whenever a job begins, ends or is asked for."""
 
     def start(self, name: str, parameter: str = "", *, by: str = "") -> Job:
         """Run it now, or when others have ended; a run of the same that is under way is shared.
@@ -266,8 +272,10 @@ class Verbs:
             del self._jobs[job.id]
 
     def _tell(self) -> None:
-        self.generation += 1
+        global _generation
+        _generation += 1
         self._changed.notify_all()
+        wake(self._run_folder, "live-")
 
     # --- in a thread of its own
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from opskit.config import Config
 from opskit.core.metastore import schema
 from opskit.core.metastore.browsing import health
 from opskit.core.metastore.browsing.health import HEALTHY, UNHEALTHY, InstanceHealth, Limits
@@ -24,14 +25,18 @@ router = APIRouter(tags=["Monitoring"])
 
 def instances(store: Store) -> list[InstanceHealth]:
     """Every instance of the cluster with its progress. MetastoreUnavailable."""
-    seconds = {
-        "heartbeat": store.config.get("scheduler", "scheduler_health_check_threshold"),
-        "slow": store.config.get("watchdog", "slow_after"),
-        "stuck": store.config.get("watchdog", "stuck_after"),
-    }
-    limits = Limits(**{name: timedelta(seconds=float(value)) for name, value in seconds.items()})
     with store.reading() as connection:
-        return health.instances(connection, datetime.now(UTC), limits)
+        return health.instances(connection, datetime.now(UTC), limits(store.config))
+
+
+def limits(config: Config) -> Limits:
+    """As the settings give them."""
+    seconds = {
+        "heartbeat": config.get("scheduler", "scheduler_health_check_threshold"),
+        "slow": config.get("watchdog", "slow_after"),
+        "stuck": config.get("watchdog", "stuck_after"),
+    }
+    return Limits(**{name: timedelta(seconds=float(value)) for name, value in seconds.items()})
 
 
 def airflow_health(store: Store) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from opskit import __version__
@@ -133,10 +133,8 @@ def list_instances(
     kind: str | None = None,
     living_only: bool = False,
     alive_since: datetime | None = None,
-    ended_since: datetime | None = None,
 ) -> list[Instance]:
-    """Instances, the newest first. `living_only`: not ended; `alive_since`: with a heartbeat after it; `ended_since`:
-    not ended, or only since then."""
+    """Instances, the newest first. `living_only`: not ended; `alive_since`: with a heartbeat after it."""
     query = select(instance).order_by(instance.c.started_at.desc(), instance.c.id)
     if kind is not None:
         query = query.where(instance.c.kind == kind)
@@ -144,6 +142,4 @@ def list_instances(
         query = query.where(instance.c.ended_at.is_(None))
     if alive_since is not None:
         query = query.where(instance.c.heartbeat_at > alive_since)
-    if ended_since is not None:
-        query = query.where(or_(instance.c.ended_at.is_(None), instance.c.ended_at > ended_since))
     return [Instance(**{**row._mapping, "detail": json.loads(row.detail)}) for row in connection.execute(query)]

@@ -6,6 +6,7 @@ A fingerprint is equal as long as a page would show the same; what it is made of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +19,7 @@ from opskit.core.metastore.tables import dag, dag_file, dag_run, instance, log, 
 ACTIVE = (states.QUEUED, states.RUNNING)
 _MOST_RUNS = 100
 """Active runs of one DAG, the newest, whose task instances are watched for its pages."""
+_STEP_SECONDS, _MOST_STEPS = 15.0, 8
 RunKey = tuple[str, str]
 """`(dag_id, run_id)`."""
 TaskKey = tuple[str, str, str, int]
@@ -55,6 +57,22 @@ def of_operations(connection: Connection) -> str:
         select(func.count(), func.max(dag_file.c.parsed_at)).where(dag_file.c.import_error.is_not(None))
     ).one()
     return _digest(line, *instances, broken)
+
+
+def of_processes(connection: Connection) -> str:
+    """Of the silence of the processes that have not ended, in steps of so many seconds: that one falls silent, or
+    stands still, changes no row."""
+    now = datetime.now(UTC)
+    rows = connection.execute(
+        select(instance.c.id, instance.c.heartbeat_at, instance.c.progress_at)
+        .where(instance.c.ended_at.is_(None))
+        .order_by(instance.c.id)
+    )
+    return _digest(*((row.id, _steps(now - row.heartbeat_at), _steps(now - row.progress_at)) for row in rows))
+
+
+def _steps(silence: timedelta) -> int:
+    return min(_MOST_STEPS, max(0, int(silence.total_seconds() // _STEP_SECONDS)))
 
 
 def of_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, str]:
