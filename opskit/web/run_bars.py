@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+
+from markupsafe import Markup
 
 from opskit.core.metastore.browsing.dag_list import RecentRun
-from opskit.web.formats import duration
+from opskit.web.formats import duration, state_class
+from opskit.web.links import run_url
 
-STEP, WIDTH, HEIGHT, LOWEST = 9, 7, 26, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A rectangle in an image of HEIGHT, with what it says and where it leads."""
-
-    x: int
-    y: int
-    height: int
-    state: str
-    title: str
-    url: str
+_STEP, _WIDTH, _HEIGHT, _LOWEST = 9, 7, 26, 4
 
 
-def bars(runs: Sequence[RecentRun], places: int, url: Callable[[RecentRun], str]) -> list[Bar]:
-    """The newest on the right, whatever the number of runs. Durations are compared among these runs only; their roots,
-    so that one long run does not make all others invisible."""
-    now = datetime.now(UTC)
+def run_bars(dag_id: str, runs: Sequence[RecentRun], places: int, now: datetime) -> Markup:
+    """An SVG image: the newest run on the right, whatever the number of runs; each leads to its page, the newest is the
+    tab stop of all. Empty without runs.
+
+    Durations are compared among these runs only; their roots, so that one long run does not make all others invisible.
+    """
+    if not runs:
+        return Markup()
     seconds = [run.seconds(now) or 0.0 for run in runs]
-    longest = max(seconds, default=0.0)
-    made = []
-    for index, (run, length) in enumerate(zip(runs, seconds, strict=True)):
-        share = math.sqrt(length / longest) if longest > 0 else 0.0
-        height = LOWEST + round((HEIGHT - LOWEST) * share)
-        at = run.logical_date.strftime("%Y-%m-%d %H:%M")
-        title = f"{run.state}, {at}" + (f", {duration(length)}" if run.start_date else "")
-        made.append(Bar((places - len(runs) + index) * STEP, HEIGHT - height, height, run.state, title, url(run)))
-    return made
+    longest = max(seconds)
+    label = f"Recent runs of {escape(dag_id)}"
+    parts = [
+        f'<svg class="bars" width="{places * _STEP}" height="{_HEIGHT}" role="group" aria-label="{label}" data-bars>'
+    ]
+    x = (places - len(runs)) * _STEP
+    for run, length in zip(runs, seconds, strict=True):
+        height = _LOWEST + round((_HEIGHT - _LOWEST) * math.sqrt(length / longest)) if longest > 0 else _LOWEST
+        title = f"{run.state}, {run.logical_date.isoformat(' ', 'minutes')[:16]}"
+        if run.start_date is not None:
+            title += f", {duration(length)}"
+        tab = "" if run is runs[-1] else ' tabindex="-1"'
+        parts.append(
+            f'<a href="{escape(run_url(dag_id, run.run_id, number=run.number))}"{tab}><title>{escape(title)}</title>'
+            f'<rect class="{state_class(run.state)}" x="{x}" y="{_HEIGHT - height}" width="{_WIDTH}" '
+            f'height="{height}"/></a>'
+        )
+        x += _STEP
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704 - what comes from outside is escaped above

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import Markup
 
 from opskit.core.metastore.browsing import dag_list
 from opskit.core.metastore.browsing.dag_list import ListedDag, RecentRun
@@ -19,13 +21,13 @@ from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import DELETE, EDIT, READ, Who
 from opskit.web.links import run_url
 from opskit.web.render import render
-from opskit.web.run_bars import Bar, bars
+from opskit.web.run_bars import run_bars
 from opskit.web.schedule_words import schedule_words
 from opskit.web.store import TheStore
 
 router = APIRouter(include_in_schema=False)
 
-PER_PAGE = 50
+PER_PAGE = 40
 RECENT = 14
 STATUSES = ("all", "active", "paused", "running", "failed")
 ORDERS = {"dag_id": "Name", "next_run": "Next run", "-dag_id": "Name, backwards"}
@@ -42,7 +44,8 @@ class Row:
     dag: ListedDag
     schedule: str
     runs: Sequence[RecentRun]
-    bars: Sequence[Bar]
+    bars: Markup
+    last_url: str
     may_edit: bool
     may_trigger: bool
 
@@ -130,10 +133,11 @@ def list_dags(
         shown = dags[(page - 1) * PER_PAGE : page * PER_PAGE]
         recent = dag_list.recent_runs(connection, [dag.dag_id for dag in shown], RECENT)
         words = _schedules(connection, shown)
+    now = datetime.now(UTC)
     return render(
         request,
         "dags.html",
-        rows=[_row(dag, words, recent[dag.dag_id], who) for dag in shown],
+        rows=[_row(dag, words, recent[dag.dag_id], who, now) for dag in shown],
         listing=listing,
         filters=filters,
         order=order if order in ORDERS else "dag_id",
@@ -154,12 +158,13 @@ def _ordered(dags: list[ListedDag], order: str) -> list[ListedDag]:
     return dags[::-1] if order == "-dag_id" else dags
 
 
-def _row(dag: ListedDag, words: dict[str, str], runs: list[RecentRun], who: Who) -> Row:
+def _row(dag: ListedDag, words: dict[str, str], runs: list[RecentRun], who: Who, now: datetime) -> Row:
     return Row(
         dag,
         words[dag.version_hash],
         runs,
-        bars(runs, RECENT, lambda run: run_url(dag.dag_id, run.run_id, number=run.number)),
+        run_bars(dag.dag_id, runs, RECENT, now),
+        run_url(dag.dag_id, runs[-1].run_id, number=runs[-1].number) if runs else "",
         who.can(EDIT, "DAGs", dag.dag_id),
         who.can("can_create", "DAG Runs", dag.dag_id),
     )

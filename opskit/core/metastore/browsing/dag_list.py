@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, and_, cast, func, or_, select, type_coerce
@@ -27,7 +28,6 @@ class ListedDag:
     schedule: str
     version_hash: str
     next_run_after: datetime | None
-    next_logical_date: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,6 @@ def active_dags(connection: Connection, within: Collection[str] | None = None) -
             each.schedule,
             each.version_hash,
             each.next_run_after,
-            each.next_logical_date,
         )
         .where(each.is_active.is_(True))
         .order_by(each.dag_id)
@@ -72,12 +71,22 @@ def active_dags(connection: Connection, within: Collection[str] | None = None) -
             dag_id,
             paused,
             description or "",
-            tuple(name for owner in owners.split(",") if (name := owner.strip())),
-            tuple(json.loads(tags)) if tags != "[]" else (),
+            _owners(owners),
+            _tags(tags),
             *rest,
         )
         for dag_id, paused, description, owners, tags, *rest in connection.execute(query)
     ]
+
+
+@lru_cache(2000)
+def _owners(text: str) -> tuple[str, ...]:
+    return tuple(name for owner in text.split(",") if (name := owner.strip()))
+
+
+@lru_cache(2000)
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def running_dags(connection: Connection) -> dict[str, int]:
