@@ -35,10 +35,12 @@ OPSKIT_API: tuple[str, ...] = ("opskit_api.documents",)
 PAGES: tuple[str, ...] = (
     "pages.home",
     "pages.dags",
+    "pages.trigger",
     "live",
     "wellbeing",
     "pages.dag_grid",
     "pages.dag_graph",
+    "pages.run",
 )
 
 

@@ -51,8 +51,9 @@ class EarlierTry:
     end_date: datetime | None
 
 
-def tasks_of_run(connection: Connection, run_number: int) -> list[TaskRow]:
-    """Per task and state of a run (`dag_run.id`), one row, however many instances a mapped task has."""
+def tasks_of_run(connection: Connection, run_number: int, task_id: str | None = None) -> list[TaskRow]:
+    """Per task (or only of this one) and state of a run (`dag_run.id`), one row, however many instances a mapped task
+    has."""
     each = task_instance.c
     query = (
         select(
@@ -72,6 +73,8 @@ def tasks_of_run(connection: Connection, run_number: int) -> list[TaskRow]:
         .where(each.dag_run_id == run_number)
         .group_by(each.task_id, each.state)
     )
+    if task_id is not None:
+        query = query.where(each.task_id == task_id)
     return [TaskRow(*row) for row in connection.execute(query)]
 
 
