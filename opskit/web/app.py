@@ -33,6 +33,10 @@ AIRFLOW_API: tuple[str, ...] = (
 )
 OPSKIT_API: tuple[str, ...] = ("opskit_api.documents",)
 PAGES: tuple[str, ...] = (
+    "pages.sign_in",
+    "pages.account",
+    "pages.users",
+    "pages.roles",
     "pages.home",
     "pages.dags",
     "pages.trigger",
@@ -41,6 +45,7 @@ PAGES: tuple[str, ...] = (
     "pages.dag_grid",
     "pages.dag_graph",
     "pages.run",
+    "pages.run_actions",
 )
 
 
