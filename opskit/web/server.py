@@ -24,6 +24,7 @@ from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system import daemon
 from opskit.web import live
 from opskit.web.app import make_app
+from opskit.web.security import first_user
 
 log = logging.getLogger(__name__)
 KIND = "webserver"
@@ -124,7 +125,7 @@ class _Pulse(threading.Thread):
         self._every = float(config.get("scheduler", "scheduler_heartbeat_sec"))
 
     def run(self) -> None:
-        registered = False
+        registered, may_be_empty = False, False
         while True:
             now = datetime.now(UTC)
             done = self._server.progress, self._server.progress_at
@@ -134,6 +135,10 @@ class _Pulse(threading.Thread):
                     if not registered:
                         self._register(connection, now)
                         registered = True
+                        may_be_empty = True
+                if may_be_empty:
+                    first_user.make_if_none(self._engine)
+                    may_be_empty = False
             except MetastoreUnavailable as error:
                 log.warning("no heartbeat: %s", error.message)
             if self._over.wait(self._every):

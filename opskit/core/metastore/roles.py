@@ -162,8 +162,8 @@ def _replace_in_users(connection: Connection, name: str, new_name: str | None) -
 
 
 def _check_name(name: str) -> None:
-    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise UsageError(f"a role's name has 1 to {_LONGEST_NAME} characters, and no spaces around it")
+    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable() or "/" in name:
+        raise UsageError(f"a role's name has 1 to {_LONGEST_NAME} characters, no / and no spaces around it")
 
 
 def _checked(permissions: Iterable[Permission]) -> frozenset[Permission]:

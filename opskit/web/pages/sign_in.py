@@ -1,0 +1,73 @@
+"""The page for signing in, and the end of a session."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from opskit.web import gate
+from opskit.web.faults import SignInNeeded, TooManyAttempts
+from opskit.web.gate import SignedIn
+from opskit.web.identity import Who
+from opskit.web.render import render
+from opskit.web.security import signing_in
+from opskit.web.security.local_paths import local_path
+from opskit.web.security.rules import rules_of
+from opskit.web.store import Store, TheStore
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login")
+def login_page(request: Request, store: TheStore, next: str = "/") -> Response:
+    who = _who(request, store)
+    if who is not None and who.by != "public":
+        return RedirectResponse(local_path(next), 303)
+    return _page(request, store, next)
+
+
+@router.post("/login")
+def login(
+    request: Request,
+    store: TheStore,
+    username: Annotated[str, Form()] = "",
+    password: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = "/",
+) -> Response:
+    try:
+        user = signing_in.check_password(store, username, password, rules_of(request).address(request))
+    except SignInNeeded as error:
+        return _page(request, store, next, username=username, error=error.message, status=401)
+    except TooManyAttempts as error:
+        answer = _page(request, store, next, username=username, error=error.message, status=429)
+        answer.headers["Retry-After"] = str(error.seconds)
+        return answer
+    to = RedirectResponse(local_path(next), 303)
+    signing_in.begin_session(request, store, to, user, "password")
+    return to
+
+
+@router.post("/logout")
+def logout(request: Request, store: TheStore, who: SignedIn) -> Response:
+    answer = RedirectResponse("/login", 303)
+    signing_in.end_session(request, store, answer, who)
+    return answer
+
+
+def _who(request: Request, store: Store) -> Who | None:
+    try:
+        return gate.identify(request, store)
+    except SignInNeeded:
+        return None
+
+
+def _page(
+    request: Request, store: Store, next: str, *, username: str = "", error: str = "", status: int = 200
+) -> HTMLResponse:
+    request.state.who = None  # nobody's links, whoever looks at the page
+    config = store.config
+    label = str(config.get("webserver", "oidc_label")) if config.get("webserver", "oidc_issuer") else ""
+    values = {"next": local_path(next), "username": username, "error": error, "oidc_label": label}
+    return render(request, "login.html", status=status, **values)
