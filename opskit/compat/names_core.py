@@ -106,9 +106,6 @@ opskit.compat.secrets
     airflow.secrets.local_filesystem airflow.sdk.execution_time.secrets
 opskit.compat.settings
     airflow.settings
-opskit.compat.small_classes:BaseOperatorLink
-    airflow.models.baseoperator.BaseOperatorLink airflow.models.baseoperatorlink.BaseOperatorLink
-    airflow.models.BaseOperatorLink airflow.sdk.BaseOperatorLink airflow.sdk.bases.operatorlink.BaseOperatorLink
 opskit.compat.small_classes:PriorityWeightStrategy
     airflow.task.priority_strategy.PriorityWeightStrategy
 opskit.compat.small_classes:SkipMixin
@@ -117,8 +114,6 @@ opskit.compat.small_classes:SkipMixin
 opskit.compat.small_classes:TaskInstanceKey
     airflow.models.taskinstancekey.TaskInstanceKey airflow.models.taskinstance.TaskInstanceKey
     airflow.providers.common.compat.sdk.TaskInstanceKey
-opskit.compat.small_classes:XComOperatorLink
-    airflow.serialization.definitions.operatorlink.XComOperatorLink
 opskit.compat.small_classes:initdb
     airflow.utils.db.initdb
 opskit.compat.small_classes:literal
@@ -183,6 +178,11 @@ opskit.core.dag.exceptions
     airflow.exceptions airflow.sdk.exceptions airflow.providers.common.compat.sdk
 opskit.core.dag.exceptions:AirflowException
     airflow.AirflowException airflow.exceptions.AirflowException airflow.sdk.exceptions.AirflowException
+opskit.core.dag.operator_links:BaseOperatorLink
+    airflow.models.baseoperator.BaseOperatorLink airflow.models.baseoperatorlink.BaseOperatorLink
+    airflow.models.BaseOperatorLink airflow.sdk.BaseOperatorLink airflow.sdk.bases.operatorlink.BaseOperatorLink
+opskit.core.dag.operator_links:XComOperatorLink
+    airflow.serialization.definitions.operatorlink.XComOperatorLink
 opskit.core.dag.parsing_context
     airflow.utils.dag_parsing_context airflow.sdk.definitions.context
 opskit.core.dag.parsing_context:get_parsing_context

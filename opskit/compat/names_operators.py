@@ -33,6 +33,13 @@ opskit.core.dag.mail:send_email_smtp
 opskit.core.dag.notifiers:BaseNotifier
     airflow.notifications.basenotifier.BaseNotifier airflow.sdk.BaseNotifier airflow.sdk.bases.notifier.BaseNotifier
     airflow.providers.common.compat.notifier.BaseNotifier airflow.providers.common.compat.sdk.BaseNotifier
+opskit.core.dag.operator_links:ExternalDagLink
+    airflow.sensors.external_task.ExternalDagLink airflow.providers.standard.sensors.external_task.ExternalDagLink
+    airflow.sensors.external_task_sensor.ExternalDagLink airflow.sensors.external_task.ExternalTaskSensorLink
+    airflow.sensors.external_task_sensor.ExternalTaskSensorLink
+opskit.core.dag.operator_links:TriggerDagRunLink
+    airflow.operators.trigger_dagrun.TriggerDagRunLink
+    airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunLink
 opskit.core.dag.operators.asynchronous:BaseAsyncOperator
     airflow.sdk.bases.operator.BaseAsyncOperator
 opskit.core.dag.operators.asynchronous:is_async_callable

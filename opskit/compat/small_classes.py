@@ -31,40 +31,6 @@ class TaskInstanceKey(NamedTuple):
         return self._replace(try_number=try_number)
 
 
-class BaseOperatorLink(ABC):
-    """A link that an operator shows in the pages: `name`, and `get_link`."""
-
-    operators: list[Any] = []
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The text of the link."""
-
-    @abstractmethod
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Its address."""
-
-
-class XComOperatorLink(BaseOperatorLink):
-    """A link whose address a task has pushed as XCom."""
-
-    def __init__(self, name: str, xcom_key: str) -> None:
-        self._name = name
-        self.xcom_key = xcom_key
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        from opskit.core.dag import runtime
-        from opskit.core.dag.xcom import decode
-
-        found = runtime.store().get_xcoms(ti_key.dag_id, ti_key.run_id, [ti_key.task_id], self.xcom_key)
-        return str(decode(found[0][2])) if found else ""
-
-
 class SkipMixin:
     """For operators that skip others."""
 

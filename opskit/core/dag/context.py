@@ -32,6 +32,8 @@ class Context(MutableMapping[str, Any]):
         self._values: dict[str, Any] = {"ti": ti, "task_instance": ti}
         dag = ti.task.get_dag()
         self._names = context_names(dag.dialect if dag is not None else None)
+        if not ti.task.inlets and not ti.task.outlets:
+            self._names = _without_assets(self._names)
         if "test_mode" in self._names:
             self._values["test_mode"] = ti.test_mode
         ti.template_context = self
@@ -413,6 +415,11 @@ _NEW_IN_3 = frozenset(
         "triggering_asset_events",
     }
 )
+
+
+@functools.cache
+def _without_assets(names: frozenset[str]) -> frozenset[str]:
+    return names - {"asset_state_store"}
 
 
 @functools.cache

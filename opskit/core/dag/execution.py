@@ -115,6 +115,10 @@ def execute(
     dag_run = _dag_run(dag, attempt, attempt["run"] if run is None else run, test_mode)
     kind = attempt.get("kind") or "task"
     reason = attempt.get("reason")
+    if "missed" in attempt:
+        from opskit.core.dag import deadlines
+
+        return Outcome(SUCCESS, reason=deadlines.call(dag, dag_run, kind, attempt))
     if kind.startswith("dag_"):
         success = kind == "dag_on_success_callback"
         callbacks = dag.on_success_callback if success else dag.on_failure_callback
@@ -137,6 +141,7 @@ def execute(
         push=report,
         test_mode=test_mode,
     )
+    os.environ.update(ti.environment())  # for what the task starts, and for functions that look there
     ti.deferral = attempt.get("deferral")
     ti.triggers_inline = triggers_inline
     context = contexts.Context(ti)
@@ -185,6 +190,10 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
 def _ended(outcome: Outcome, task: BaseOperator, ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
     ti._end_date = datetime.now(UTC)
     ti.state = outcome.state
+    if task.operator_extra_links and ti.dialect == 3:
+        from opskit.core.dag import operator_links
+
+        operator_links.push(task, ti)
     if ti.rendered_map_index is not None:
         outcome = replace(outcome, rendered_map_index=ti.rendered_map_index)
     _tell_listeners(outcome.state, "running", ti, context.get("exception"))

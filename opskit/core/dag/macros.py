@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["datetime", "datetime_diff_for_humans", "ds_add", "ds_format", "ds_format_locale", "random", "timedelta"]
 
-_MODULES = ("json", "time", "uuid", "dateutil")
+_MODULES = ("json", "time", "uuid", "dateutil", "yaml")
 
 
 def ds_add(ds: str, days: int) -> str:

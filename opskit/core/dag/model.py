@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import authoring_context, dialect, schedules
 from opskit.core.dag.base_operator import LONGEST_ID, BaseOperator, Callbacks
+from opskit.core.dag.dag_state import DagState
 from opskit.core.dag.dependencies import Label, chain, chain_linear, cross_downstream
 from opskit.core.dag.params import NOTSET, DagParam, ParamsDict
 from opskit.core.dag.task_group import VALID_ID, TaskGroup
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["DAG", "Label", "chain", "chain_linear", "cross_downstream"]
 
 
-class DAG:
+class DAG(DagState):
     """Used as `with DAG("sales", schedule="@daily", start_date=…):`.
 
     `catchup`, `max_active_runs` and `max_active_tasks` are None when not given: the configuration decides. A naive
@@ -112,8 +113,8 @@ class DAG:
             if moment is not None and not isinstance(moment, datetime):
                 raise DagInvalid(f"DAG {dag_id}: {name} is {moment!r}, a datetime is needed")
         self.timezone: tzinfo = _zone_of(timezone, start_date, end_date)
-        self.start_date = aware(start_date, self.timezone) if start_date is not None else None
-        self.end_date = aware(end_date, self.timezone) if end_date is not None else None
+        self.start_date = utc(aware(start_date, self.timezone)) if start_date is not None else None
+        self.end_date = utc(aware(end_date, self.timezone)) if end_date is not None else None
         for name in ("start_date", "end_date"):
             if isinstance(self.default_args.get(name), datetime):
                 self.default_args[name] = aware(self.default_args[name], self.timezone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from opskit.core.dag import runtime
 from opskit.core.dag.xcom import XCOM_RETURN_KEY, decode, pushed
@@ -43,6 +43,35 @@ class TaskInstanceKey(NamedTuple):
         return self.dag_id, self.task_id, self.run_id, self.map_index
 
 
+class _Named(str):
+    """A text that shows itself as Airflow 3 shows a member of its enumerations: `DagRunType.MANUAL`."""
+
+    __slots__ = ("_shown",)
+    _shown: str
+
+    def __new__(cls, enumeration: str, value: str) -> Self:
+        made = super().__new__(cls, value)
+        made._shown = f"{enumeration}.{value.upper()}"
+        return made
+
+    @property
+    def value(self) -> str:
+        return str.__str__(self)
+
+    @property
+    def name(self) -> str:
+        return self.value.upper()
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __format__(self, spec: str) -> str:
+        return format(self._shown, spec)
+
+    def __reduce__(self) -> Any:
+        return _Named, (self._shown.partition(".")[0], self.value)
+
+
 class DagRun:
     """The run that a task belongs to, or another one that it looked up. Datetimes are pendulum DateTimes."""
 
@@ -64,6 +93,9 @@ class DagRun:
         self.run_id = info.run_id
         self.run_type = info.run_type
         self.state = info.state
+        if dag is not None and dag.dialect == 3:
+            self.run_type = _Named("DagRunType", info.run_type)
+            self.state = _Named("DagRunState", info.state)
         self.partition_key = info.partition_key
         self.conf: dict[str, Any] = dict(info.conf or {})
         self.external_trigger = info.run_type == "manual" if external_trigger is None else external_trigger
@@ -209,7 +241,7 @@ class RuntimeTaskInstance:
         self.first_poke_at = first_poke_at or self._start_date
         """When the first poke of this try was: a sensor's timeout counts from there, across reschedules."""
         self.log_path = log_path
-        self.log_url = log_url
+        self._log_url = log_url
         self.test_mode = test_mode
         self.pushed: dict[str, Any] = {}
         self.skip_downstream: set[str] = set()
@@ -307,6 +339,27 @@ class RuntimeTaskInstance:
     @property
     def is_premature(self) -> bool:
         return False
+
+    @property
+    def log_url(self) -> str:
+        """Where its log is shown."""
+        if not self._log_url:
+            from opskit.core.dag import operator_links
+
+            self._log_url = operator_links.log_address(
+                self.dag_id, self.run_id, self.task_id, self.map_index, self.try_number
+            )
+        return self._log_url
+
+    @property
+    def run_as_user(self) -> str | None:
+        return self.task.run_as_user
+
+    @property
+    def custom_operator_name(self) -> str:
+        return self.task.operator_name
+
+    operator_name = custom_operator_name
 
     @property
     def mark_success_url(self) -> str:
@@ -476,7 +529,8 @@ class RuntimeTaskInstance:
             return values
         if not rows:
             return default
-        if ids is not None and index is None and any(map_index >= 0 for _, map_index, _ in rows):
+        mapped = ids is not None and index is None and any(map_index >= 0 for _, map_index, _ in rows)
+        if mapped and (len(rows) > 1 or self.dialect != 3):  # Airflow 3 gives the value of a single instance itself
             return [decode(value) for _, _, value in rows]
         return decode(rows[-1][2] if ids is None else rows[0][2])
 
@@ -510,18 +564,27 @@ class RuntimeTaskInstance:
         return []
 
     def environment(self) -> dict[str, str]:
-        """The ids of the task instance as the environment variables that Airflow sets for commands."""
-        info = self.dag_run._info
+        """The ids of the task instance as the environment variables that Airflow sets for what tasks start. The logical
+        date is named as in the Airflow that the DAG was written for."""
+        logical_date = self.dag_run._info.logical_date.isoformat()
         values = {
             "DAG_OWNER": str(self.task.owner),
             "DAG_ID": self.dag_id,
             "TASK_ID": self.task_id,
-            "EXECUTION_DATE": info.logical_date.isoformat(),
-            "LOGICAL_DATE": info.logical_date.isoformat(),
+            "EXECUTION_DATE": logical_date,
+            "LOGICAL_DATE": logical_date,
             "TRY_NUMBER": str(self.try_number),
             "DAG_RUN_ID": self.run_id,
         }
-        return {f"{prefix}_CTX_{name}": text for name, text in values.items() for prefix in ("AIRFLOW", "OPSKIT")}
+        email = self.task.email
+        if email:
+            values["DAG_EMAIL"] = email if isinstance(email, str) else ",".join(email)
+        named = {f"OPSKIT_CTX_{name}": text for name, text in values.items()}
+        named.update({f"AIRFLOW_CTX_{name}": text for name, text in values.items()})
+        gone = {2: "AIRFLOW_CTX_LOGICAL_DATE", 3: "AIRFLOW_CTX_EXECUTION_DATE"}.get(self.dialect or 0)
+        if gone is not None:
+            del named[gone]
+        return named
 
     def __repr__(self) -> str:
         mapped = f" map_index={self.map_index}" if self.map_index >= 0 else ""

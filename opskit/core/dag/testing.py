@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.core.dag import plugins, runtime
 from opskit.core.dag.context import run_params
-from opskit.core.dag.execution import execute
+from opskit.core.dag.execution import Outcome, execute
 from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.run_instance import TaskInstance
 from opskit.core.dag.run_state import RunState
 from opskit.core.dag.serialization import serialize
 from opskit.core.dag.serialized import load
-from opskit.core.dag.states import FINISHED, SUCCESS, UP_FOR_RESCHEDULE
+from opskit.core.dag.states import FINISHED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.zones import utc
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ class _Run:
             for instance in ready:
                 if run.ready.get(instance.key) is instance:
                     self._attempt(instance)
+                elif run.dag.fail_fast and instance.state == SKIPPED:
+                    # A scheduler would have started it together with the one that has failed; so does Airflow's test.
+                    self._run_along(instance)
         self._tell()
         self.store.add_run(replace(self.info, state=run.state, end_date=datetime.now(UTC)))
         succeeded = run.state == SUCCESS
@@ -140,6 +143,15 @@ class _Run:
             self.xcoms,
         )
 
+    def _run_along(self, instance: TaskInstance) -> None:
+        """Run what was skipped by the failure of another one. The run knows its state already, so its own end changes
+        nothing for others."""
+        began = datetime.now(UTC)
+        outcome = self._execute(instance, began)
+        instance.state, instance.start_date, instance.end_date = outcome.state, began, datetime.now(UTC)
+        self._set(instance)
+        self.report(f"{_label(instance)}: {instance.state}")
+
     def _attempt(self, instance: TaskInstance) -> None:
         run, task = self.run_state, instance.task
         began = datetime.now(UTC)
@@ -150,6 +162,14 @@ class _Run:
             self.xcoms.pop(_label(instance), None)
         run.started(instance, 0, "", began)
         self._set(instance)
+        outcome = self._execute(instance, began)
+        now = datetime.now(UTC)
+        fields = {**outcome.fields(), "reschedule_at": outcome.reschedule_at, "started_at": began, "ended_at": now}
+        run.finished(instance, fields, now)
+
+    def _execute(self, instance: TaskInstance, began: datetime) -> Outcome:
+        """Run one attempt, and keep what it has pushed."""
+        task = instance.task
         frame = {
             "kind": "task",
             "task_id": task.task_id,
@@ -166,11 +186,9 @@ class _Run:
         for key, value in outcome.xcoms:
             self.store.set_xcom(self.dag.dag_id, self.info.run_id, task.task_id, instance.map_index, key, value)
             self.xcoms.setdefault(_label(instance), {})[key] = value
-        now = datetime.now(UTC)
-        fields = {**outcome.fields(), "reschedule_at": outcome.reschedule_at, "started_at": began, "ended_at": now}
-        run.finished(instance, fields, now)
         if outcome.reason:
             self.reasons[_label(instance)] = outcome.reason
+        return outcome
 
     def _tell(self) -> None:
         """Show what has changed to the tasks that follow, and report what has ended."""

@@ -62,8 +62,8 @@ def _key(key: Any) -> str:
     raise TypeError(f"a dict with keys of type {type(key).__name__} can't be stored as XCom")
 
 
-def _wrap(name: str, data: Any) -> dict[str, Any]:
-    return {_CLASS: name, _VERSION: 1, _DATA: data}
+def _wrap(name: str, data: Any, version: int = 1) -> dict[str, Any]:
+    return {_CLASS: name, _VERSION: version, _DATA: data}
 
 
 def _encode_other(value: Any) -> Any:
@@ -78,7 +78,7 @@ def _encode_other(value: Any) -> Any:
     if isinstance(value, date):
         return _wrap("datetime.date", value.isoformat())
     if isinstance(value, timedelta):
-        return _wrap("datetime.timedelta", value.total_seconds())
+        return _wrap("datetime.timedelta", value.total_seconds(), 2)
     if isinstance(value, tuple):
         return _wrap("builtins.tuple", [encode(item) for item in value])
     if isinstance(value, (set, frozenset)):

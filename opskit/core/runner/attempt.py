@@ -230,24 +230,10 @@ def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any], last: bool) -> tu
         reason = f"the DAG file {spec.fileloc} does not define {dag_id} any more"
         _log_line(reason)
         return _failed(reason), True
-    _set_environment(attempt)
     outcome = execution.execute(dag, attempt, last=last)
     # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
     execution.set_handler(signal.SIGTERM, execution.IGNORE)
     return outcome.fields(), outcome.reusable
-
-
-def _set_environment(attempt: dict[str, Any]) -> None:
-    """What programs that the task starts can know of it; Airflow's names, and ours."""
-    environment = os.environ
-    for name, value in (
-        ("DAG_ID", attempt["dag_id"]),
-        ("TASK_ID", attempt["task_id"]),
-        ("EXECUTION_DATE", attempt["run"]["logical_date"]),
-        ("TRY_NUMBER", str(attempt["try_number"])),
-        ("DAG_RUN_ID", attempt["run_id"]),
-    ):
-        environment["AIRFLOW_CTX_" + name] = environment["OPSKIT_CTX_" + name] = value
 
 
 def _encode(frame: dict[str, Any]) -> bytes:

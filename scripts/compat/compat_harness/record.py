@@ -76,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_for_another_release(row: dict[str, Any]) -> bool:
-    """opskit has the names of all releases: that one of them lacks a name is nothing to be compared."""
-    return any(
-        re.match(r"ModuleNotFoundError: No module named 'airflow|ImportError: cannot import name", text)
-        for text in row.get("import_errors", ())
+    """opskit has the names and arguments of all releases: that one of them lacks some is nothing to be compared."""
+    lacks = (
+        r"ModuleNotFoundError: No module named 'airflow|ImportError: cannot import name"
+        r"|TypeError: DAG.__init__\(\) got an unexpected keyword"
     )
+    return any(re.match(lacks, text) for text in row.get("import_errors", ()))
 
 
 def _readable(one: answers.Difference, value: Any, side: dict[str, Any]) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from opskit.core.dag import runtime
+from opskit.core.dag import dialect, runtime
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.exceptions import AirflowException, AirflowSkipException
+from opskit.core.dag.operator_links import TriggerDagRunLink
+from opskit.core.dag.params import NOTSET
 from opskit.core.dag.states import DAG_RUN_STATES
 from opskit.core.dag.zones import aware, utc
 from opskit.errors import DagInvalid, NotFound, UsageError
@@ -45,6 +47,7 @@ class TriggerDagRunOperator(BaseOperator):
         "skip_when_already_exists",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"conf": "py"}
+    operator_extra_links = (TriggerDagRunLink(),)
     ui_color = "#ffefeb"
 
     def __init__(
@@ -76,6 +79,8 @@ class TriggerDagRunOperator(BaseOperator):
         given: Any = execution_date if logical_date is _NOT_GIVEN or logical_date is None else logical_date
         if given is not None and not isinstance(given, (str, datetime)) and not hasattr(given, "resolve"):
             raise DagInvalid(f"task {self.task_id}: logical_date is {given!r}, a text or a datetime is needed")
+        if logical_date is _NOT_GIVEN and execution_date is None and dialect.current() == 3:
+            given = NOTSET
         self.logical_date: Any = aware(given).isoformat() if isinstance(given, datetime) else given
         self.reset_dag_run = reset_dag_run
         self.wait_for_completion = wait_for_completion
@@ -115,11 +120,12 @@ class TriggerDagRunOperator(BaseOperator):
             found = runtime.store().find_dag(self.trigger_dag_id)
             if found is not None and found["is_paused"]:
                 raise AirflowException(f"Dag {self.trigger_dag_id} is paused")
+        given = self.logical_date
         try:
             run = runtime.store().trigger_dag_run(
                 self.trigger_dag_id,
                 run_id=run_id,
-                logical_date=self._moment(self.logical_date) if self.logical_date else datetime.now(UTC),
+                logical_date=datetime.now(UTC) if given in (None, "", NOTSET) else self._moment(given),
                 conf=conf,
                 reset_existing=self.reset_dag_run,
             )

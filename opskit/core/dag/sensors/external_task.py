@@ -8,6 +8,7 @@ from typing import Any
 
 from opskit.core.dag.exceptions import AirflowException, AirflowSkipException
 from opskit.core.dag.external_states import Target, Wanted, check_existence
+from opskit.core.dag.operator_links import ExternalDagLink
 from opskit.core.dag.operators.empty import EmptyOperator
 from opskit.core.dag.sensors.base import BaseSensorOperator
 from opskit.core.dag.states import DAG_RUN_STATES, TASK_STATES
@@ -26,6 +27,7 @@ class ExternalTaskSensor(BaseSensorOperator):
         "external_task_ids",
         "external_task_group_id",
     )
+    operator_extra_links = (ExternalDagLink(),)
     ui_color = "#4db7db"
 
     def __init__(
@@ -150,6 +152,7 @@ class ExternalTaskMarker(EmptyOperator):
     """Says that a task of another DAG, in its run of this logical date, depends on this one."""
 
     template_fields: Sequence[str] = ("external_dag_id", "external_task_id", "logical_date", "execution_date")
+    operator_extra_links = (ExternalDagLink(),)
     ui_color = "#4db7db"
 
     def __init__(
