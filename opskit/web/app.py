@@ -38,6 +38,7 @@ PAGES: tuple[str, ...] = (
     "pages.users",
     "pages.roles",
     "pages.home",
+    "pages.operations",
     "pages.dags",
     "pages.trigger",
     "live",

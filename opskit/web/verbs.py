@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -42,6 +42,7 @@ _KEPT = 50
 """Runs that have ended and are still known."""
 _NICENESS = 10
 _GRACE_SECONDS = 15.0
+_TELL_EVERY_SECONDS = 1.0
 _MOST_BYTES = 4 << 20
 _MESSAGE_BYTES = 16 << 10
 _generation = 0
@@ -210,12 +211,11 @@ class Verbs:
             return self._jobs[identifier]
 
     def answer(self, name: str, parameter: str = "", *, fresh_for: float, patience: float = 0.0, by: str = "") -> Job:
-        """An answer that is at most `fresh_for` seconds old, if there is one; else a run that was started for it, for
-        whose end `patience` seconds are waited."""
-        known = self.newest(name, parameter)
-        ended_at = known.ended_at if known else None
-        if known and ended_at and (datetime.now(UTC) - ended_at).total_seconds() <= fresh_for:
-            return known
+        """A run that ended at most `fresh_for` seconds ago, well or not; else one that is started for it, for whose end
+        `patience` seconds are waited."""
+        last = self.last(name, parameter)
+        if last and last.ended_at and (datetime.now(UTC) - last.ended_at).total_seconds() <= fresh_for:
+            return last
         return self.wait(self.start(name, parameter, by=by).id, patience)
 
     def stop(self, identifier: str) -> Job:
@@ -292,6 +292,11 @@ class Verbs:
             self._end(job)
             self._next()
 
+    def _hear(self, identifier: str, message: bytes) -> None:
+        with self._changed:
+            self._jobs[identifier] = replace(self._jobs[identifier], message=_text(message))
+            self._tell()
+
     def _finish(self, job: Job, verb: Verb) -> Job:
         environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
         # When the webserver is killed, what it runs ends cleanly (util-linux has setpriv).
@@ -315,7 +320,7 @@ class Verbs:
             os.setpriority(os.PRIO_PGRP, process.pid, _NICENESS)
         except OSError:
             pass  # it has ended already
-        output, message, ended = _follow(process, verb.limit_seconds)
+        output, message, ended = _follow(process, verb.limit_seconds, lambda said: self._hear(job.id, said))
         code = process.wait()
         report, state = None, FAILED
         if code < 0 and not ended:
@@ -326,16 +331,19 @@ class Verbs:
                 state = DONE if report is not None else FAILED
             except ValueError:
                 ended = "its output is no JSON"
-        said = "\n".join(part for part in (message.decode(errors="replace").strip(), ended) if part)
+        said = "\n".join(part for part in (_text(message), ended) if part)
         return replace(job, state=state, exit_code=code, report=report, message=said)
 
 
-def _follow(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes, str]:
-    """Output, the last of what it said on stderr, and why it was ended (empty: it ended by itself)."""
+def _follow(
+    process: subprocess.Popen[bytes], seconds: float, told: Callable[[bytes], None]
+) -> tuple[bytes, bytes, str]:
+    """Output, the last of what it said on stderr, and why it was ended (empty: it ended by itself). `told` hears at
+    times what it has said so far."""
     assert process.stdout is not None and process.stderr is not None
     output, message, why = bytearray(), bytearray(), ""
     until = time.monotonic() + seconds
-    killed = False
+    killed, told_at = False, 0.0
     with selectors.DefaultSelector() as selector, process.stdout, process.stderr:
         for pipe in (process.stdout, process.stderr):
             selector.register(pipe, selectors.EVENT_READ)
@@ -349,6 +357,9 @@ def _follow(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, by
                 else:
                     message += chunk
                     del message[:-_MESSAGE_BYTES]
+                    if time.monotonic() - told_at > _TELL_EVERY_SECONDS:
+                        told_at = time.monotonic()
+                        told(bytes(message))
             if not why and len(output) > _MOST_BYTES:
                 why = f"it printed more than {_MOST_BYTES >> 20} MiB, and was ended"
             elif not why and time.monotonic() >= until:
@@ -362,6 +373,10 @@ def _follow(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, by
             _signal(process, signal.SIGTERM)
             until = time.monotonic() + _GRACE_SECONDS
     return bytes(output), bytes(message), why
+
+
+def _text(message: bytes) -> str:
+    return message.decode(errors="replace").strip()
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
