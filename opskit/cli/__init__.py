@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "connections": ("opskit.cli.connections:connections", "Manage connections."),
     "variables": ("opskit.cli.variables:variables", "Manage variables."),
     "pools": ("opskit.cli.pools:pools", "Manage pools."),
+    "users": ("opskit.cli.users:users", "Manage the users of web UI and REST API, and their tokens."),
+    "roles": ("opskit.cli.roles:roles", "Manage roles and what they allow."),
     "env": ("opskit.cli.env:env", "Promote connections, variables and pools between environments."),
     "fernet": ("opskit.cli.fernet:fernet", "Rotate the key of secrets, audit and repair them."),
     "config": ("opskit.cli.configuration:config", "Show settings and where each comes from."),
