@@ -93,7 +93,7 @@ def document(title: str, base: str, modules: tuple[str, ...]) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             is_open = (path, method.upper()) in open_ones
-            _add_answers(operation, path, method, is_open=is_open)
+            _add_answers(operation, method, is_open=is_open)
             operation["security"] = [] if is_open else [{name: []} for name in _SCHEMES]
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -115,14 +115,12 @@ def _identifies(dependant: Dependant) -> bool:
     return dependant.call is gate.identify or any(map(_identifies, dependant.dependencies))
 
 
-def _add_answers(operation: dict[str, Any], path: str, method: str, *, is_open: bool) -> None:
+def _add_answers(operation: dict[str, Any], method: str, *, is_open: bool) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
     statuses = [400]
     if not is_open:
-        statuses += [401, 403, 429, 503]
-    if "{" in path or method != "get":
-        statuses.append(404)
+        statuses += [401, 403, 404, 429, 503]
     if method != "get":
         statuses += [409, 413]
     for status in statuses:

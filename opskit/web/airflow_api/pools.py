@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from opskit.core.dag import states
 from opskit.core.metastore import pools
@@ -48,7 +48,14 @@ class PoolCollection(Listing):
 
 class _Written(Body):
     description: str | None = None
-    include_deferred: Literal[False] = False
+    include_deferred: Annotated[bool, Field(json_schema_extra={"const": False})] = False
+
+    @field_validator("include_deferred")
+    @classmethod
+    def _never(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("a deferred task instance occupies no slot here")
+        return value
 
 
 class NewPool(_Written):
