@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import moto_server, strays
+from tests.browser import browser, sign_in  # noqa: F401 - fixtures
 from tests.databases import KINDS, Databases
 from tests.moto_server import S3
 
