@@ -31,7 +31,13 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.users",
     "airflow_api.variables",
 )
-OPSKIT_API: tuple[str, ...] = ("opskit_api.documents",)
+OPSKIT_API: tuple[str, ...] = (
+    "opskit_api.backups",
+    "opskit_api.documents",
+    "opskit_api.health",
+    "opskit_api.jobs",
+    "opskit_api.operations",
+)
 PAGES: tuple[str, ...] = (
     "pages.sign_in",
     "pages.account",
