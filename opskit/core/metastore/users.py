@@ -97,6 +97,18 @@ def user_by_email(connection: Connection, email: str) -> User:
     return user_of(row)
 
 
+def find_by_identity(connection: Connection, identity: str) -> User | None:
+    """The user for whom somebody else vouches under this mark."""
+    row = connection.execute(select(web_user).where(web_user.c.identity == identity)).first()
+    return user_of(row) if row else None
+
+
+def link_identity(connection: Connection, user: User, identity: str) -> bool:
+    """Let a user that has neither a password nor a mark be known by this mark; whether it could be."""
+    free = (web_user.c.id == user.id, web_user.c.password.is_(None), web_user.c.identity.is_(None))
+    return connection.execute(update(web_user).where(*free).values(identity=identity)).rowcount == 1
+
+
 def credentials(connection: Connection, username: str) -> tuple[User, str | None] | None:
     """The user and the hash of the password (None: has none); None when there is no such user."""
     row = connection.execute(select(web_user).where(web_user.c.username == username)).first()

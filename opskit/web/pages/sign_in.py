@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from opskit.core.metastore.engine import transaction
+from opskit.errors import UsageError
 from opskit.web import gate
 from opskit.web.faults import SignInNeeded, TooManyAttempts
 from opskit.web.gate import SignedIn
 from opskit.web.identity import Who
 from opskit.web.render import render
-from opskit.web.security import signing_in
+from opskit.web.security import oidc, outside_people, signing_in
 from opskit.web.security.local_paths import local_path
 from opskit.web.security.rules import rules_of
 from opskit.web.store import Store, TheStore
@@ -49,6 +52,27 @@ def login(
     return to
 
 
+@router.get("/login/oidc")
+def begin_oidc(request: Request, store: TheStore, next: str = "/") -> Response:
+    return oidc.begin(request, store, local_path(next))
+
+
+@router.get(oidc.CALLBACK)
+def finish_oidc(request: Request, store: TheStore) -> Response:
+    default_role = str(store.config.get("webserver", "oidc_default_role"))
+    try:
+        person, wanted = oidc.finish(request, store)
+        with transaction(store.engine) as connection:
+            user = outside_people.user_of(connection, person, default_role, datetime.now(UTC))
+    except UsageError as error:
+        answer: Response = _page(request, store, "/", error=error.message, status=400)
+    else:
+        answer = RedirectResponse(local_path(wanted), 303)
+        signing_in.begin_session(request, store, answer, user, "oidc")
+    oidc.forget(request, answer)
+    return answer
+
+
 @router.post("/logout")
 def logout(request: Request, store: TheStore, who: SignedIn) -> Response:
     answer = RedirectResponse("/login", 303)
@@ -68,6 +92,6 @@ def _page(
 ) -> HTMLResponse:
     request.state.who = None  # nobody's links, whoever looks at the page
     config = store.config
-    label = str(config.get("webserver", "oidc_label")) if config.get("webserver", "oidc_issuer") else ""
+    label = str(config.get("webserver", "oidc_label")) if oidc.is_used(config) else ""
     values = {"next": local_path(next), "username": username, "error": error, "oidc_label": label}
     return render(request, "login.html", status=status, **values)
