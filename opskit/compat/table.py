@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-_PARTS = ("names_metastore", "names_authoring", "names_operators", "names_providers", "names_core")
+_PARTS = ("names_metastore", "names_authoring", "names_operators", "names_providers", "names_core", "names_seldom")
 _COPIES = {"airflow.providers.common.compat.sdk": ("airflow.sdk",)}
 """Modules that have every name of these others, too."""
 

@@ -656,6 +656,74 @@ def test_a_run_that_takes_too_long_fails_and_its_attempts_are_killed(cluster: Cl
     assert cluster.used_slots() == 0
 
 
+def _calls(executor: PlayedExecutor, kind: str) -> list[dict[str, Any]]:
+    return [attempt for attempt in executor.started if attempt["kind"] == kind]
+
+
+def test_a_missed_deadline_is_told_once_and_the_run_goes_on(cluster: Cluster) -> None:
+    late = {"from": "queued_at", "place": 0, "seconds": 0.0}
+    later = {"from": "logical_date", "place": 1, "seconds": 1e9, "name": "far"}
+    fixed = {"from": "fixed", "place": 2, "seconds": -60.0, "at": START.isoformat(), "name": "over"}
+    never = {"from": "average", "place": 3, "seconds": 0.0, "max_runs": 5, "min_runs": 2}
+    cluster.put_dag("d", {"a": []}, deadlines=(late, later, fixed, never))
+    executor = PlayedExecutor()
+    scheduler = cluster.scheduler(executor)
+    cluster.trigger("d")
+    turn(scheduler, 5)
+    calls = _calls(executor, "dag_deadline_callback")
+    assert sorted(one["missed"]["place"] for one in calls) == [0, 2]
+    assert {one["missed"]["id"] for one in calls} == {f"{calls[0]['key'][0]}-{place}" for place in (0, 2)}
+    scheduler.stop()
+    again = PlayedExecutor()
+    again.holds = {tuple(one["key"]) for one in executor.started if one["kind"] == "task"}  # type: ignore[misc]
+    turn(cluster.scheduler(again), 5)
+    assert _calls(again, "dag_deadline_callback") == [], "who takes over knows what was told"
+    assert cluster.run_states() == {"r1": "running"}
+
+
+def test_a_deadline_of_a_run_that_has_ended_in_time_is_not_missed(cluster: Cluster) -> None:
+    cluster.put_dag("d", {"a": []}, deadlines=({"from": "queued_at", "place": 0, "seconds": 3600.0},))
+    executor = PlayedExecutor()
+    scheduler = cluster.scheduler(executor)
+    cluster.trigger("d")
+    play(scheduler, executor, lambda: cluster.run_states() == {"r1": "success"})
+    scheduler._fire_timers(datetime.now(UTC) + timedelta(hours=2))
+    turn(scheduler, 2)
+    assert _calls(executor, "dag_deadline_callback") == []
+
+
+def test_an_average_is_that_of_the_newest_runs_that_succeeded(cluster: Cluster) -> None:
+    cluster.put_dag("d", {"a": []})
+    with transaction(cluster.engine) as connection:
+        for number, seconds in enumerate((1000, 10, 20)):
+            at = START + timedelta(days=number)
+            span = {"data_interval_start": at, "data_interval_end": at, "queued_at": at, "start_date": at}
+            ended = {"state": "success", "run_type": "manual", "end_date": at + timedelta(seconds=seconds)}
+            connection.execute(
+                insert(dag_run).values(dag_id="d", run_id=f"x{number}", logical_date=at, **span, **ended)
+            )
+    with reading(cluster.engine) as connection:
+        assert scheduling.average_seconds(connection, "d", 2, 2) == 15
+        assert scheduling.average_seconds(connection, "d", 9, 4) is None
+
+
+def test_a_task_that_misses_its_sla_is_told_of_and_one_that_meets_it_is_not(cluster: Cluster) -> None:
+    schedule = {"type": "cron", "expression": "@daily", "timezone": "UTC"}
+    tasks = {"slow": {"sla": 60.0}, "quick": {"sla": 60.0}, "free": {}}
+    edges: dict[str, list[str]] = {"quick": [], "slow": ["quick"], "free": []}
+    two_days_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+    fields = {"timetable": schedule, "start_date": two_days_ago, "catchup": True, "max_active_runs": 1}
+    cluster.put_dag("d", edges, tasks, has_sla_miss_callback=True, **fields)
+    executor = PlayedExecutor()
+    scheduler = cluster.scheduler(executor)
+    turn(scheduler, 4)
+    (call,) = _calls(executor, "dag_sla_miss_callback")
+    assert call["missed"]["task_ids"] == ["quick", "slow"], "the data interval has been over for long"
+    assert [state[0] for state in call["missed"]["states"]] == ["free", "quick", "slow"]
+    turn(scheduler, 4)
+    assert len(_calls(executor, "dag_sla_miss_callback")) == 1
+
+
 def test_a_process_that_died_gets_its_failure_callback_elsewhere(cluster: Cluster) -> None:
     cluster.put_dag("d", {"a": []}, {"a": {"has_on_failure_callback": True}})
     executor = PlayedExecutor()

@@ -37,6 +37,11 @@ class RunState:
     start_date: datetime | None
     partition_key: str | None = None
     partition_date: datetime | None = None
+    queued_at: datetime | None = None
+    missed: set[str] = field(default_factory=set)
+    """Deadlines and SLAs that have passed, and were told (`opskit.core.scheduler.deadlines`)."""
+    late: list[tuple[datetime, str]] = field(default_factory=list)
+    """When something of this run is late, and what."""
     instances: dict[Key, TaskInstance] = field(default_factory=dict)
     state: str = states.RUNNING
     end_date: datetime | None = None

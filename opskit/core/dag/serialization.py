@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opskit.core.dag import access_control, plugins, schedules, serialized, timetables
+from opskit.core.dag import access_control, deadlines, plugins, schedules, serialized, timetables
 from opskit.core.dag.base_operator import BaseOperator
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.empty import EmptyOperator
@@ -69,6 +69,8 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
         "allowed_run_types": list(dag.allowed_run_types or ()),
         "has_on_success_callback": bool(dag.on_success_callback or listeners.hears("on_dag_run_success")) or None,
         "has_on_failure_callback": bool(dag.on_failure_callback or listeners.hears("on_dag_run_failed")) or None,
+        "deadlines": deadlines.forms(dag) if dag.deadline is not None else None,
+        "has_sla_miss_callback": bool(dag.sla_miss_callback) or None,
         "params": _params(dag),
         "param_rules": _param_rules(dag),
         "groups": _groups(dag),
@@ -125,6 +127,7 @@ def _task(task: BaseOperator, weight: int) -> dict[str, Any]:
         **_mapping(task),
         "outlets": _assets(task, "outlets"),
         "inlets": _assets(task, "inlets"),
+        "sla": deadlines.sla_of(task) if task.sla is not None else None,
         "ui": _task_ui(task),
     }
     data.update(_without_empty(optional))

@@ -69,6 +69,8 @@ class SerializedTask:
     """The assets and aliases that it produces, each as a condition (`opskit.core.dag.asset_conditions`) of one leaf."""
     inlets: tuple[dict[str, Any], ...] = ()
     """Those that it reads."""
+    sla: float | None = None
+    """Seconds after the end of a scheduled run's data interval within which it is to succeed."""
     ui: dict[str, Any] = field(default_factory=dict)
     """For display only: doc_md, color, template fields as text …"""
 
@@ -119,6 +121,9 @@ class SerializedDag:
     is_paused_upon_creation: bool | None = None
     has_on_success_callback: bool = False
     has_on_failure_callback: bool = False
+    has_sla_miss_callback: bool = False
+    deadlines: tuple[dict[str, Any], ...] = ()
+    """As `opskit.core.dag.deadlines.forms` gives them."""
     params: dict[str, Any] = field(default_factory=dict)
     """Default values of the DAG's params; plain JSON."""
     param_rules: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -135,6 +140,11 @@ class SerializedDag:
     @cached_property
     def by_id(self) -> dict[str, SerializedTask]:
         return {task.task_id: task for task in self.tasks}
+
+    @cached_property
+    def has_slas(self) -> bool:
+        """Whether a task has to succeed by a time."""
+        return any(task.sla is not None for task in self.tasks)
 
     @cached_property
     def mapped_units(self) -> dict[str, MappedUnit]:
@@ -190,7 +200,7 @@ def load(data: dict[str, Any]) -> SerializedDag:
     for key in ("start_date", "end_date"):
         if rest.get(key):
             rest[key] = datetime.fromisoformat(rest[key])
-    for key in ("owners", "tags", "groups"):
+    for key in ("owners", "tags", "groups", "deadlines"):
         if key in rest:
             rest[key] = tuple(rest[key])
     return SerializedDag(tasks=tasks, **rest)

@@ -201,6 +201,14 @@ def _task_of(function: Any) -> TaskDecorated:
     return decorated
 
 
+def result(function: Any) -> Any:
+    """On a function with `@task`: its value is that of the DAG's run. Accepted; a run has no value of its own here.
+    TypeError for another function."""
+    if not isinstance(function, TaskDecorated):
+        raise TypeError("@result must be used on top of a @task-decorated function")
+    return function
+
+
 def dag(dag_id: Any = "", *args: Any, **kwargs: Any) -> Any:
     """`@dag(schedule=…)` on a function whose body builds the DAG; calling it gives the DAG. The function's arguments
     become params of the DAG."""

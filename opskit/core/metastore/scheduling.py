@@ -35,6 +35,9 @@ SKIP_KEY = "skipmixin_key"
 DEFER_KEY = "__deferral__"
 """XCom key under which lies what a deferred task instance waits for, until an attempt of it ends."""
 
+MISSED_KEY = "__missed__"
+"""XCom key, with the task_id "", under which lies what of a run was too late and has been told: a list of names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -133,6 +136,8 @@ class DagRows:
     """What branches have skipped, by dag_run.id: `((task_id, map_index) of the branch, task_ids)`."""
     deferrals: dict[int, dict[tuple[str, int], Any]] = field(default_factory=dict)
     """What deferred task instances wait for, by dag_run.id and `(task_id, map_index)`."""
+    missed: dict[int, list[str]] = field(default_factory=dict)
+    """Deadlines and SLAs that have passed and were told, by dag_run.id."""
     last_automated: tuple[datetime, datetime] | None = None
     """Data interval of the newest scheduled or backfill run."""
     unpaused_at: datetime | None = None
@@ -172,9 +177,12 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
             by_run[row.dag_run_id].instances.setdefault(row.dag_run_id, []).append(row)
         for row in connection.execute(
             select(xcom.c.dag_run_id, xcom.c.task_id, xcom.c.map_index, xcom.c.key, xcom.c.value).where(
-                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key.in_([SKIP_KEY, DEFER_KEY])
+                xcom.c.dag_run_id.in_(list(by_run)), xcom.c.key.in_([SKIP_KEY, DEFER_KEY, MISSED_KEY])
             )
         ):
+            if row.key == MISSED_KEY:
+                by_run[row.dag_run_id].missed[row.dag_run_id] = json.loads(row.value)
+                continue
             if row.key == DEFER_KEY:
                 deferrals = by_run[row.dag_run_id].deferrals.setdefault(row.dag_run_id, {})
                 deferrals[row.task_id, row.map_index] = json.loads(row.value)
@@ -194,6 +202,18 @@ def read_dags(connection: Connection, dag_ids: Collection[str]) -> dict[str, Dag
     ):
         found[row.dag_id].last_automated = (row.data_interval_start, row.data_interval_end)
     return found
+
+
+def average_seconds(connection: Connection, dag_id: str, most: int, least: int) -> float | None:
+    """How long the newest successful runs of a DAG took on average; None while there are fewer than `least`."""
+    rows = connection.execute(
+        select(dag_run.c.start_date, dag_run.c.end_date)
+        .where(dag_run.c.dag_id == dag_id, dag_run.c.state == states.SUCCESS)
+        .order_by(dag_run.c.logical_date.desc())
+        .limit(most)
+    )
+    took = [(row.end_date - row.start_date).total_seconds() for row in rows if row.start_date and row.end_date]
+    return sum(took) / len(took) if took and len(took) >= least else None
 
 
 def read_versions(connection: Connection, hashes: Collection[str]) -> dict[str, str]:

@@ -47,8 +47,9 @@ def task_callback(
     }
 
 
-def dag_callback(owned: OwnedDag, run: RunState, kind: str, reason: str, number: int) -> dict[str, Any]:
-    """Run a callback of the DAG. `kind`: dag_on_success_callback, dag_on_failure_callback."""
+def dag_callback(owned: OwnedDag, run: RunState, kind: str, reason: str, number: int, **more: Any) -> dict[str, Any]:
+    """Run a callback of the DAG. `kind`: dag_on_success_callback, dag_on_failure_callback; dag_sla_miss_callback and
+    dag_deadline_callback, with what was `missed`."""
     return {
         **_base(owned, run),
         "key": [run.id, "", -1, -number],
@@ -62,6 +63,7 @@ def dag_callback(owned: OwnedDag, run: RunState, kind: str, reason: str, number:
         "log_path": str(log_path(owned.dag_id, run.run_id, kind, -1, 1)),
         "first_poke_at": None,
         "reason": reason,
+        **more,
     }
 
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from opskit.config import Config
 from opskit.core.dag import serialized, states
+from opskit.core.dag.deadlines import DEADLINE_CALLBACK
 from opskit.core.dag.run_instance import TaskInstance
 from opskit.core.dag.run_state import RunState
 from opskit.core.executors import contract
 from opskit.core.metastore import asset_events, instances, partitions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, reading, transaction
 from opskit.core.runner.wire import as_key
-from opskit.core.scheduler import attempts
+from opskit.core.scheduler import attempts, deadlines
 from opskit.core.scheduler.owned_dag import OwnedDag, build
 from opskit.core.scheduler.wave import Outcome, Pending, Wave, xcom_rows
 from opskit.errors import MetastoreUnavailable
@@ -349,7 +350,7 @@ class Scheduler:
 
     def _fire_timers(self, now: datetime) -> None:
         while self._timers and self._timers[0][0] <= now:
-            _, _, dag_id, run_id, key = heapq.heappop(self._timers)
+            at, _, dag_id, run_id, key = heapq.heappop(self._timers)
             owned = self.owned.get(dag_id)
             if owned is None:
                 continue
@@ -361,6 +362,8 @@ class Scheduler:
                 continue
             if key is None:
                 self._time_out(owned, run, now)
+            elif not key[0]:
+                self._miss(owned, run, at, key[1], now)
             else:
                 instance = run.instances.get(key)
                 if instance is not None and instance.next_at is not None and instance.next_at <= now:
@@ -374,6 +377,36 @@ class Scheduler:
         logger.warning("%s %s: dagrun_timeout of %g s has passed", owned.dag_id, run.run_id, timeout)
         self._kill(owned, run, run.time_out(now), "the DagRun ran longer than dagrun_timeout")
         self._after_change(owned, run)
+
+    def _watch_deadlines(self, owned: OwnedDag, run: RunState) -> None:
+        """Timers for the deadlines and SLAs of a run: a task_id "" and a place in `run.late`."""
+        run.late = list(deadlines.times(owned, run, self._average_seconds))
+        for place, (at, _) in enumerate(run.late):
+            self._set_timer(at, owned.dag_id, run.id, ("", place))
+
+    def _miss(self, owned: OwnedDag, run: RunState, at: datetime, place: int, now: datetime) -> None:
+        """A timer of `_watch_deadlines`; perhaps one of before the DAG was read again."""
+        if place >= len(run.late) or run.late[place][0] != at or run.late[place][1] in run.missed:
+            return
+        name = run.late[place][1]
+        found = deadlines.missed(owned, run, name, at)
+        if found is None:
+            return
+        kind, words, told = found
+        logger.warning("%s %s: %s", owned.dag_id, run.run_id, words)
+        run.missed.add(name)
+        row = (run.id, "", -1, scheduling.MISSED_KEY, deadlines.note(run), now)
+        # One row holds all of a run's: what an earlier miss has put there for this wave is in it.
+        self._pending.xcoms = [item for item in self._pending.xcoms if item[1][:4] != row[:4]]
+        self._pending.xcoms.append((owned.dag_id, row))
+        if kind == DEADLINE_CALLBACK or owned.dag.has_sla_miss_callback:
+            number = next(self._callback_numbers)
+            self._callbacks.append(attempts.dag_callback(owned, run, kind, words, number, missed=told))
+        self._after_change(owned, run)
+
+    def _average_seconds(self, dag_id: str, most: int, least: int) -> float | None:
+        with reading(self._engine) as connection:
+            return scheduling.average_seconds(connection, dag_id, most, least)
 
     # --- the metastore ---
 
@@ -487,6 +520,8 @@ class Scheduler:
         self._by_run[run.id] = owned
         if owned.dag.dagrun_timeout is not None and run.start_date is not None:
             self._set_timer(run.start_date + timedelta(seconds=owned.dag.dagrun_timeout), owned.dag_id, run.id)
+        if owned.dag.deadlines or owned.dag.has_slas:
+            self._watch_deadlines(owned, run)
         for at, key in run.due:
             self._set_timer(at, owned.dag_id, run.id, key)
         run.due.clear()

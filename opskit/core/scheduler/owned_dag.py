@@ -206,6 +206,7 @@ def build(
             continue
         run = runs[row.id] = run_from_row(row, dag)
         restore_instances(run, rows.instances.get(row.id, ()))
+        run.missed.update(rows.missed.get(row.id, ()))
         for key, deferral in rows.deferrals.get(row.id, {}).items():
             if key in run.instances:
                 run.instances[key].deferral = deferral
@@ -232,6 +233,7 @@ def run_from_row(row: Any, dag: SerializedDag) -> RunState:
         start_date=row.start_date,
         partition_key=row.partition_key,
         partition_date=row.partition_date,
+        queued_at=row.queued_at,
     )
 
 

@@ -239,6 +239,7 @@ class Wave:
             start_date=now,
             partition_key=info.partition_key,
             partition_date=info.partition_date,
+            queued_at=now,
         )
 
     # --- claims ---

@@ -12,11 +12,15 @@ import pytest
 from sqlalchemy import and_, func, inspect, select, text, update
 from sqlalchemy.orm import load_only
 
+from opskit.compat import db_cleanup, local_client
+from opskit.compat.exceptions import DagNotFound, DagRunNotFound, PoolNotFound, TaskNotFound
+from opskit.core.dag import runtime
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.variable import Variable
 from opskit.core.metastore import airflow_models as airflow
 from opskit.core.metastore import connections, crypto, dag_loads, pools, runs, tables, variables, xcoms
 from opskit.core.metastore.airflow_models import database
+from opskit.core.metastore.direct_store import DirectStore
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.errors import GuardRefused, UsageError
 from tests.databases import KINDS, Databases
@@ -402,3 +406,82 @@ def test_a_function_is_given_a_session(session: Any) -> None:
     assert count(airflow.DagRun, session=session) == count(airflow.DagRun, session) == 8
     with pytest.raises(ValueError, match="session"):
         airflow.provide_session(lambda: None)
+
+
+def test_a_clean_up_by_airflows_own_function_keeps_the_last_scheduled_runs(engine: Engine) -> None:
+    before = NOW - timedelta(days=5)
+    db_cleanup.run_cleanup(clean_before_timestamp=before, table_names=["dag_run"], dry_run=True)
+    assert _left(engine)["dag_run"] == 8
+    tables_to_clean = ["dag_run", "xcom", "celery_taskmeta"]
+    db_cleanup.run_cleanup(
+        clean_before_timestamp=before, table_names=tables_to_clean, confirm=False, skip_archive=True, dag_ids=["d"]
+    )
+    # Of d the runs of 10, 20 and 30 days ago are old; the scheduled ones are those of today and of 20 days ago.
+    assert _left(engine)["dag_run"] == 8 - 3
+    db_cleanup.run_cleanup(clean_before_timestamp=NOW + timedelta(days=1), confirm=False, exclude_dag_ids=["d"])
+    with reading(engine) as connection:
+        left = connection.execute(select(tables.dag_run.c.dag_id, tables.dag_run.c.run_type)).all()
+    assert sorted(left) == [("d", "scheduled"), ("e", "scheduled")]
+
+
+class Named:
+    def __init__(self, dag_id: str) -> None:
+        self.dag_id = dag_id
+
+
+def _running(engine: Engine, dag_id: str) -> str:
+    with reading(engine) as connection:
+        running = (tables.dag_run.c.dag_id == dag_id) & (tables.dag_run.c.state == "running")
+        return str(connection.execute(select(tables.dag_run.c.run_id).where(running)).scalar_one())
+
+
+def test_the_local_client_triggers_reads_and_deletes(engine: Engine, opened: Engine) -> None:
+    runtime.set_store(DirectStore(opened, crypto.Cipher([crypto.new_key()], "a test")))
+    try:
+        client = local_client.Client(None, None)
+        made = client.trigger_dag("d", run_id="mine", conf='{"n": 1}')
+        assert (made["dag_run_id"], made["conf"], made["state"]) == ("mine", {"n": 1}, "queued")
+    finally:
+        runtime.set_store(None)
+    assert client.create_pool("p", "3", "few", False) == ("p", 3, "few")
+    assert client.get_pool("p") == ("p", 3, "few", False)
+    assert client.delete_pool("p") == ("p", 3, "few")
+    with pytest.raises(PoolNotFound):
+        client.get_pool("p")
+    assert {"p"}.isdisjoint(name for name, *_ in client.get_pools())
+    day = NOW - timedelta(days=10)
+    assert local_client.get_dag_run_state("d", day) == {"state": "failed"}
+    assert local_client.get_task_instance("d", "a", day).state == "success"
+    assert len(local_client.get_dag_runs("d", state="FAILED")) == 3
+    for error, ask in (
+        (DagRunNotFound, lambda: local_client.get_dag_run_state("d", NOW + timedelta(days=1))),
+        (TaskNotFound, lambda: local_client.get_task_instance("d", "none", day)),
+        (DagNotFound, lambda: client.delete_dag("none")),
+    ):
+        with pytest.raises(error):
+            ask()
+    with pytest.raises(GuardRefused, match="in flight"):
+        client.delete_dag("e")
+    local_client.set_dag_run_state_to_failed(dag=Named("e"), run_id=_running(engine, "e"), commit=True)
+    assert client.delete_dag("e") == "Removed 1 record(s)"
+    assert _left(engine)["dag"] == 1
+
+
+def test_a_run_can_be_marked_by_airflows_function(engine: Engine, session: Any) -> None:
+    run = session.query(airflow.DagRun).filter(airflow.DagRun.dag_id == "d", airflow.DagRun.state == "running").one()
+    dag = session.query(airflow.DagModel).filter(airflow.DagModel.dag_id == "d").one()
+    session.commit()
+    would = local_client.set_dag_run_state_to_failed(dag=dag, run_id=run.run_id)
+    assert sorted(one.task_id for one in would) == ["b", "c"]
+    assert local_client.get_dag_run_state("d", NOW) == {"state": "running"}
+    local_client.set_dag_run_state_to_failed(dag=dag, run_id=run.run_id, commit=True)
+    with reading(engine) as connection:
+        states = dict(
+            connection.execute(
+                select(tables.task_instance.c.task_id, tables.task_instance.c.state).where(
+                    tables.task_instance.c.dag_run_id == run.id
+                )
+            ).all()
+        )
+    assert states == {"a": "success", "b": "failed", "c": "failed"}
+    assert local_client.get_dag_run_state("d", NOW) == {"state": "failed"}
