@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PASSWORD = "correct horse battery"
 USERS = {"ada": "Admin", "otto": "Op", "ursula": "User", "viola": "Viewer"}
 """Who can sign in, all with PASSWORD, and with which role."""
-_ARGUMENTS = (
+CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -115,7 +115,7 @@ def browser() -> Iterator[Browser]:
 
     before = strays.living()
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
+        found = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
         strays.expected |= strays.living() - before
         yield found
         found.close()
