@@ -1,4 +1,4 @@
-"""Every page of the web UI, on a site where something has happened: for what must hold on all of them, and screenshots."""
+"""Every page of the web UI, on a site where something has happened."""
 
 from __future__ import annotations
 
