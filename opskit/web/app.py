@@ -47,12 +47,21 @@ PAGES: tuple[str, ...] = (
     "pages.operations",
     "pages.dags",
     "pages.trigger",
+    "pages.connections",
+    "pages.variables",
+    "pages.pools",
+    "pages.import_errors",
+    "pages.audit",
+    "pages.configuration",
+    "pages.assets",
     "live",
     "wellbeing",
     "pages.dag_grid",
     "pages.dag_graph",
     "pages.run",
     "pages.run_actions",
+    "pages.task_instance",
+    "pages.task_log",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from opskit.core.metastore import crypto, variables
@@ -28,6 +28,25 @@ def create(store: Store, who: Who, value: Variable, *, overwrite: bool = False) 
         if not is_new:
             who.require(EDIT, _RESOURCE)
         auditing.write(database, who, "variables set", datetime.now(UTC), key=value.key, new=is_new)
+
+
+def put_all(store: Store, who: Who, values: Collection[Variable], *, overwrite: bool = False) -> int:
+    """Write these, all or none; how many are new.
+
+    Forbidden; Conflict for a key that is taken, without `overwrite`; UsageError for a text that can't be a key."""
+    who.require(CREATE, _RESOURCE)
+    cipher = crypto.open_cipher(store.config)
+    new = []
+    with store.changing() as database:
+        for value in values:
+            if variables.set_variable(database, cipher, value.key, value.value, value.description):
+                new.append(value.key)
+            elif not overwrite:
+                raise Conflict(f"there is a variable {value.key!r} already", hint="replace those that are there")
+        if len(new) < len(values):
+            who.require(EDIT, _RESOURCE)
+        auditing.write(database, who, "variables import", datetime.now(UTC), count=len(values), new=len(new))
+    return len(new)
 
 
 def update(store: Store, who: Who, key: str, fields: Mapping[str, str | None]) -> None:
