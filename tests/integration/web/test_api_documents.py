@@ -88,7 +88,7 @@ def _tried(operation: Any, mode: GenerationMode, base_url: str, session: Any, ex
 
     try:
         ask()
-    except Exception as problem:  # noqa: BLE001 -- whatever it is, it belongs into the list
+    except (Exception, BaseExceptionGroup) as problem:  # noqa: BLE001 -- whatever it is, it belongs into the list
         if type(problem).__name__ == "Unsatisfiable":
             return None  # nothing can be sent that does not fit: no body, no parameters
         return f"{type(problem).__name__}: {problem}"
@@ -139,6 +139,7 @@ def test_a_parameter_or_field_that_nobody_knows_is_refused_with_its_name(site: A
         _refused(http.get("/api/v1/pools?colour=red"), "colour")
         _refused(http.get("/api/v1/pools?order_by=colour"), "colour")
         _refused(http.get("/api/v1/pools?limit=-1"), "limit")
+        _refused(http.get("/api/v1/pools?limit=1&limit=2"), "limit")
         _refused(http.get("/api/v1/eventLogs?before=yesterday"), "before")
         _refused(http.post("/api/v1/pools", json={"name": "p", "slots": 1, "colour": "red"}), "colour")
         _refused(http.post("/api/v1/pools", json={"name": "p", "slots": "1"}), "slots")
