@@ -13,6 +13,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from opskit.errors import NotFound
@@ -130,22 +131,58 @@ class TaskLogFormatter(logging.Formatter):
         return self._masker.line(line)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a log: its bytes from `start` to `end`, of the `size` that the file has now."""
+
+    text: str
+    start: int
+    end: int
+    size: int
+
+
 def read(folder: str | Path, path: str, *, offset: int = 0, limit: int | None = None) -> tuple[str, int]:
     """Text of a log from a byte offset on, and the offset to continue at (to follow a log that grows).
 
     NotFound when there is none. Bytes that are no UTF-8 are shown as escapes.
     """
-    full = f"{folder}/{path}"
-    try:
-        descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"there is no log {path}", hint="has the task started, and was the log cleaned?") from error
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise NotFound(f"{path} is no log")
+    with _opened(folder, path) as file:
         file.seek(offset)
         data = file.read() if limit is None else file.read(limit)
     return data.decode(errors="backslashreplace"), offset + len(data)
+
+
+def read_piece(folder: str | Path, path: str, *, start: int, limit: int, grows: bool = False) -> Piece:
+    """Lines of a log from `start` on, at most `limit` bytes; a negative `start` counts from the end.
+
+    It ends with a whole line, unless the line is longer than `limit`, or the log ends without a newline; of a log that
+    `grows`, such an end is left for later. NotFound when there is none.
+    """
+    with _opened(folder, path) as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = max(0, size + start) if start < 0 else min(start, size)
+        file.seek(begin)
+        data = file.read(limit)
+    if start < 0 and begin > 0:
+        first = data.find(b"\n") + 1  # what was cut through at the front is left out
+        begin, data = begin + first, data[first:]
+    last = data.rfind(b"\n") + 1
+    if last and (grows or begin + len(data) < size):
+        data = data[:last]
+    elif grows and len(data) < limit:
+        data = b""
+    return Piece(data.decode(errors="backslashreplace"), begin, begin + len(data), size)
+
+
+def _opened(folder: str | Path, path: str) -> BinaryIO:
+    try:
+        descriptor = os.open(f"{folder}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"there is no log {path}", hint="has the task started, and was the log cleaned?") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotFound(f"{path} is no log")
+    return os.fdopen(descriptor, "rb")
 
 
 def list_attempts(folder: str | Path, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[int]:

@@ -20,6 +20,10 @@ from opskit.web.store import Store
 AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.configuration",
     "airflow_api.connections",
+    "airflow_api.dag_files",
+    "airflow_api.dag_runs",
+    "airflow_api.dag_stats",
+    "airflow_api.dags",
     "airflow_api.datasets",
     "airflow_api.documents",
     "airflow_api.event_logs",
@@ -28,8 +32,13 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.plugins",
     "airflow_api.pools",
     "airflow_api.roles",
+    "airflow_api.task_instance_changes",
+    "airflow_api.task_instances",
+    "airflow_api.task_logs",
+    "airflow_api.tasks",
     "airflow_api.users",
     "airflow_api.variables",
+    "airflow_api.xcoms",
 )
 OPSKIT_API: tuple[str, ...] = (
     "opskit_api.backups",

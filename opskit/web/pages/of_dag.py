@@ -13,6 +13,7 @@ from opskit.errors import UsageError
 from opskit.web.gate import SignedIn
 from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.links import dag_url
+from opskit.web.pages.prose import prose
 
 TABS = (
     ("grid", "Grid", ""),
@@ -52,6 +53,7 @@ def frame(who: Who, dag: Dag, tab: str) -> dict[str, Any]:
         "may_edit_tasks": who.can(EDIT, "Task Instances", dag.dag_id),
         "may_read_logs": who.can(READ, "Task Logs", dag.dag_id),
         "dag_url": dag_url,
+        "prose": prose,
     }
 
 
