@@ -8,9 +8,11 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from debian import Missing
 from servers import die_with_parent
 
 BACKUP = "metastore_backup"
+USER = "admin"
 OTHERS = [
     "log_cleanup",
     "metastore_cleanup",
@@ -45,10 +48,13 @@ def main() -> int:
     try:
         python = environment.make(development=False)
         _say(f"OPSKIT_HOME is {home}")
-        _prepare(python, home)
+        password = _prepare(python, home)
+        url = _choose_port(python)
         with _standalone(python, home) as cluster:
+            if url:
+                _wait_for_pages(cluster, home, url)
             run_id = _back_up(python, home, cluster)
-            _say_what_next(python, home, run_id)
+            _say_what_next(python, home, run_id, url, password)
             if not once:
                 cluster.wait()
                 raise Failed(f"opskit standalone ended with {cluster.returncode}: see {home}/standalone.log")
@@ -61,7 +67,8 @@ def main() -> int:
     return 0
 
 
-def _prepare(python: Path, home: Path) -> None:
+def _prepare(python: Path, home: Path) -> str | None:
+    """The DAG folder and the metastore; the password of the user that was made, None when there was one."""
     for name, source in (("maintenance", "maintenance_dags"), ("examples", "maintenance_dags/examples")):
         folder = home / "dags" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +77,37 @@ def _prepare(python: Path, home: Path) -> None:
                 shutil.copy(file, folder)
     _run(python, "db", "migrate")
     _say("the metastore is there (SQLite), with the maintenance DAGs and two examples")
+    if _json(python, "users", "list"):
+        return None
+    made = _run(python, "users", "create", "--username", USER, "--role", "Admin", "--use-random-password")
+    return made.rpartition("password:")[2].strip()
+
+
+def _choose_port(python: Path) -> str:
+    """Where the pages will be: on the port that is configured, or a free one when somebody has it. Empty: nowhere."""
+    if _run(python, "config", "get-value", "webserver", "enabled").strip().lower() == "false":
+        return ""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(_run(python, "config", "get-value", "webserver", "web_server_port"))))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ["OPSKIT__WEBSERVER__WEB_SERVER_PORT"] = str(port)
+    return f"http://127.0.0.1:{port}"
+
+
+def _wait_for_pages(cluster: subprocess.Popen[bytes], home: Path, url: str) -> None:
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    _wait(cluster, home, answers, what="the webserver did not answer")
+    _say(f"the web UI answers on {url}")
 
 
 @contextmanager
@@ -120,9 +158,14 @@ def _back_up(python: Path, home: Path, cluster: subprocess.Popen[bytes]) -> str:
     return run_id
 
 
-def _say_what_next(python: Path, home: Path, run_id: str) -> None:
+def _say_what_next(python: Path, home: Path, run_id: str, url: str, password: str | None) -> None:
+    known = (
+        f"password {password}" if password else f"opskit users reset-password --username {USER} gives a new password"
+    )
+    pages = f"Open {url} and sign in as {USER} ({known}).\n" if url else ""
     print(
         f"""
+{pages}
 Try next, in another terminal:
 
     export OPSKIT_HOME={shlex.quote(str(home))} PATH={shlex.quote(str(python.parent))}:$PATH
@@ -139,13 +182,19 @@ Ctrl-C stops it; scripts/quickstart starts it again with all that it knew.
     )
 
 
-def _wait(cluster: subprocess.Popen[bytes], home: Path, condition: Callable[[], bool], seconds: float = 120) -> None:
+def _wait(
+    cluster: subprocess.Popen[bytes],
+    home: Path,
+    condition: Callable[[], bool],
+    seconds: float = 120,
+    what: str = "the DAG files were not read",
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if cluster.poll() is not None:
             raise Failed(f"opskit standalone ended with {cluster.returncode}: see {home}/standalone.log")
         if time.monotonic() > deadline:
-            raise Failed(f"the DAG files were not read in {seconds:g} s: see {home}/standalone.log")
+            raise Failed(f"{what} in {seconds:g} s: see {home}/standalone.log")
         time.sleep(0.3)
 
 

@@ -33,12 +33,14 @@ def environment(home: str = "") -> dict[str, str]:
 
 @pytest.mark.timeout(600)
 def test_quickstart_once_works_on_a_fresh_clone_and_again(clone: Path) -> None:
-    for _ in range(2):
+    for attempt in range(2):
         done = subprocess.run(
             [clone / "scripts" / "quickstart", "--once"], env=environment(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "it is proven" in done.stdout
+        assert "the web UI answers on http://127.0.0.1:" in done.stdout
+        assert ("(password " in done.stdout) == (attempt == 0), "it is said once"
     listed = subprocess.run(
         [clone / ".venv/bin/opskit", "backup", "list", "--output", "json"],
         env=environment(str(clone / ".quickstart")),
