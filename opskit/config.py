@@ -408,7 +408,7 @@ SETTINGS: tuple[Setting, ...] = (
             "expose_config",
             "str",
             "no",
-            "Whether page and API show the configuration: no, yes or non-sensitive-only; secrets are masked anyway.",
+            "Whether the API shows the configuration: no, yes or non-sensitive-only; secrets are masked anyway.",
             choices=("no", "yes", "non-sensitive-only", "False", "True", "false", "true"),
         ),
     ),

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse
 
 from opskit.config import SETTINGS, Config, Setting
 from opskit.web.airflow_api.configuration import shown
-from opskit.web.faults import Forbidden
 from opskit.web.gate import allow
 from opskit.web.identity import READ, Who
 from opskit.web.render import render
@@ -36,10 +35,6 @@ def configuration(
     request: Request, store: TheStore, _: Annotated[Who, Depends(allow(READ, "Configurations"))], changed: bool = False
 ) -> HTMLResponse:
     """By section; `changed=true`: only what is not the default."""
-    if str(store.config.get("webserver", "expose_config")).lower() in ("no", "false"):
-        raise Forbidden(
-            "the configuration is not shown here", hint="webserver.expose_config = non-sensitive-only shows it"
-        )
     sections: dict[str, list[Row]] = {}
     total = 0
     for setting in SETTINGS:
