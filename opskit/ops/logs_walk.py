@@ -34,7 +34,7 @@ SHOWN = 100
 _LISTED = 1000
 _RUNS_AT_ONCE = 100
 _DEEPEST = 24
-_ATTEMPT = re.compile(r"attempt=\d+\.log(\.trigger\.\d+\.log)?")
+_ATTEMPT = re.compile(r"attempt=\d+\.(log(\.trigger\.\d+\.log)?|rendered\.json)")
 _OLD_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*")
 _OLD_ATTEMPT = re.compile(r"\d+\.log")
 _DAEMON_LOG = re.compile(r".+\.(log|out|err)([.-]\d[\w.:+-]*)?(\.(gz|bz2|xz|zst))?")

@@ -37,6 +37,10 @@ class Conflict(UsageError):
     """Something of this name is there already."""
 
 
+class NotAcceptable(UsageError):
+    """The answer does not come in the form that the request asks for."""
+
+
 class NotServed(OpskitError):
     """A call of Airflow's API that has no meaning here; the message says why."""
 
@@ -47,6 +51,7 @@ _STATUS: tuple[tuple[type[OpskitError], int], ...] = (
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
+    (NotAcceptable, 406),
     (UsageError, 400),
     (GuardRefused, 409),
     (LockHeld, 409),

@@ -30,6 +30,7 @@ from opskit.core.dag.exceptions import (
 from opskit.core.dag.runtime import RunInfo
 from opskit.core.dag.states import DEFERRED, FAILED, SKIPPED, SUCCESS, UP_FOR_RESCHEDULE
 from opskit.core.dag.task_instance import DagRun, Push, RuntimeTaskInstance
+from opskit.core.dag.templates import RENDERED
 from opskit.core.dag.xcom import XCOM_RETURN_KEY
 
 _Handler = Callable[[int, Any], None]
@@ -104,11 +105,13 @@ def execute(
     test_mode: bool = False,
     last: bool = False,
     triggers_inline: bool = False,
+    keep_rendered: Callable[[dict[str, Any]], None] | None = None,
 ) -> Outcome:
     """Run one attempt. `attempt` is an *Attempt* frame, `run` its `run` (default: the one inside it). `report` is told
     of each XCom push; the outcome holds them as well. `last`: this process runs nothing of the DAG afterwards, so the
     attempt may have the DAG's own task, and what it changes in it stays changed. `triggers_inline`: a deferred
-    task waits in here; else its outcome is `deferred`, and it goes on in another attempt.
+    task waits in here; else its outcome is `deferred`, and it goes on in another attempt. `keep_rendered` is given the
+    template fields when rendering has changed one of them.
 
     Whatever task code raises becomes the outcome; nothing is raised but for a malformed frame. While it runs, SIGTERM
     calls the task's on_kill and ends the attempt as failed."""
@@ -144,6 +147,7 @@ def execute(
     os.environ.update(ti.environment())  # for what the task starts, and for functions that look there
     ti.deferral = attempt.get("deferral")
     ti.triggers_inline = triggers_inline
+    ti.keep_rendered = keep_rendered
     context = contexts.Context(ti)
     if kind == "trigger":
         from opskit.core.dag import deferral_frames
@@ -179,7 +183,8 @@ def _attempt(ti: RuntimeTaskInstance, context: contexts.Context) -> Outcome:
         return _deferred(task, ti, deferred, context)
     except BaseException as error:  # noqa: BLE001 - whatever task code raises is its outcome
         outcome = _by_policy(_failed_outcome(ti, error), error, ti, context)
-        context["exception"] = error
+        if outcome.state != SKIPPED:
+            context["exception"] = error
         with suppress(Exception):  # the error of the task counts, not that of its name
             _name_instance(task, ti, context)
     else:
@@ -223,6 +228,8 @@ def _tell_listeners(state: str, before: str, ti: RuntimeTaskInstance, error: Any
 def _run_task(task: BaseOperator, context: contexts.Context) -> Any:
     task.render_template_fields(context)
     ti = context["ti"]
+    if ti.keep_rendered is not None and RENDERED in task.__dict__:
+        ti.keep_rendered({name: getattr(task, name, None) for name in task.template_fields})
     if ti.deferral is not None:
         from opskit.core.dag import deferral_frames
 

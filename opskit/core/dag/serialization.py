@@ -235,8 +235,19 @@ def _task_ui(task: BaseOperator) -> dict[str, Any]:
             "display_name": task.task_display_name if task.task_display_name != task.task_id else None,
             "fields": {name: text for name, text in fields.items() if text},
             "connections": _connections(task),
+            "links": _links(task),
         }
     )
+
+
+def _links(task: BaseOperator) -> dict[str, str]:
+    """The links that its instances have: text → key of the XCom that holds the address."""
+    found = {}
+    for link in getattr(task, "operator_extra_links", None) or ():
+        name, key = getattr(link, "name", None), getattr(link, "xcom_key", None)
+        if isinstance(name, str) and isinstance(key, str):
+            found[name] = key
+    return found
 
 
 def _connections(task: BaseOperator) -> list[str]:

@@ -249,6 +249,8 @@ class RuntimeTaskInstance:
         self.deferral: dict[str, Any] | None = None
         """What it has waited for, when it goes on after that."""
         self.triggers_inline = False
+        self.keep_rendered: Callable[[dict[str, Any]], None] | None = None
+        """Is given the template fields, where rendering has changed one."""
         self.template_context: Any = None
         self._push = push
         self.rendered_map_index: str | None = None

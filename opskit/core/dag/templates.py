@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from opskit.core.dag.model import DAG
 
 _MARKS = ("{{", "{%", "{#")
+RENDERED = "_rendered_something"
+"""Marks a task whose fields were rendered, and not all of them were left as they are."""
 
 
 def render_fields(task: BaseOperator, context: Any, env: Any = None) -> None:
-    """Render the template fields of a task in place. Fields without a template are left as they are, and so is what a
-    mapped task has got from XComs."""
+    """Render the template fields of a task in place, and mark it when that changed one. Fields without a template are
+    left as they are, and so is what a mapped task has got from XComs."""
     resolved = task.__dict__.get("_resolved_values")
     leave = frozenset(map(id, resolved)) if resolved else frozenset()
     for name in task.template_fields:
@@ -33,6 +35,7 @@ def render_fields(task: BaseOperator, context: Any, env: Any = None) -> None:
         rendered = render(value, context, task, env, leave)
         if rendered is not value:
             setattr(task, name, rendered)
+            task.__dict__[RENDERED] = True
 
 
 def render(value: Any, context: Any, task: BaseOperator, env: Any = None, leave: frozenset[int] = frozenset()) -> Any:

@@ -299,3 +299,8 @@ def _write_files(connection: Connection, files: Sequence[LoadedFile], now: datet
 
 def _path_hash(path: str) -> str:
     return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def load_again(connection: Connection, path: str) -> None:
+    """Let the DAG processor load a DAG file anew, whether it has changed or not. After the commit, wake it."""
+    connection.execute(delete(dag_file).where(dag_file.c.path_hash == _path_hash(path)))

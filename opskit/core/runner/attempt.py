@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from opskit.core.dag import execution, plugins, runtime
@@ -24,7 +25,7 @@ from opskit.core.runner import packets, processes
 from opskit.core.runner.brood import ATTEMPT_VARIABLE
 from opskit.core.runner.gateway_store import GatewayStore
 from opskit.core.runner.zygote_spec import Spec
-from opskit.telemetry import task_logs
+from opskit.telemetry import rendered_fields, task_logs
 from opskit.telemetry.masking import MaskedStream, MaskingFilter, masker
 
 LARGEST_RESULT = 48 * 1024 * 1024
@@ -230,10 +231,18 @@ def _run(spec: Spec, dags: list[Any], attempt: dict[str, Any], last: bool) -> tu
         reason = f"the DAG file {spec.fileloc} does not define {dag_id} any more"
         _log_line(reason)
         return _failed(reason), True
-    outcome = execution.execute(dag, attempt, last=last)
+    outcome = execution.execute(dag, attempt, last=last, keep_rendered=partial(_keep_rendered, spec, attempt))
     # What comes now is a matter of milliseconds, and the outcome is known: a SIGTERM must not lose it.
     execution.set_handler(signal.SIGTERM, execution.IGNORE)
     return outcome.fields(), outcome.reusable
+
+
+def _keep_rendered(spec: Spec, attempt: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Leave the rendered fields beside the log. The task runs whether that succeeds or not."""
+    try:
+        rendered_fields.write(spec.logs_folder, attempt["log_path"], fields)
+    except OSError as error:
+        _log_line(f"the rendered fields can't be kept: {error.strerror}", "WARNING")
 
 
 def _encode(frame: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.core.metastore import dags, runs
+from opskit.core.metastore import dag_loads, dags, runs
 from opskit.core.metastore.runs import Run
 from opskit.web.changes import auditing
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
@@ -70,3 +70,13 @@ def delete(store: Store, who: Who, dag_id: str) -> int:
         removed = dags.delete_dag(connection, dag_id)
         auditing.write(connection, who, "dags delete", datetime.now(UTC), dag_id=dag_id, runs=removed)
     return removed
+
+
+def load_again(store: Store, who: Who, path: str, dag_ids: Collection[str]) -> None:
+    """Let the DAG processor load a file (its path below the DAG folder) anew. `dag_ids`: the DAGs that it defines; the
+    person must be allowed to change all of them."""
+    for dag_id in dag_ids:
+        who.require(EDIT, "DAGs", dag_id)
+    with store.changing() as connection:
+        dag_loads.load_again(connection, path)
+        auditing.write(connection, who, "dags reparse", datetime.now(UTC), file=path, dags=sorted(dag_ids)[:50])

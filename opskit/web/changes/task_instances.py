@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from opskit.core.dag import states
-from opskit.core.metastore import dags, task_instances, task_selection
+from opskit.core.metastore import dags, task_instances, task_notes, task_selection
 from opskit.core.metastore.engine import Connection
 from opskit.core.metastore.task_instances import TaskInstance
 from opskit.core.metastore.task_selection import Selection
@@ -15,7 +15,7 @@ from opskit.web.changes import auditing
 from opskit.web.identity import EDIT, Who
 from opskit.web.store import Store
 
-__all__ = ["Selection", "clear", "mark", "preview_clear", "preview_mark"]
+__all__ = ["Selection", "clear", "mark", "preview_clear", "preview_mark", "set_note"]
 
 LONGEST_NOTE = 1000
 """Characters, as in Airflow."""
@@ -64,6 +64,22 @@ def mark(store: Store, who: Who, selection: Selection, state: str) -> list[TaskI
         if changed:
             _audit(connection, who, "tasks mark", now, selection.dag_id, changed, selection, state=state)
     return changed
+
+
+def set_note(
+    store: Store, who: Who, dag_id: str, run_id: str, task_id: str, map_index: int, note: str | None
+) -> TaskInstance:
+    """A text for people on a task instance; empty or None removes it. UsageError for one that is too long."""
+    who.require(EDIT, "Task Instances", dag_id)
+    text = checked_note(note)
+    now = datetime.now(UTC)
+    with store.changing() as connection:
+        instance = task_instances.get_task_instance(connection, dag_id, run_id, task_id, map_index)
+        task_notes.set_note(connection, instance.key, text, who.username, now)
+        auditing.write(
+            connection, who, "tasks note", now, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index
+        )
+    return instance
 
 
 def _to_clear(connection: Connection, who: Who, selection: Selection) -> list[TaskInstance]:

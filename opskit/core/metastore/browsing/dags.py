@@ -7,17 +7,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.engine import Connection
 
+from opskit.core.metastore import dag_plans
 from opskit.core.metastore.browsing.window import Window, cut, total
 from opskit.core.metastore.dags import Dag, dag_of
-from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version
+from opskit.core.metastore.schema import DEFAULT_POOL
+from opskit.core.metastore.tables import dag, dag_file, dag_run, dag_version, pool
 from opskit.errors import NotFound
 
 _KEPT = 5_000
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,11 @@ class Settings:
     max_consecutive_failed_dag_runs: int | None
     limits_tasks: bool
     """A task has a limit of its own."""
+    pools: frozenset[str]
+    queues: dict[str, str]
+    """Of tasks in another than the default queue."""
+    display_names: dict[str, str]
+    """Of tasks that have another name than their id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,16 @@ class ListedDag:
     settings: Settings | None
     has_import_errors: bool
     """The last load of its file has failed; the DAG is of an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagWarning:
+    """Something that is wrong with a DAG and does not keep it from being loaded. `kind` as in Airflow."""
+
+    dag_id: str
+    kind: str
+    message: str
+    at: datetime
 
 
 _settings: OrderedDict[str, Settings] = OrderedDict()
@@ -81,6 +100,14 @@ def dag_ids(database: Connection, which: DagFilter, window: Window) -> tuple[lis
     query = _filtered(select(dag.c.dag_id), which)
     rows = database.execute(cut(query, window, {"dag_id": dag.c.dag_id}, dag.c.dag_id)).scalars()
     return list(rows), total(database, query)
+
+
+def settings_of(database: Connection, dag_ids: Collection[str]) -> dict[str, Settings]:
+    """By dag_id, of the current versions."""
+    query = select(dag.c.dag_id, dag.c.version_hash).where(dag.c.dag_id.in_(sorted(set(dag_ids))))
+    versions = {row.dag_id: row.version_hash for row in database.execute(query)}
+    known = settings(database, versions.values())
+    return {dag_id: known[version] for dag_id, version in versions.items() if version in known}
 
 
 def dags_of_file(database: Connection, path: str) -> list[str]:
@@ -111,6 +138,31 @@ def count_runs_by_state(database: Connection, dag_ids: Collection[str]) -> dict[
     )
     for dag_id, state, count in database.execute(query):
         found[dag_id][state] = count
+    return found
+
+
+def warnings(database: Connection) -> list[DagWarning]:
+    """Of active DAGs: pools that there are not, schedules whose own code has failed."""
+    query = select(dag.c.dag_id, dag.c.version_hash, dag.c.last_parsed_at).where(dag.c.is_active.is_(True))
+    rows = database.execute(query.order_by(dag.c.dag_id)).all()
+    known = settings(database, {row.version_hash for row in rows})
+    pools = set(database.execute(select(pool.c.pool)).scalars())
+    told = dag_plans.warnings(database)
+    found = []
+    for row in rows:
+        at = row.last_parsed_at or _NEVER
+        wanted = known[row.version_hash].pools if row.version_hash in known else frozenset()
+        found += [
+            DagWarning(
+                row.dag_id,
+                "non-existent pool",
+                f"a task is to run in the pool {name!r}, which does not exist: it waits",
+                at,
+            )
+            for name in sorted(wanted - pools)
+        ]
+        if row.dag_id in told:
+            found.append(DagWarning(row.dag_id, "schedule", told[row.dag_id], at))
     return found
 
 
@@ -187,4 +239,11 @@ def _read_settings(data: dict[str, Any]) -> Settings:
         max_active_tasks=data.get("max_active_tasks"),
         max_consecutive_failed_dag_runs=data.get("max_consecutive_failed_dag_runs"),
         limits_tasks=any(task.get(name) is not None for task in data["tasks"] for name in limits),
+        pools=frozenset(task.get("pool", DEFAULT_POOL) for task in data["tasks"]),
+        queues={task["task_id"]: task["queue"] for task in data["tasks"] if "queue" in task},
+        display_names={
+            task["task_id"]: str(task["ui"]["display_name"])
+            for task in data["tasks"]
+            if task.get("ui", {}).get("display_name")
+        },
     )

@@ -77,7 +77,9 @@ def get_xcom(
 
 
 def _narrowed(query: Select[Any], which: XComFilter) -> Select[Any]:
-    query = query.join_from(xcom, dag_run, dag_run.c.id == xcom.c.dag_run_id).where(xcom.c.key.not_in(INTERNAL))
+    query = query.join_from(xcom, dag_run, dag_run.c.id == xcom.c.dag_run_id).where(
+        xcom.c.key.not_in(INTERNAL), xcom.c.task_id != ""
+    )
     for column, value in (
         (dag_run.c.dag_id, which.dag_id),
         (dag_run.c.run_id, which.run_id),
