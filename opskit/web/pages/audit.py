@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
@@ -45,11 +46,22 @@ def audit_log(
     return render(
         request,
         "audit.html",
-        lines=[(line, json.dumps(line.extra, ensure_ascii=False) if line.extra else "") for line in found[:PER_PAGE]],
+        lines=[(line, _said(line.extra)) for line in found[:PER_PAGE]],
         more=found[PER_PAGE - 1].id if len(found) > PER_PAGE else None,
         below=below,
         filters={**filters, "since": since, "until": until},
     )
+
+
+def _said(extra: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value as text)"""
+    return [(name, value if isinstance(value, str) else _text(value)) for name, value in extra.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _day(text: str, later: int = 0) -> datetime | None:
