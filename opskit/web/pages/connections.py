@@ -86,14 +86,14 @@ def create_connection(
     conn_type: Text = "",
     description: Text = "",
     host: Text = "",
-    schema: Text = "",
+    schema_: Annotated[str, Form(alias="schema")] = "",
     login: Text = "",
     password: Text = "",
     port: Text = "",
     extra: Text = "",
 ) -> Response:
     """Add one."""
-    values = {"conn_id": conn_id, "conn_type": conn_type, "description": description, "host": host, "schema": schema}
+    values = {"conn_id": conn_id, "conn_type": conn_type, "description": description, "host": host, "schema": schema_}
     values |= {"login": login, "port": port, "extra": extra}
     try:
         fields = _fields(values)
@@ -112,7 +112,7 @@ def update_connection(
     conn_type: Text = "",
     description: Text = "",
     host: Text = "",
-    schema: Text = "",
+    schema_: Annotated[str, Form(alias="schema")] = "",
     login: Text = "",
     password: Text = "",
     remove_password: Annotated[bool, Form()] = False,
@@ -120,7 +120,7 @@ def update_connection(
     extra: Annotated[str | None, Form()] = None,
 ) -> Response:
     """Change one. An empty password keeps the one that is there, and so does `***` among the extras."""
-    values = {"conn_id": conn_id, "conn_type": conn_type, "description": description, "host": host, "schema": schema}
+    values = {"conn_id": conn_id, "conn_type": conn_type, "description": description, "host": host, "schema": schema_}
     values |= {"login": login, "port": port, "extra": extra or ""}
     with store.reading() as database:
         stored = connections.show_connection(database, conn_id)
