@@ -71,7 +71,9 @@ Number = Annotated[int, Field(strict=True, ge=-(2**31), le=2**31 - 1)]
 """What a column of the metastore holds; of a body."""
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 BigNumber = Annotated[int, Query(ge=-(2**63), le=2**63 - 1)]
-"""An id or number in a query."""
+"""An id in a query."""
+SmallNumber = Annotated[int, Query(ge=-(2**31), le=2**31 - 1)]
+"""A number in a query, such as a map_index."""
 Id = Annotated[int, Path(ge=0, le=2**63 - 1)]
 """A number in a path."""
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from opskit.core.metastore.browsing import datasets
 from opskit.core.metastore.browsing.window import Window
 from opskit.errors import NotFound
-from opskit.web.airflow_api.collections import Answer, BigNumber, Body, Listing, Moment, paged, separated
+from opskit.web.airflow_api.collections import Answer, BigNumber, Body, Listing, Moment, SmallNumber, paged, separated
 from opskit.web.changes import datasets as changes
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import READ, Who
@@ -134,7 +134,7 @@ def get_dataset_events(
     source_dag_id: str | None = None,
     source_task_id: str | None = None,
     source_run_id: str | None = None,
-    source_map_index: BigNumber | None = None,
+    source_map_index: SmallNumber | None = None,
 ) -> DatasetEventCollection:
     """List events of datasets."""
     wanted = {
