@@ -61,14 +61,15 @@ def api_site(home: Path, url: str, environment: dict[str, str] | None = None) ->
         sample.write_log(config.logs_folder, run, sample.MAPPED, 1, "the seventh\n", map_index=7)
         (config.dags_folder).mkdir(parents=True, exist_ok=True)
         app = make_app(config, engine)
-        with _serving(app) as address:
+        with serving(app) as address:
             yield ApiSite(home, config, engine, address, run, app)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _serving(app: Any) -> Iterator[str]:
+def serving(app: Any) -> Iterator[str]:
+    """The URL of an application that answers in a thread of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

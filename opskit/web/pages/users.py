@@ -56,6 +56,7 @@ def create(
     elsewhere: _Text = "",
     role: _Texts = [],  # noqa: B006 -- FastAPI copies it
 ) -> Response:
+    who.require(CREATE, "Users")
     given = {"first_name": first_name, "last_name": last_name, "email": email}
     try:
         if not password and not elsewhere:
