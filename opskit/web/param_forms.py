@@ -52,9 +52,12 @@ class Field:
 
 
 def fields_of(dag: SerializedDag, values: Mapping[str, Any] | None = None) -> list[Field]:
-    """In the order of the DAG's params; `values` take the place of defaults."""
+    """In the order in which the author wrote the params; `values` take the place of defaults."""
     made = []
-    for name, param in params_of(dag).items():
+    params = params_of(dag)
+    order = {name: place for place, name in enumerate(dag.ui.get("param_order", ()))}
+    for name in sorted(params, key=lambda name: order.get(name, len(order))):
+        param = params.get_param(name)
         schema = param.schema if isinstance(param.schema, dict) else {}
         value = (values or {}).get(name, param.value if param.has_value else None)
         one = _field(name, schema, value, param.description or "")

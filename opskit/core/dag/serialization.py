@@ -51,6 +51,7 @@ def serialize(dag: DAG, relative_fileloc: str | None = None) -> dict[str, Any]:
                 "schedule_words": timetables.describe(dag.timetable),
                 "edges": _edge_labels(dag),
                 "owner_links": dag.owner_links,
+                "param_order": _param_order(dag),
             }
         ),
     }
@@ -365,6 +366,12 @@ def _param_rules(dag: DAG) -> dict[str, dict[str, Any]]:
         if rules:
             found[name] = rules
     return found
+
+
+def _param_order(dag: DAG) -> list[str]:
+    """As the author wrote them, where that is not the order of their names: the stored form sorts its keys."""
+    names = [str(name) for name in dag.params]
+    return names if names != sorted(names) else []
 
 
 def _groups(dag: DAG) -> list[dict[str, Any]]:
