@@ -22,7 +22,7 @@ from opskit.core.metastore.engine import Engine, open_engine, transaction
 from opskit.core.runner import asking
 from opskit.errors import ConfigError, MetastoreUnavailable
 from opskit.system import daemon
-from opskit.web import live
+from opskit.web import live, verbs
 from opskit.web.app import make_app
 from opskit.web.security import first_user
 
@@ -63,6 +63,8 @@ def run(config: Config) -> int:
     try:
         server.run(sockets=[listening])
     finally:
+        if isinstance(server.config.app, FastAPI):
+            verbs.end_all(server.config.app)
         pulse.stop()
         engine.dispose()
         pid_file.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ _FOREIGN = ("INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_PID", 
 """What systemd means for the webserver alone."""
 _AT_ONCE = 2
 _WAITING = 8
+_MOST_PATIENT = 5
 _KEPT = 50
 """Runs that have ended and are still known."""
 _NICENESS = 10
@@ -148,10 +149,12 @@ class Verbs:
         self._run_folder = config.run_folder
         self._program = tuple(program)
         self._changed = threading.Condition()
+        self._patience = threading.BoundedSemaphore(_MOST_PATIENT)
         self._jobs: dict[str, Job] = {}
         self._answers: dict[tuple[str, str], Job] = {}
         self._waiting: deque[str] = deque()
         self._running: dict[str, subprocess.Popen[bytes] | None] = {}
+        self._stopping: set[str] = set()
         self._closed = False
 
     def start(self, name: str, parameter: str = "", *, by: str = "") -> Job:
@@ -205,10 +208,18 @@ class Verbs:
         return next((job for job in self.jobs() if job.verb == name and parameter in (None, job.parameter)), None)
 
     def wait(self, identifier: str, seconds: float) -> Job:
-        """The job when it has ended, or as it is after so many seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs[identifier].has_ended, seconds)
-            return self._jobs[identifier]
+        """The job when it has ended, or as it is after so many seconds; at once when too many wait already."""
+        # Each of them holds one of the threads that answer requests.
+        patient = seconds > 0 and self._patience.acquire(blocking=False)
+        try:
+            with self._changed:
+                job = self.job(identifier)
+                if patient:
+                    self._changed.wait_for(lambda: self._jobs.get(identifier, job).has_ended, seconds)
+                return self._jobs.get(identifier, job)
+        finally:
+            if patient:
+                self._patience.release()
 
     def answer(self, name: str, parameter: str = "", *, fresh_for: float, patience: float = 0.0, by: str = "") -> Job:
         """A run that ended at most `fresh_for` seconds ago, well or not; else one that is started for it, for whose end
@@ -227,6 +238,8 @@ class Verbs:
                 self._end(replace(job, state=FAILED, message="it was stopped before it began"))
                 return self._jobs[identifier]
             process = self._running.get(identifier)
+            if identifier in self._running:
+                self._stopping.add(identifier)  # its process may be about to start
         if process is not None:
             _signal(process, signal.SIGTERM)
         return self.job(identifier)
@@ -289,6 +302,7 @@ class Verbs:
             job = replace(job, state=FAILED, message=f"it could not be run: {error}")
         with self._changed:
             self._running.pop(job.id, None)
+            self._stopping.discard(job.id)
             self._end(job)
             self._next()
 
@@ -313,8 +327,8 @@ class Verbs:
         )
         with self._changed:
             self._running[job.id] = process
-            closed = self._closed
-        if closed:
+            unwanted = self._closed or job.id in self._stopping
+        if unwanted:
             _signal(process, signal.SIGTERM)
         try:
             os.setpriority(os.PRIO_PGRP, process.pid, _NICENESS)
@@ -403,6 +417,13 @@ def of_app(app: Any) -> Verbs:
         if found is None:
             found = app.state.verbs = Verbs(app.state.store.config)
         return found
+
+
+def end_all(app: Any) -> None:
+    """End what the webserver of this application has started; for its own end."""
+    found: Verbs | None = getattr(app.state, "verbs", None)
+    if found is not None:
+        found.close()
 
 
 TheVerbs = Annotated[Verbs, Depends(verbs_of)]
