@@ -74,10 +74,10 @@ class Tag(Answer):
 
 
 class ClassReference(Answer):
-    """A class."""
+    """A class. In which module it is defined is not kept: the path is empty."""
 
     class_name: str
-    module_path: str | None = None
+    module_path: str = ""
 
 
 class DAG(Answer):

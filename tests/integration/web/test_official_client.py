@@ -174,17 +174,25 @@ def calls(site: ApiSite) -> list[tuple[str, dict[str, Any]]]:
         ("get_xcom_entry", {**run, "task_id": "extract.orders", "xcom_key": "return_value"}),
         ("set_task_instance_note", {**task, "set_task_instance_note": models.SetTaskInstanceNote(note="seen")}),
         ("set_mapped_task_instance_note", {**mapped, "set_task_instance_note": models.SetTaskInstanceNote(note="s")}),
-        ("patch_task_instance", {**task, "update_task_instance": models.UpdateTaskInstance(new_state="success")}),
+        (
+            "patch_task_instance",
+            {**task, "update_task_instance": models.UpdateTaskInstance(new_state=models.UpdateTaskState("success"))},
+        ),
         (
             "patch_mapped_task_instance",
-            {**mapped, "update_task_instance": models.UpdateTaskInstance(dry_run=False, new_state="success")},
+            {
+                **mapped,
+                "update_task_instance": models.UpdateTaskInstance(
+                    dry_run=False, new_state=models.UpdateTaskState("success")
+                ),
+            },
         ),
         (
             "post_set_task_instances_state",
             {
                 "dag_id": DAG_ID,
                 "update_task_instances_state": models.UpdateTaskInstancesState(
-                    dry_run=True, task_id="load", dag_run_id=site.run.run_id, new_state="failed"
+                    dry_run=True, task_id="load", dag_run_id=site.run.run_id, new_state=models.UpdateTaskState("failed")
                 ),
             },
         ),
