@@ -1,4 +1,4 @@
-"""`opskit tasks`: list, test and clear task instances, and read their logs."""
+"""`opskit tasks`: list, test and clear task instances, read their logs, tell why they wait."""
 
 from __future__ import annotations
 
@@ -114,6 +114,7 @@ def state(dag_id: str, task_id: str, run: str, map_index: int) -> None:
 @click.option("-d", "--downstream", is_flag=True, help="And all that depends on them.")
 @click.option("-f", "--only-failed", is_flag=True, help="Only failed ones.")
 @click.option("--only-running", is_flag=True, help="Only running ones.")
+@click.option("--map-index", "map_indexes", type=int, multiple=True, help="Only these of the tasks; may be repeated.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be cleared.")
 @output_option
@@ -127,6 +128,7 @@ def clear(
     downstream: bool,
     only_failed: bool,
     only_running: bool,
+    map_indexes: tuple[int, ...],
     yes: bool,
     dry_run: bool,
     output: str,
@@ -150,6 +152,8 @@ def clear(
             only_failed=only_failed,
             only_running=only_running,
         )
+    if map_indexes:
+        chosen = [instance for instance in chosen if instance.map_index in map_indexes]
     columns = ["run_id", "task_id", "map_index", "state", "try_number"]
     if dry_run:
         show(chosen, output, columns=columns)
@@ -175,6 +179,31 @@ def clear(
         click.echo(f"{dag_id}: {cleared} task instances cleared", err=output != "table")
     if output != "table":
         show(chosen, output)
+
+
+@tasks.command("failed-deps")
+@click.argument("dag_id")
+@click.argument("run")
+@click.argument("task_id")
+@click.option("--map-index", type=int, default=-1, help="Which one of a mapped task.")
+@output_option
+def failed_deps(dag_id: str, run: str, task_id: str, map_index: int, output: str) -> None:
+    """Say why a task instance is not running: each condition that is not met."""
+    from opskit.core.scheduler import explain
+
+    cluster = open_cluster()
+    run_id = find_run(cluster, dag_id, run).run_id
+    now = datetime.now(UTC)
+    with cluster.reading() as connection:
+        seen = explain.observe(connection, cluster.config, dag_id, run_id, task_id, map_index, now)
+    found = explain.unmet(seen)
+    if output != "table":
+        show(found, output)
+    elif not found:
+        click.echo("nothing keeps it from running: it is about to be started, or has been given to a worker")
+    else:
+        for one in found:
+            click.echo(f"{one.name}: {one.reason}")
 
 
 @tasks.command("attempts")
