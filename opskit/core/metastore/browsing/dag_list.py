@@ -121,11 +121,11 @@ def recent_runs(connection: Connection, dag_ids: Collection[str], each_last: int
     each = dag_run.c
     newest = select(each.logical_date).where(each.dag_id == dag.c.dag_id).order_by(each.logical_date.desc())
     nth = newest.limit(1).offset(each_last - 1).correlate(dag).scalar_subquery()
-    first = dict(connection.execute(select(dag.c.dag_id, nth).where(dag.c.dag_id.in_(sorted(found)))).tuples().all())
+    starts = connection.execute(select(dag.c.dag_id, nth).where(dag.c.dag_id.in_(sorted(found))))
     # Named one by one: as a join, PostgreSQL reads all runs there are.
     wanted = [
         each.dag_id == dag_id if date is None else and_(each.dag_id == dag_id, each.logical_date >= date)
-        for dag_id, date in first.items()
+        for dag_id, date in starts
     ]
     if not wanted:
         return found
