@@ -80,6 +80,7 @@ def serving(
     environment = {
         **os.environ,
         "OPSKIT_HOME": str(home),
+        strays.VARIABLE: f"site-{port}",  # it outlives tests, so it is looked after here
         "OPSKIT__WEBSERVER__ENABLED": "yes",
         "OPSKIT__WEBSERVER__WEB_SERVER_PORT": str(port),
         **(settings or {}),
@@ -98,6 +99,7 @@ def serving(
         yield site
     finally:
         daemon.stop(timeout=60)
+        strays.check(set(), mark=f"site-{port}")
 
 
 def _answers(url: str) -> bool:

@@ -18,10 +18,10 @@ def mark() -> None:
     os.environ[VARIABLE] = str(os.getpid())
 
 
-def living() -> set[int]:
-    """Our processes that live, without ourselves and without zombies."""
+def living(mark: str | None = None) -> set[int]:
+    """Our processes that live (or those with another mark), without ourselves and without zombies."""
     found = set()
-    wanted = f"{VARIABLE}={os.getpid()}".encode()
+    wanted = f"{VARIABLE}={mark or os.getpid()}".encode()
     for name in os.listdir("/proc") if Path("/proc").is_dir() else ():
         if not name.isdigit() or int(name) == os.getpid():
             continue
@@ -34,12 +34,12 @@ def living() -> set[int]:
     return found - expected
 
 
-def check(before: set[int], patience: float = 10.0) -> None:
+def check(before: set[int], patience: float = 10.0, mark: str | None = None) -> None:
     """AssertionError when processes are there that were not there before; they are killed."""
     try:
-        wait_until(lambda: not living() - before, timeout=patience)
+        wait_until(lambda: not living(mark) - before, timeout=patience)
     except AssertionError:
-        left = {pid: _command(pid) for pid in living() - before}
+        left = {pid: _command(pid) for pid in living(mark) - before}
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
