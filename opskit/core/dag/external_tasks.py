@@ -10,8 +10,8 @@ from opskit.core.dag.runtime import RunInfo
 from opskit.core.dag.serialized import SerializedTask
 from opskit.errors import UsageError
 
-MARKERS = frozenset({"ExternalTaskMarker"})
-"""Names of the operators."""
+MARKER = "ExternalTaskMarker"
+"""Name of the operator."""
 _NODES = frozenset(
     {"Template", "Output", "TemplateData", "Name", "Getattr", "Call", "Keyword", "Const", "Filter", "Add", "Sub", "Neg"}
 )
@@ -30,7 +30,7 @@ class Target:
 def target(task: SerializedTask, run: RunInfo) -> Target | None:
     """What the marker stands for in this run; None for a task that is no marker. UsageError for a template that only an
     attempt could render."""
-    if task.operator not in MARKERS:
+    if task.operator != MARKER:
         return None
     fields = task.ui.get("fields", {})
     texts = [

@@ -55,7 +55,7 @@ def to_clear(connection: Connection, selection: Selection) -> list[TaskInstance]
     if not selection.recursive:
         return found
     seen = {instance.key for instance in found}
-    todo = [(instance, 1) for instance in found if instance.operator in external_tasks.MARKERS]
+    todo = [(instance, 1) for instance in found if instance.operator == external_tasks.MARKER]
     while todo:
         marker, depth = todo.pop()
         for below in _marked_by(connection, marker, selection):
@@ -69,7 +69,7 @@ def to_clear(connection: Connection, selection: Selection) -> list[TaskInstance]
                 )
             seen.add(below.key)
             found.append(below)
-            if below.operator in external_tasks.MARKERS:
+            if below.operator == external_tasks.MARKER:
                 todo.append((below, depth + 1))
     return found
 

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from opskit.config import Config
 from opskit.core.dag import asset_conditions, run_conf
+from opskit.core.dag.params import Param
+from opskit.core.dag.secret_names import is_secret_name
 from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.metastore import crypto
 from opskit.core.metastore.browsing.dags import ListedDag
@@ -201,7 +203,7 @@ class Shapes:
             dag_run_timeout=TimeDelta.of(definition.dagrun_timeout),
             dataset_expression=_expression(definition.timetable.get("condition")),
             doc_md=definition.ui.get("doc_md"),
-            params={name: param.dump() for name, param in run_conf.params_of(definition).items()},
+            params={name: _param(name, param) for name, param in run_conf.params_of(definition).items()},
             is_paused_upon_creation=definition.is_paused_upon_creation,
             last_parsed=found.dag.last_parsed_at,
         )
@@ -292,6 +294,14 @@ class Shapes:
     def _most_failures(self, found: ListedDag) -> int:
         own = found.settings.max_consecutive_failed_dag_runs if found.settings else None
         return int(self._config.get("core", "max_consecutive_failed_dag_runs_per_dag")) if own is None else own
+
+
+def _param(name: str, param: Param) -> dict[str, Any]:
+    """As Airflow dumps one; the default of one with a secret name is masked."""
+    dumped = param.dump()
+    if is_secret_name(name) and dumped["value"] not in (None, ""):
+        dumped["value"] = "***"
+    return {"__class": "airflow.models.param.Param", **dumped}
 
 
 def _interval(timetable: dict[str, Any], words: str) -> TimeDelta | CronExpression | None:

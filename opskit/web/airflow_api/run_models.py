@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from opskit.core.dag.secret_names import is_secret_name
 from opskit.core.metastore.browsing.dags import Settings
 from opskit.core.metastore.browsing.task_instances import DEFAULT_QUEUE
 from opskit.core.metastore.runs import Run
@@ -49,7 +50,7 @@ class DAGRun(Answer):
     run_type: RunType = "manual"
     state: RunState = "queued"
     external_trigger: bool = False
-    conf: dict[str, Any] = {}
+    conf: dict[str, Any] = Field(default={}, description="What lies under secret names comes as ***.")
     note: str | None = None
 
     @classmethod
@@ -66,7 +67,7 @@ class DAGRun(Answer):
             run_type=_run_type(run.run_type),
             state=run.state,  # type: ignore[arg-type]
             external_trigger=run.run_type == "manual",
-            conf=run.conf,
+            conf=hidden(run.conf),
             note=run.note,
         )
 
@@ -222,6 +223,16 @@ def _basics(instance: Stored, settings: Mapping[str, Settings]) -> dict[str, Any
         "executor": None,
         "executor_config": "{}",
     }
+
+
+def hidden(value: Any) -> Any:
+    """A copy in which what lies under secret names is masked, as on the pages."""
+    if isinstance(value, dict):
+        return {
+            key: "***" if is_secret_name(str(key)) and item not in (None, "") else hidden(item)
+            for key, item in value.items()
+        }
+    return [hidden(item) for item in value] if isinstance(value, list) else value
 
 
 def _run_type(name: str) -> RunType:
