@@ -45,10 +45,10 @@ def home(request: Request, store: TheStore, who: SignedIn) -> HTMLResponse:
 def pause_all(request: Request, store: TheStore, who: SignedIn) -> RedirectResponse:
     """Pause every DAG, and remember which ran."""
     changed = maintenance.pause_all(store, who)
-    said = f"{plural(len(changed), 'DAG')} paused. What runs goes on; nothing new starts."
-    return flash.redirect(
-        request, "/", said if changed else "Every DAG was paused already.", "good" if changed else "info"
-    )
+    if not changed:
+        return flash.redirect(request, "/", "Every DAG was paused already.", "info")
+    count = plural(len(changed), "DAG")
+    return flash.redirect(request, "/", f"{count} paused. What runs goes on to its end; nothing new starts.")
 
 
 @router.post("/resume-all")
