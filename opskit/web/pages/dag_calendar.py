@@ -92,7 +92,7 @@ def _day(dag_id: str, day: date, days: dict[date, dict[str, int]], today: date) 
     counts = days.get(day)
     if not counts:
         return Day(x, y, "future" if day > today else "no-runs", "", f"{day}: no runs", "")
-    summary = counted({**counts})
+    summary = counted(dict(counts.items()))
     url = dag_url(dag_id, "runs", start=day, end=day)
     shown = summary.counts[summary.state]
     text = short(shown) if summary.total > 1 else formats.state_sign(summary.state)
