@@ -55,7 +55,7 @@ def airflow_health(store: Store) -> dict[str, Any]:
     return answer
 
 
-@router.get("/health")
+@router.api_route("/health", methods=["GET", "HEAD"])
 def get_health(store: TheStore) -> JSONResponse:
     """The same as /api/v1/health, where load balancers and Airflow's Helm chart look for it."""
     return JSONResponse(airflow_health(store))
@@ -65,13 +65,13 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-@router.get("/livez")
+@router.api_route("/livez", methods=["GET", "HEAD"])
 def get_liveness() -> Alive:
     """Whether this process answers. It asks nothing of anybody else: a lost database is no reason to restart it."""
     return Alive()
 
 
-@router.get("/readyz")
+@router.api_route("/readyz", methods=["GET", "HEAD"])
 def get_readiness(store: TheStore) -> Response:
     """Whether it can do its work: the metastore is reachable and its schema is the one that is needed; else 503."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection as DatabaseConnection
+from sqlalchemy.exc import IntegrityError
 
 from opskit.core.dag.connection import FIELDS, Connection
 from opskit.core.dag.secret_names import is_secret_name
@@ -111,8 +112,12 @@ def put_connection(database: DatabaseConnection, cipher: Cipher, new: Connection
     conn_id = str(new.conn_id)
     there = database.execute(select(table.c.conn_id).where(table.c.conn_id == conn_id).with_for_update()).first()
     if there is None:
-        database.execute(insert(table).values(conn_id=conn_id, **values))
-        return True
+        try:
+            with database.begin_nested():
+                database.execute(insert(table).values(conn_id=conn_id, **values))
+            return True
+        except IntegrityError:
+            pass  # somebody else has made it at the same time
     if not overwrite:
         raise UsageError(
             f"there is a connection {conn_id!r} already", hint="delete it first, or import with --overwrite"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from opskit.core.dag import states
 from opskit.core.metastore.dags import nearest
@@ -56,8 +57,12 @@ def set_pool(connection: Connection, name: str, slots: int, description: str | N
     if description is not None:
         values["description"] = description
     if there is None:
-        connection.execute(insert(pool).values(pool=name, used_slots=0, **values))
-        return True
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(pool).values(pool=name, used_slots=0, **values))
+            return True
+        except IntegrityError:
+            pass  # somebody else has made it at the same time
     connection.execute(update(pool).where(pool.c.pool == name).values(**values))
     return False
 

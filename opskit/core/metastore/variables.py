@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.dags import nearest
@@ -75,11 +76,15 @@ def set_variable(connection: Connection, cipher: Cipher, key: str, value: str, d
     if description is not None:
         values["description"] = description
     there = connection.execute(select(variable.c.key).where(variable.c.key == key).with_for_update()).first()
-    if there is not None:
-        connection.execute(update(variable).where(variable.c.key == key).values(**values))
-        return False
-    connection.execute(insert(variable).values(key=key, **values))
-    return True
+    if there is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(variable).values(key=key, **values))
+            return True
+        except IntegrityError:
+            pass  # somebody else has made it at the same time
+    connection.execute(update(variable).where(variable.c.key == key).values(**values))
+    return False
 
 
 def update_variable(connection: Connection, cipher: Cipher, key: str, fields: Mapping[str, str | None]) -> None:

@@ -15,7 +15,8 @@ Errors are raised as OpskitError; the OpenAPI document gets the problem answers 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ from pydantic import (
 )
 
 from opskit.core.metastore.browsing.window import Window
-from opskit.errors import UsageError
+from opskit.errors import GuardRefused, OpskitError, UsageError
 from opskit.web.store import TheStore
 
 _FURTHEST = 2**31
@@ -194,3 +195,14 @@ def changed(body: Body, mask: Collection[str] | None, fixed: Collection[str] = (
         if name in fixed or name not in sent:
             raise UsageError(f"update_mask: {name!r} is not in the body, or can't be changed")
     return {name: sent[name] for name in mask}
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """For a block that decrypts one thing: what no key fits answers 409, with what is wrong, and is no bug (500)."""
+    try:
+        yield
+    except OpskitError as error:
+        if type(error) is OpskitError:
+            raise GuardRefused(error.message, hint=error.hint) from error
+        raise

@@ -13,9 +13,9 @@ from opskit.core.metastore import connections, crypto
 from opskit.core.metastore.browsing import objects
 from opskit.core.metastore.browsing.window import Window
 from opskit.core.metastore.connections import Shown
-from opskit.errors import UsageError
+from opskit.errors import GuardRefused, UsageError
 from opskit.web import connection_trial
-from opskit.web.airflow_api.collections import Answer, Body, Listing, Port, UpdateMask, changed, paged
+from opskit.web.airflow_api.collections import Answer, Body, Listing, Port, UpdateMask, changed, paged, readable
 from opskit.web.changes import connections as changes
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import READ, Who
@@ -40,7 +40,10 @@ class ConnectionCollectionItem(Answer):
 class Connection(ConnectionCollectionItem):
     """One connection."""
 
-    extra: str | None = Field(description="The text of a JSON object; values with secret names are `***`.")
+    extra: str | None = Field(
+        description="The text of a JSON object; values with secret names are `***`. After a PATCH null, too, when it "
+        "can't be decrypted; a GET answers 409 then."
+    )
 
 
 class ConnectionCollection(Listing):
@@ -122,8 +125,13 @@ def patch_connection(
     """Change the fields of a connection that are sent."""
     if body.connection_id not in (None, connection_id):
         raise UsageError("connection_id: it can't be changed", hint="make a connection with the new id")
-    changes.update(store, who, connection_id, changed(body, mask, ("connection_id",)))
-    return _answer(store, connection_id)
+    with readable():
+        changes.update(store, who, connection_id, changed(body, mask, ("connection_id",)))
+    try:
+        return _answer(store, connection_id)
+    except GuardRefused:  # the change is made, whatever is wrong with the extras that it left alone
+        with store.reading() as database:
+            return Connection(**_item(connections.show_connection(database, connection_id)), extra=None)
 
 
 @router.delete("/connections/{connection_id:path}", operation_id="delete_connection", status_code=204)
@@ -148,6 +156,7 @@ def _answer(store: Store, conn_id: str) -> Connection:
         one = connections.show_connection(database, conn_id)
         extra = None
         if one.has_extra:
-            shown = connections.shown_extra(database, crypto.open_cipher(store.config), conn_id)
+            with readable():
+                shown = connections.shown_extra(database, crypto.open_cipher(store.config), conn_id)
             extra = json.dumps(shown, ensure_ascii=False)
     return Connection(**_item(one), extra=extra)

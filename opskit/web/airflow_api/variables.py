@@ -14,7 +14,7 @@ from opskit.core.metastore.browsing.window import Window
 from opskit.core.metastore.connections import MASK
 from opskit.core.metastore.variables import Variable as Stored
 from opskit.errors import UsageError
-from opskit.web.airflow_api.collections import Answer, Body, Listing, UpdateMask, changed, paged
+from opskit.web.airflow_api.collections import Answer, Body, Listing, UpdateMask, changed, paged, readable
 from opskit.web.changes import variables as changes
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import READ, Who
@@ -32,8 +32,16 @@ class Variable(Answer):
     description: str | None
 
 
+class VariableCollectionItem(Answer):
+    """A variable in a list. A value of null can't be decrypted with the keys that there are."""
+
+    key: str
+    value: str | None
+    description: str | None
+
+
 class VariableCollection(Listing):
-    variables: list[Variable]
+    variables: list[VariableCollectionItem]
 
 
 class NewVariable(Body):
@@ -60,7 +68,11 @@ def get_variables(
     cipher = crypto.open_cipher(store.config)
     with store.reading() as database:
         found, total = objects.variables(database, window, cipher)
-    return VariableCollection(variables=[_shown(one) for one in found], total_entries=total)
+    items = [
+        VariableCollectionItem(key=one.key, value=_masked(one.key, one.value), description=one.description)
+        for one in found
+    ]
+    return VariableCollection(variables=items, total_entries=total)
 
 
 @router.post("/variables", operation_id="post_variables")
@@ -96,11 +108,12 @@ def delete_variable(store: TheStore, who: SignedIn, variable_key: str) -> None:
     changes.delete(store, who, variable_key)
 
 
-def _shown(one: Stored) -> Variable:
-    return Variable(key=one.key, value=MASK if is_secret_name(one.key) else one.value, description=one.description)
+def _masked(key: str, value: str | None) -> str | None:
+    return MASK if value is not None and is_secret_name(key) else value
 
 
 def _answer(store: Store, key: str) -> Variable:
     cipher = crypto.open_cipher(store.config)
-    with store.reading() as database:
-        return _shown(variables.get_variable(database, cipher, key))
+    with store.reading() as database, readable():
+        one = variables.get_variable(database, cipher, key)
+    return Variable(key=key, value=_masked(key, one.value) or "", description=one.description)

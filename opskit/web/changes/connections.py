@@ -9,7 +9,7 @@ from typing import Any
 from opskit.core.dag.connection import Connection
 from opskit.core.metastore import connections, crypto
 from opskit.core.metastore.connections import Shown
-from opskit.errors import NotFound, UsageError
+from opskit.errors import UsageError
 from opskit.web.changes import auditing
 from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
@@ -28,11 +28,8 @@ def create(store: Store, who: Who, value: Connection) -> Shown:
         raise UsageError(f"connection {conn_id}: conn_type is missing", hint="for example postgres, http, ssh")
     cipher = crypto.open_cipher(store.config)
     with store.changing() as database:
-        try:
-            connections.show_connection(database, conn_id)
-        except NotFound:
-            connections.put_connection(database, cipher, value)
-        else:
+        if not connections.put_connection(database, cipher, value, overwrite=True):
+            # Nothing stays of it: the transaction is rolled back.
             raise Conflict(f"there is a connection {conn_id!r} already", hint="edit it, or choose another conn_id")
         auditing.write(database, who, "connections add", datetime.now(UTC), conn_id=conn_id, new=True)
         return connections.show_connection(database, conn_id)

@@ -9,7 +9,6 @@ from typing import Any
 from opskit.core.metastore import pools
 from opskit.core.metastore.interchange import PoolFields
 from opskit.core.metastore.pools import Pool
-from opskit.errors import NotFound
 from opskit.web.changes import auditing
 from opskit.web.faults import Conflict
 from opskit.web.identity import CREATE, DELETE, EDIT, Who
@@ -22,11 +21,8 @@ def create(store: Store, who: Who, value: PoolFields) -> Pool:
     """Add a pool. Forbidden; Conflict when the name is taken; UsageError for what can't be a pool's."""
     who.require(CREATE, _RESOURCE)
     with store.changing() as database:
-        try:
-            pools.get_pool(database, value.pool)
-        except NotFound:
-            pools.set_pool(database, value.pool, value.slots, value.description or None)
-        else:
+        if not pools.set_pool(database, value.pool, value.slots, value.description or None):
+            # Nothing stays of it: the transaction is rolled back.
             raise Conflict(f"there is a pool {value.pool!r} already", hint="edit it, or choose another name")
         auditing.write(database, who, "pools set", datetime.now(UTC), pool=value.pool, slots=value.slots, new=True)
         return pools.get_pool(database, value.pool)

@@ -72,13 +72,24 @@ def test_each_change_leaves_an_audit_line_without_its_secrets(http: httpx.Client
     assert "hunter" not in everything
 
 
-def test_a_connection_that_cannot_be_decrypted_can_still_get_a_new_password(http: httpx.Client, site: ApiSite) -> None:
+def test_what_no_key_decrypts_is_told_and_can_still_be_changed_and_deleted(http: httpx.Client, site: ApiSite) -> None:
     http.post("/api/v1/connections", json={"connection_id": "old", "conn_type": "http"}).raise_for_status()
+    http.post("/api/v1/variables", json={"key": "old", "value": "1"}).raise_for_status()
     with transaction(site.engine) as database:
-        lost = {"password": "gAAAAA-of-another-key", "extra": None}
+        lost = {"password": "gAAAAA-of-another-key", "extra": "gAAAAA-of-another-key"}
         database.execute(update(tables.connection).where(tables.connection.c.conn_id == "old").values(**lost))
-    assert http.patch("/api/v1/connections/old", json={"password": "hunter6"}).status_code == 200
+        database.execute(update(tables.variable).where(tables.variable.c.key == "old").values(val="gAAAAA"))
+
+    assert http.patch("/api/v1/connections/old", json={"password": "hunter6"}).json()["extra"] is None
+    refused = http.get("/api/v1/connections/old")
+    assert (refused.status_code, "connection 'old', extra" in refused.json()["detail"]) == (409, True)
+    assert http.patch("/api/v1/connections/old", json={"extra": '{"a": "***"}'}).status_code == 409
+    assert http.patch("/api/v1/connections/old", json={"extra": '{"a": 1}'}).json()["extra"] == '{"a": 1}'
+    assert http.get("/api/v1/variables").json()["variables"] == [{"key": "old", "value": None, "description": None}]
+    assert http.get("/api/v1/variables/old").status_code == 409
+    assert http.patch("/api/v1/variables/old", json={"value": "2"}).json()["value"] == "2"
     assert http.delete("/api/v1/connections/old").status_code == 204
+    assert http.delete("/api/v1/variables/old").status_code == 204
 
 
 def test_a_trial_of_a_connection_says_what_came_of_it_without_its_password(http: httpx.Client, site: ApiSite) -> None:
@@ -238,6 +249,7 @@ def test_liveness_asks_nobody_and_readiness_asks_the_metastore(databases: Databa
     url = databases.migrated("sqlite")
     with api_site(tmp_path, url) as site, site.http(None) as http:
         assert (http.get("/livez").status_code, http.get("/readyz").status_code) == (200, 200)
+        assert (http.head("/livez").status_code, http.head("/health").content) == (200, b"")
         with transaction(site.engine) as database:
             database.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         old = http.get("/readyz")

@@ -15,7 +15,6 @@ from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.pools import Pool
 from opskit.core.metastore.tables import connection as connection_table
 from opskit.core.metastore.tables import pool, task_instance, variable
-from opskit.core.metastore.variables import Variable
 from opskit.errors import OpskitError
 
 _COUNTED = (states.SCHEDULED, states.QUEUED, states.RUNNING, states.DEFERRED)
@@ -31,11 +30,17 @@ def connections(database: Connection, window: Window) -> tuple[list[Shown], int]
     return [shown(row) for row in rows], total(database, query)
 
 
-def variables(
-    database: Connection, window: Window, cipher: Cipher, unreadable: list[str] | None = None
-) -> tuple[list[Variable], int]:
-    """Orders: key, id (the key, too), value (as it is stored: encrypted). What can't be decrypted goes to `unreadable`,
-    with an empty value; without it, OpskitError."""
+@dataclass(frozen=True, slots=True)
+class ReadVariable:
+    """A variable; a value of None can't be decrypted with the keys that there are."""
+
+    key: str
+    value: str | None
+    description: str | None
+
+
+def variables(database: Connection, window: Window, cipher: Cipher) -> tuple[list[ReadVariable], int]:
+    """Orders: key, id (the key, too), value (as it is stored: encrypted)."""
     columns = {"key": variable.c.key, "id": variable.c.key, "value": variable.c.val}
     query = select(variable)
     found = []
@@ -43,11 +48,8 @@ def variables(
         try:
             value = cipher.decrypt(row.val, f"variable {row.key!r}") if row.is_encrypted and row.val else row.val
         except OpskitError:
-            if unreadable is None:
-                raise
-            unreadable.append(row.key)
-            value = ""
-        found.append(Variable(row.key, value, row.description))
+            value = None
+        found.append(ReadVariable(row.key, value, row.description))
     return found, total(database, query)
 
 
