@@ -144,12 +144,27 @@ class Piece:
 def read(folder: str | Path, path: str, *, offset: int = 0, limit: int | None = None) -> tuple[str, int]:
     """Text of a log from a byte offset on, and the offset to continue at (to follow a log that grows).
 
-    NotFound when there is none. Bytes that are no UTF-8 are shown as escapes.
+    NotFound when there is none. Bytes that are no UTF-8 are shown as escapes. With a `limit` (of at least 4) no
+    character is cut in two.
     """
     with _opened(folder, path) as file:
         file.seek(offset)
         data = file.read() if limit is None else file.read(limit)
+    if limit is not None and len(data) == limit:
+        data = data[: len(data) - _cut_off(data)]
     return data.decode(errors="backslashreplace"), offset + len(data)
+
+
+def _cut_off(data: bytes) -> int:
+    """So many bytes at the end begin a character that goes on behind them."""
+    for length in range(1, min(4, len(data))):
+        byte = data[-length]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return length if length < needed else 0
+        if byte < 0x80:
+            return 0
+    return 0
 
 
 def read_piece(folder: str | Path, path: str, *, start: int, limit: int, grows: bool = False) -> Piece:

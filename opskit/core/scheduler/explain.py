@@ -269,7 +269,7 @@ def _within_run(run: RunState, instance: TaskInstance) -> _Found:
     for setup in instance.task.setups:
         found = [above for above in run.by_task.get(setup, ()) if above.state not in _GOOD]
         if found:
-            yield "Setup", f"its setup task {setup} has not succeeded yet: {_counts(found)}"
+            yield "Setup", f"its setup task {setup} has not succeeded yet: it {_counts(found)}"
     if instance.decide() == "wait":
         yield "Trigger Rule", _upstream(run, instance)
     if not run._past_allows(instance.task):
