@@ -31,6 +31,7 @@ from opskit.web.store import Store
 
 DAY = timedelta(days=1)
 _SHOWN_RUNS, _SHOWN_FAILED, _SHOWN_NEXT = 8, 10, 6
+_ORDER = ("scheduler", "worker", "dag_processor", "webserver")
 _LOOKED_AT = 40
 """Runs among whose task instances the failed ones are looked for."""
 
@@ -119,7 +120,7 @@ def look(store: Store, who: Who, now: datetime) -> Overview:
     """MetastoreUnavailable when it can't be read. A fixed number of indexed statements."""
     config = store.config
     with store.reading() as connection:
-        components = health.instances(connection, now, wellbeing.limits(config))
+        components = sorted(health.instances(connection, now, wellbeing.limits(config)), key=_place)
         work = _work(connection, config, who, now) if who.can(READ, "DAG Runs") else None
         lines = home.newest_lines(connection, ("backup", "deploy-dag"), 8) if who.can(READ, "Operations") else None
     return Overview(
@@ -130,6 +131,12 @@ def look(store: Store, who: Who, now: datetime) -> Overview:
         work,
         None if lines is None else _operations(config, lines, now),
     )
+
+
+def _place(one: InstanceHealth) -> tuple[bool, int, str, datetime]:
+    """What is not well comes first, then what is needed most."""
+    order = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
+    return one.state == "running", order, one.hostname, one.started_at
 
 
 def _work(connection: Connection, config: Config, who: Who, now: datetime) -> Work:
