@@ -69,7 +69,7 @@ class _Named(str):
         return format(self._shown, spec)
 
     def __reduce__(self) -> Any:
-        return _Named, (self._shown.partition(".")[0], self.value)
+        return str, (self.value,)  # other processes need not know this class
 
 
 class DagRun:

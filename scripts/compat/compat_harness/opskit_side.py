@@ -79,7 +79,9 @@ class _Child(serving.Child):
         runtime.set_store(self.behind)
         try:
             dialect = release if release.isdigit() else "auto"
-            dags = loading.load_file(self.path, self.path.parent, airflow_dialect=dialect)
+            dags = loading.load_file(
+                self.path, self.path.parent, airflow_dialect=dialect, plugins_folder=str(plugins or "")
+            )
         except DagInvalid as error:
             self.result["import_errors"] = [str(error)[:1500]]
             return []

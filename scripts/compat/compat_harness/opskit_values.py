@@ -25,6 +25,9 @@ _DEFAULT_CONNECTIONS: tuple[tuple[str, str, str | None, dict[str, Any]], ...] = 
 )
 """Those of a new Airflow that tasks without network can do something with."""
 
+_LONGEST_FIELD = 4096
+_CUT = "Truncated. You can change this behaviour in [core]max_templated_field_length. "
+
 
 def default_connections() -> dict[str, Any]:
     from opskit.core.dag.connection import Connection
@@ -98,11 +101,20 @@ class Recorder:
 
     def _note(self, task: Any, context: Any) -> None:
         ti = context["ti"]
-        fields = {name: self._serialize(getattr(task, name, None)) for name in task.template_fields}
+        fields = {name: self._cut(self._serialize(getattr(task, name, None))) for name in task.template_fields}
         key = answers.instance_key(ti.task_id, ti.map_index)
         self._rendered.setdefault(ti.dag_id, {})[key] = answers.field_hashes(fields)
         texts = {f"{key}.{name}": answers.field_text(value) for name, value in fields.items()}
         self._texts.setdefault(ti.dag_id, {}).update(texts)
+
+    def _cut(self, value: Any) -> Any:
+        """Of a field whose text is long, Airflow keeps the beginning."""
+        text = str(value)
+        if len(text) <= _LONGEST_FIELD:
+            return value
+        if self._airflow_2:
+            return f"{_CUT}{text[: _LONGEST_FIELD - 79]!r}... "
+        return f"{_CUT}{text[: _LONGEST_FIELD - len(_CUT) - 3].rstrip()}..."
 
     def take(self, dag_id: str, *, plain: bool) -> dict[str, Any]:
         states: dict[str, Any] = {}
@@ -116,7 +128,7 @@ class Recorder:
                     for (task_id, map_index, name), value in values.items():
                         key = answers.instance_key(task_id, map_index)
                         key = key if name == "return_value" else f"{key}:{name}"
-                        shown = _shown_by_2(value) if self._airflow_2 else _as_stored(value)
+                        shown = _shown_by_2(value) if self._airflow_2 else _as_kept_by_sqlite(_as_stored(value))
                         xcoms[key] = answers.xcom_hash(shown)
                         self._texts.setdefault(dag_id, {})[key] = answers.xcom_text(shown)
         return {
@@ -151,6 +163,12 @@ def _lists_for_tuples(value: Any) -> Any:
             return _shown_by_2(value)
         return {key: _lists_for_tuples(item) for key, item in value.items()}
     return value
+
+
+def _as_kept_by_sqlite(value: Any) -> Any:
+    """The answers of Airflow 3 were read from SQLite, to which a column of type JSON is one of numbers: a float without
+    fraction comes back as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _as_stored(value: Any) -> Any:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"{item['id']} on {release}: {len(differences) or 'nothing'} different")
                 for one in differences:
                     theirs, ours = (
-                        _readable(one, value, side) for value, side in ((one.expected, real), (one.found, found))
+                        readable(one, value, side) for value, side in ((one.expected, real), (one.found, found))
                     )
                     print(f"  {one.part} {one.dag_id} {one.where}: {theirs}, here {ours}")
     if arguments.show:
@@ -84,11 +84,11 @@ def _is_for_another_release(row: dict[str, Any]) -> bool:
     return any(re.match(lacks, text) for text in row.get("import_errors", ()))
 
 
-def _readable(one: answers.Difference, value: Any, side: dict[str, Any]) -> str:
+def readable(one: answers.Difference, value: Any, side: dict[str, Any]) -> str:
     """The value itself instead of its hash."""
     if one.part not in answers.VALUES or value is None:
         return repr(value)
-    return str(side["dags"][one.dag_id].get("plain", {}).get(one.where, value))
+    return str(side["dags"].get(one.dag_id, {}).get("plain", {}).get(one.where, value))
 
 
 def own_files() -> list[Path]:

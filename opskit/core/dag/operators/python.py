@@ -36,8 +36,12 @@ def arguments_from(
     if not parameters:
         return dict(kwargs)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    # The name of *args counts, too: it is in the place of the next positional argument.
-    positional = list(parameters)[: len(args)]
+    # The name of *args counts, too: it is in the place of the next positional argument. What comes behind it does not.
+    positional = [
+        name
+        for name, parameter in list(parameters.items())[: len(args)]
+        if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
+    ]
     for name in positional:
         if name in context and name not in _NOT_AIRFLOWS:
             raise ValueError(
