@@ -73,6 +73,9 @@ def test_a_thousand_secrets_that_tasks_print_are_in_no_log(
             logs.append(running.log(given))
         written = [path.read_text() for path in (home / "logs").rglob("*") if path.is_file()]
     databases.drop(url)
+    (rendered,) = (home / "logs").rglob("*.json")
+    assert rendered.parent.name == "task_id=echoes"  # the other one has no templates
+    assert json.loads(rendered.read_text())["env"] == {"SAID": "*** ***"}
     assert logs[0].count("plain ***") == 500
     assert logs[0].count("Traceback") == 250
     assert "***" in logs[1]
