@@ -6,24 +6,31 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from opskit import config as settings
 from opskit.config import Config
 from opskit.core.metastore import audit, passwords, users
 from opskit.core.metastore.audit import AuditLine
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
-from opskit.web.app import make_app
+from opskit.web import app as application
 from tests.api_site import serving
 
 PASSWORD = "correct horse battery"
 CHEAP = "scrypt:1024:8:1"
 """For `passwords._METHOD`: what a test pays for each sign-in."""
+FACES = {
+    "AIRFLOW_API": ("airflow_api.pools", "airflow_api.users", "airflow_api.event_logs"),
+    "OPSKIT_API": (),
+    "PAGES": ("pages.sign_in", "pages.account", "pages.users", "pages.roles"),
+}
+"""Of the application: making all of it takes longer than these tests."""
 PEOPLE = {"ada": "Admin", "viola": "Viewer"}
 
 
@@ -36,8 +43,16 @@ class WebSite:
     url: str
     app: Any
 
+    clients: list[httpx.Client] = field(default_factory=list)
+
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        self.clients.append(httpx.Client(base_url=self.url, timeout=30, **options))
+        return self.clients[-1]
+
+    def hang_up(self) -> None:
+        """Close all clients: after each test."""
+        while self.clients:
+            self.clients.pop().close()
 
     def signed_in(self, username: str = "ada", password: str = PASSWORD, **options: Any) -> Browser:
         browser = Browser(self.client(**options))
@@ -84,8 +99,15 @@ def web_site(home: Path, url: str, given: dict[str, Any] | None = None, *, peopl
             with transaction(engine) as connection:
                 for name, role in PEOPLE.items():
                     users.create_user(connection, name, datetime.now(UTC), roles=[role], password_hash=hashed)
-        app = make_app(config, engine)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, modules in FACES.items():
+                patch.setattr(application, name, modules)
+            app = application.make_app(config, engine)
         with serving(app) as address:
-            yield WebSite(config, engine, address, app)
+            made = WebSite(config, engine, address, app)
+            try:
+                yield made
+            finally:
+                made.hang_up()
     finally:
         engine.dispose()

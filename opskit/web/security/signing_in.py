@@ -30,6 +30,7 @@ from opskit.web.store import Store
 
 log = logging.getLogger(__name__)
 _WRONG = "wrong username or password"
+_WRONG_A_MINUTE = 5
 _LIVE = ("/live", "x-opskit-live")
 """What a page asks for by itself, while nobody may sit before it: the path, and the header."""
 
@@ -56,8 +57,8 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     with store.reading() as connection:
         found = users.credentials(connection, username)
     user, stored = found if found is not None else (None, None)
-    if user is not None and user.is_active and stored and _known.holds(stored, password):
-        return user  # who knows the password is not held up by those who guess it
+    if user is not None and user.is_active and stored and _known.holds(stored, password, address):
+        return user  # who knows the password is not held up by those who guess it elsewhere
     with transaction(store.engine) as connection:
         wait = sign_in_limits.attempt(connection, username, address, now)
     if wait is not None:
@@ -72,7 +73,7 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     with transaction(store.engine) as connection:
         sign_in_limits.succeeded(connection, username, address, now)
         users.signed_in(connection, user.id, now, anew)
-    _known.remember(anew or stored, password)
+    _known.remember(anew or stored, password, address)
     return user
 
 
@@ -191,28 +192,47 @@ def _first_seen(store: Store, username: str, role: str, now: datetime) -> User:
 
 class _KnownPasswords:
     """Passwords that were right not long ago, so that not every request costs a scrypt. Kept are HMACs under a key of
-    this process alone, over the stored hash, too: with another password, what is known here is worth nothing."""
+    this process alone, over the stored hash, too: with another password, what is known here is worth nothing.
+
+    It answers without the limits of signing in, so an address gets few wrong answers, and then none at all.
+    """
 
     def __init__(self, most: int = 2000, seconds: float = 300.0) -> None:
         self._key = secrets.token_bytes(32)
         self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._most, self._seconds = most, seconds
         self._lock = threading.Lock()
 
-    def holds(self, stored: str, password: str) -> bool:
+    def holds(self, stored: str, password: str, address: str) -> bool:
+        """Whether this is known to be right, from this address."""
         with self._lock:
-            return self._until.get(self._mark(stored, password), 0.0) > time.monotonic()
+            now = time.monotonic()
+            wrong = [at for at in self._wrong.pop(address, ()) if at > now - 60.0]
+            if len(wrong) < _WRONG_A_MINUTE:
+                if self._until.get(self._mark(stored, password, address), 0.0) > now:
+                    self._keep(address, wrong)
+                    return True
+                wrong.append(now)
+            self._keep(address, wrong)
+            return False
 
-    def remember(self, stored: str, password: str) -> None:
+    def _keep(self, address: str, wrong: list[float]) -> None:
+        if wrong:
+            self._wrong[address] = wrong
+        while len(self._wrong) > self._most:
+            self._wrong.popitem(last=False)
+
+    def remember(self, stored: str, password: str, address: str) -> None:
         with self._lock:
-            mark = self._mark(stored, password)
+            mark = self._mark(stored, password, address)
             self._until[mark] = time.monotonic() + self._seconds
             self._until.move_to_end(mark)
             while len(self._until) > self._most:
                 self._until.popitem(last=False)
 
-    def _mark(self, stored: str, password: str) -> bytes:
-        text = f"{stored}\0{password}".encode("utf-8", "surrogatepass")
+    def _mark(self, stored: str, password: str, address: str) -> bytes:
+        text = f"{stored}\0{address}\0{password}".encode("utf-8", "surrogatepass")
         return hmac.new(self._key, text, hashlib.sha256).digest()
 
 
