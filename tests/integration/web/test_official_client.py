@@ -284,6 +284,7 @@ def test_what_the_client_sends_is_what_it_reads_back(site: ApiSite) -> None:
     assert {one.name for one in pools.get_pools().pools} == {"default_pool"}
 
 
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_what_the_client_does_with_users_and_roles_holds_for_signing_in(site: ApiSite) -> None:
     api = api_client(site)
     users, roles = apis.UserApi(api), apis.RoleApi(api)
@@ -312,6 +313,7 @@ def test_what_the_client_does_with_users_and_roles_holds_for_signing_in(site: Ap
     assert "Fitter" not in {one.name for one in roles.get_roles().roles}
 
 
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_a_viewer_changes_nothing_through_the_client(site: ApiSite) -> None:
     api = api_client(site, "viola")
     attempts = [
