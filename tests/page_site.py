@@ -15,7 +15,7 @@ from sqlalchemy import event
 from opskit import config as settings
 from opskit.config import Config
 from opskit.core.metastore.engine import Engine, open_engine
-from opskit.web import gate
+from opskit.web import gate, live
 from opskit.web.app import make_app
 from opskit.web.identity import ROLES, Who
 from tests.api_site import serving
@@ -36,7 +36,9 @@ class PageSite:
     def as_(self, role: str) -> httpx.Client:
         """Of this built-in role, or of what `who` has under that name. Redirects are not followed."""
         if role not in self.clients:
-            self.clients[role] = httpx.Client(base_url=self.url, headers={"X-Test-Role": role}, timeout=30)
+            self.clients[role] = httpx.Client(
+                base_url=self.url, headers={"X-Test-Role": role}, timeout=30, verify=False
+            )
         return self.clients[role]
 
     def get(self, path: str, role: str = "Admin", status: int = 200) -> str:
@@ -78,8 +80,11 @@ def page_site(home: Path, url: str, environment: dict[str, str] | None = None) -
                 return request.state.who  # type: ignore[no-any-return]
 
             app.dependency_overrides[gate.identify] = identify
-            yield site
-            for client in site.clients.values():
-                client.close()
+            try:
+                yield site
+            finally:
+                live.close(app)
+                for client in site.clients.values():
+                    client.close()
     finally:
         engine.dispose()
