@@ -85,7 +85,8 @@ def document(title: str, base: str, modules: tuple[str, ...]) -> dict[str, Any]:
     made = get_openapi(
         title=title,
         version=__version__,
-        description="Times are ISO 8601 with an offset. Errors are problems as in RFC 9457.",
+        description="Times are ISO 8601 with an offset. Errors are problems as in RFC 9457. A browser's session is "
+        "accepted, too; changes then need the header X-CSRF-Token.",
         routes=routes,
         servers=[{"url": base}],
     )
