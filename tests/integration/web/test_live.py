@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +15,7 @@ from sqlalchemy import insert, update
 
 from opskit.core.metastore import dag_loads, dags, runs, tables
 from opskit.core.metastore.browsing import pulse
-from opskit.core.metastore.engine import Engine, transaction
+from opskit.core.metastore.engine import Engine, open_engine, transaction
 from opskit.system.wake import wake
 from opskit.web import gate, live, watcher
 from opskit.web.faults import SignInNeeded
@@ -53,8 +52,6 @@ def change(engine: Engine, table: Any, **values: Any) -> None:
 
 @pytest.fixture
 def engine(metastore_url: str) -> Iterator[Engine]:
-    from opskit.core.metastore.engine import open_engine
-
     opened = open_engine(metastore_url)
     add_dags(opened, "one", "two")
     yield opened
@@ -105,13 +102,21 @@ def test_a_fingerprint_changes_with_what_its_page_shows_and_only_then(engine: En
     assert changed() == {"operations"}
 
 
-@pytest.fixture
-def site(databases: Databases, tmp_path: Path) -> Iterator[PageSite]:
+@pytest.fixture(scope="module")
+def one_site(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageSite]:
     url = databases.migrated("sqlite")
-    with page_site(tmp_path, url) as made:
+    with page_site(tmp_path_factory.mktemp("home"), url) as made:
         add_dags(made.engine, "one", "two")
         yield made
     databases.drop(url)
+
+
+@pytest.fixture
+def site(one_site: PageSite) -> Iterator[PageSite]:
+    """Each test has a watcher of its own."""
+    yield one_site
+    live.close(one_site.app)
+    one_site.app.state.watcher = None
 
 
 class Stream:
