@@ -49,8 +49,8 @@ CHOICES: list[tuple[dict[str, bool], list[tuple[int, str]]]] = [
 ]
 
 
-def test_a_selection_reaches_over_runs_and_dependencies_and_names_what_is_not_there(engine: Engine) -> None:
-    with transaction(engine) as connection:
+def test_a_selection_reaches_over_runs_and_dependencies_and_names_what_is_not_there(engine_of_sqlite: Engine) -> None:
+    with transaction(engine_of_sqlite) as connection:
         run = _three_runs(connection)[1]
         for choice, expected in CHOICES:
             found = task_selection.to_clear(connection, Selection("d", run.run_id, ["b"], **choice))
@@ -85,7 +85,7 @@ def test_a_mark_over_runs_clears_what_had_failed_below_and_spares_what_it_marks(
             assert runs.get_run(connection, "d", run_id).state == "running"
 
 
-def test_of_a_mapped_task_single_instances_can_be_chosen_and_with_them_all_that_follows(engine: Engine) -> None:
+def test_single_instances_of_a_mapped_task_are_chosen_cleared_and_noted(engine: Engine) -> None:
     with transaction(engine) as connection:
         data = dag_data("m", {"files": ["load"], "load": []})
         data["tasks"][0]["expand"] = {"const": 3}
@@ -103,6 +103,13 @@ def test_of_a_mapped_task_single_instances_can_be_chosen_and_with_them_all_that_
         assert [(one.task_id, one.map_index) for one in found] == [("files", 1), ("load", -1)]
         assert task_instances.clear(connection, "m", found, NOW, resume_runs=False) == 2
         assert task_instances.task_states(connection, "m", run.run_id)[("files", 0)] == "success"
+        key = (run.id, "files", 1)
+        assert task_notes.notes_of(connection, [key]) == {}
+        task_notes.set_note(connection, key, "disk full ☂", "ada", NOW)
+        task_notes.set_note(connection, key, "disk was full", "grace", NOW)
+        assert task_notes.notes_of(connection, [key, (run.id, "files", 0)]) == {key: "disk was full"}
+        task_notes.set_note(connection, key, None, "ada", NOW)
+        assert task_notes.notes_of(connection, [key]) == {}
 
 
 def _marker(target: str, date: str = "{{ logical_date.isoformat() }}") -> dict[str, Any]:
@@ -157,19 +164,6 @@ def test_a_marker_whose_date_only_an_attempt_could_tell_is_refused_with_the_reas
     for wrong in ("{{ nothing }}", "{% for x in range(9) %}{{ x }}{% endfor %}", "{{ 9 ** 9 }}", "{{ ds", "soon"):
         with pytest.raises(UsageError, match=r"can't be rendered|no date"):
             target(wrong)
-
-
-def test_a_note_is_written_replaced_and_removed(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        store_dag(connection, "d")
-        run = start_run(connection, "d", NOW, {"a": "failed"})
-        key = (run.id, "a", -1)
-        assert task_notes.notes_of(connection, [key]) == {}
-        task_notes.set_note(connection, key, "disk full ☂", "ada", NOW)
-        task_notes.set_note(connection, key, "disk was full", "grace", NOW)
-        assert task_notes.notes_of(connection, [key, (run.id, "b", -1)]) == {key: "disk was full"}
-        task_notes.set_note(connection, key, None, "ada", NOW)
-        assert task_notes.notes_of(connection, [key]) == {}
 
 
 def test_a_run_that_was_ended_by_hand_goes_on_when_it_is_queued_again(engine_of_sqlite: Engine) -> None:
