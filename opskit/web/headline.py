@@ -77,7 +77,7 @@ def headline(seen: Overview) -> Headline:
 
 
 def _components(seen: Overview) -> Iterator[Reason]:
-    url = "/operations/watchdog"
+    url = "/operations/watchdog" if seen.operations else "/#components"
     living = {one.kind for one in seen.components if one.state in ("running", "slow", "stuck")}
     for kind, (level, text) in _NEEDED.items():
         if kind not in living:

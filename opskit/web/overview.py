@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from opskit.core.metastore.browsing import health, home
 from opskit.core.metastore.browsing.health import InstanceHealth
 from opskit.core.metastore.engine import Connection
 from opskit.core.metastore.held_dags import Held
+from opskit.errors import LockHeld
 from opskit.platforms import watching
 from opskit.platforms.receipts import kept_in, time_of
 from opskit.system.machine import Disk, disk_of
@@ -33,6 +36,9 @@ DAY = timedelta(days=1)
 _SHOWN_RUNS, _SHOWN_FAILED, _SHOWN_NEXT = 8, 10, 6
 _ORDER = ("scheduler", "worker", "dag_processor", "webserver")
 _LOOKED_AT = 40
+_DISK_SECONDS = 0.5
+_measuring = threading.Lock()
+_asked: dict[Path, Future[Disk]] = {}
 """Runs among whose task instances the failed ones are looked for."""
 
 
@@ -146,7 +152,7 @@ def _work(connection: Connection, config: Config, who: Who, now: datetime) -> Wo
     numbers = [run.number for run in (*failed, *active)]
     tasks = home.failed_tasks(connection, numbers, since, _SHOWN_FAILED) if who.can(READ, "Task Instances") else []
     overdue = now - timedelta(seconds=float(config.get("watchdog", "work_slow_after")))
-    waiting, waiting_since = home.waiting_runs(connection, overdue)
+    waiting, waiting_since = home.waiting_runs(connection, overdue, dag_ids)
     broken: tuple[Sequence[home.BrokenFile] | None, int] = (None, 0)
     if who.can(READ, "ImportError"):
         broken = home.broken_files(connection, 5)
@@ -192,13 +198,18 @@ def backups_of(config: Config, lines: Sequence[AuditLine]) -> Backups:
             proven.setdefault(backup_id, line.at)
     best = max((one for one in proven if time_of(one)), default="")
     newest_id = str(newest.extra.get("backup_id") or "") if newest else ""
+    problem = str(newest.extra.get("error") or "") if newest else ""
+    # One that came to nothing has left no audit line.
+    for run in reports.kept(config.home, "backup", 1):
+        if run.exit_code not in (0, LockHeld.exit_code) and (newest is None or run.at > newest.at):
+            problem = problem or run.error or f"it ended with exit code {run.exit_code}"
     return Backups(
         str(config.get("backup", "to")),
         best,
         time_of(best),
         proven.get(best),
         (time_of(newest_id) or newest.at) if newest else None,
-        str(newest.extra.get("error") or "") if newest else "",
+        problem,
     )
 
 
@@ -231,12 +242,32 @@ def watchdog_of(config: Config, now: datetime, limit: int) -> Watchdog:
 def _disks(config: Config) -> list[Disk]:
     found: dict[int, Disk] = {}
     for folder in (config.home, config.logs_folder, config.dags_folder):
-        try:
-            disk = disk_of(folder)
-        except OSError:
-            continue  # a folder on a mount that hangs or is gone: the doctor says so
-        found.setdefault(disk.device, disk)
+        disk = _measured(folder)
+        if disk is not None:
+            found.setdefault(disk.device, disk)
     return list(found.values())
+
+
+def _measured(folder: Path) -> Disk | None:
+    """The disk of a folder; None when it can't be read. A mount that hangs holds up one thread, and no page: the doctor
+    tells of it."""
+    with _measuring:
+        asked, seconds = _asked.get(folder), 0.01
+        if asked is None or asked.done():
+            seconds = _DISK_SECONDS
+            asked = _asked[folder] = Future()
+            threading.Thread(target=_measure, args=(folder, asked), name="disk", daemon=True).start()
+    try:
+        return asked.result(seconds)
+    except (OSError, TimeoutError):
+        return None
+
+
+def _measure(folder: Path, answer: Future[Disk]) -> None:
+    try:
+        answer.set_result(disk_of(folder))
+    except OSError as error:
+        answer.set_exception(error)
 
 
 def _made_at(folder: Path, now: datetime) -> datetime:

@@ -14,9 +14,12 @@ from sqlalchemy import event, insert, update
 from opskit.core.metastore import audit, dags, instances
 from opskit.core.metastore.engine import Engine, reading, transaction
 from opskit.core.metastore.tables import dag, dag_file, instance, task_instance
+from opskit.telemetry import reports
+from opskit.telemetry.reports import KeptReport
 from opskit.web.identity import ROLES, Who
 from opskit.web.overview import look
 from opskit.web.store import Store
+from tests.databases import Databases
 from tests.metastore_rows import start_run, store_dag
 from tests.operations_site import OperationsSite, operations_site
 
@@ -24,6 +27,15 @@ from tests.operations_site import OperationsSite, operations_site
 @pytest.fixture
 def site(home: Path, metastore_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsSite]:
     monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", metastore_url)
+    with operations_site(home) as made:
+        fill(made.engine)
+        yield made
+
+
+@pytest.fixture
+def quick_site(home: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsSite]:
+    """On SQLite: for what does not depend on the database."""
+    monkeypatch.setenv("OPSKIT__DATABASE__SQL_ALCHEMY_CONN", databases.migrated("sqlite"))
     with operations_site(home) as made:
         fill(made.engine)
         yield made
@@ -84,25 +96,25 @@ def test_one_look_shows_what_failed_what_runs_and_what_is_broken(site: Operation
     assert len(page.content) < 200_000
 
 
-def test_when_the_last_scheduler_falls_silent_the_page_says_so_first(site: OperationsSite) -> None:
+def test_when_the_last_scheduler_falls_silent_the_page_says_so_first(quick_site: OperationsSite) -> None:
     before = datetime.now(UTC) - timedelta(minutes=7)
-    with transaction(site.engine) as connection:
+    with transaction(quick_site.engine) as connection:
         connection.execute(update(instance).where(instance.c.id == "scheduler").values(heartbeat_at=before))
-    with site.as_role("Viewer") as client:
+    with quick_site.as_role("Viewer") as client:
         text = text_of(client.get("/").text)
     assert "✕ Act now No scheduler runs: nothing starts (last seen 7 min ago), and 2 more things." in text
     assert "backup" not in text.lower()
     assert "Pause all" not in text
 
 
-def test_the_page_asks_the_metastore_as_often_for_many_runs_as_for_few(site: OperationsSite) -> None:
-    store, who = Store(site.config, site.engine), Who("ann", ("Admin",), ROLES["Admin"])
-    few = statements(site.engine, store, who)
-    with transaction(site.engine) as connection:
+def test_the_page_asks_the_metastore_as_often_for_many_runs_as_for_few(quick_site: OperationsSite) -> None:
+    store, who = Store(quick_site.config, quick_site.engine), Who("ann", ("Admin",), ROLES["Admin"])
+    few = statements(quick_site.engine, store, who)
+    with transaction(quick_site.engine) as connection:
         for number in range(30):
             at = datetime.now(UTC) - timedelta(minutes=number)
             start_run(connection, "orders", at, {"a": "failed"}, state="failed" if number % 2 else "running")
-    assert statements(site.engine, store, who) == few <= 16
+    assert statements(quick_site.engine, store, who) == few <= 16
 
 
 def statements(engine: Engine, store: Store, who: Who) -> int:
@@ -139,13 +151,26 @@ def test_pausing_all_and_resuming_by_the_page_leaves_the_dags_as_they_were(site:
     ]
 
 
-def test_who_may_not_edit_dags_can_not_pause_them_all(site: OperationsSite) -> None:
-    with site.as_role("Viewer") as client:
+def test_who_may_not_edit_dags_can_not_pause_them_all(quick_site: OperationsSite) -> None:
+    with quick_site.as_role("Viewer") as client:
         assert client.post("/pause-all").status_code == 403
         assert client.post("/resume-all").status_code == 403
-    assert paused(site.engine) == ["paused"]
+    assert paused(quick_site.engine) == ["paused"]
 
 
 def paused(engine: Engine) -> list[str]:
     with reading(engine) as connection:
         return [one.dag_id for one in dags.list_dags(connection, paused=True)]
+
+
+def test_a_backup_that_came_to_nothing_is_named_although_an_older_one_is_proven(quick_site: OperationsSite) -> None:
+    now = datetime.now(UTC)
+    with transaction(quick_site.engine) as connection:
+        taken = {"backup_id": f"{now:%Y%m%dT%H%M%SZ}-0a1b2c3d", "verified": True}
+        audit.write(connection, "backup", now - timedelta(minutes=5), extra=taken)
+    full = KeptReport("backup", now, 1.0, 13, "the store is full", "node1", "opskit", None)
+    reports.keep(quick_site.home, full)
+    with quick_site.as_role("Op") as client:
+        text = text_of(client.get("/").text)
+    assert "The newest backup failed: the store is full" in text
+    assert "newest proven backup was taken" not in text

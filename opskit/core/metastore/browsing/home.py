@@ -88,12 +88,12 @@ def active_runs(connection: Connection, limit: int, dag_ids: DagIds) -> tuple[li
     return _lines(connection, oldest), total(connection, query)
 
 
-def waiting_runs(connection: Connection, queued_before: datetime) -> tuple[int, datetime | None]:
+def waiting_runs(connection: Connection, queued_before: datetime, dag_ids: DagIds) -> tuple[int, datetime | None]:
     """Runs that have waited since then to begin, of DAGs that are not paused and of which nothing else runs: how many,
     and since when the oldest does."""
     other = dag_run.alias("other")
     goes_on = select(other.c.id).where(other.c.dag_id == dag_run.c.dag_id, other.c.state == states.RUNNING).exists()
-    row = connection.execute(
+    query = (
         select(func.count(), func.min(dag_run.c.queued_at))
         .select_from(dag_run.join(dag, dag.c.dag_id == dag_run.c.dag_id))
         .where(
@@ -103,7 +103,10 @@ def waiting_runs(connection: Connection, queued_before: datetime) -> tuple[int, 
             dag.c.is_paused.is_(False),
             ~goes_on,
         )
-    ).one()
+    )
+    if dag_ids is not None:
+        query = query.where(dag.c.dag_id.in_(sorted(dag_ids)))
+    row = connection.execute(query).one()
     return int(row[0]), row[1]
 
 
