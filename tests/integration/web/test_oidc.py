@@ -1,0 +1,218 @@
+"""Signing in with OpenID Connect, against a provider with real keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+pytest.importorskip("joserfc")
+
+from opskit.core.metastore import passwords, users
+from opskit.core.metastore.engine import reading, transaction
+from opskit.web.security import oidc_provider as provider_module
+from tests.databases import Databases
+from tests.oidc_server import CLIENT, SECRET, Provider, _new_key, oidc_provider
+from tests.web_site import CHEAP, WebSite, web_site
+
+MIA = {
+    "sub": "f81d",
+    "preferred_username": "mia",
+    "given_name": "Mia",
+    "family_name": "Muster",
+    "email": "mia@example.org",
+    "groups": ["ops-team", "everybody"],
+}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with oidc_provider() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def one_site(provider: Provider, databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
+    home = tmp_path_factory.mktemp("home")
+    role_map = '[webserver.oidc_role_map]\n"ops-team" = "Op"\nbosses = "Admin"\n'
+    (home / "opskit.toml").write_text(role_map)
+    given = {
+        "oidc_issuer": provider.issuer,
+        "oidc_client_id": CLIENT,
+        "oidc_client_secret": SECRET,
+        "oidc_roles_claim": "groups",
+        "oidc_default_role": "Viewer",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_METHOD", CHEAP)
+        with web_site(home, databases.migrated("sqlite"), given) as made:
+            yield made
+
+
+@pytest.fixture
+def site(one_site: WebSite, provider: Provider) -> Iterator[WebSite]:
+    provider.claims, provider.lies, provider.userinfo = dict(MIA), {}, {}
+    provider.signs_with, provider.algorithm, provider.refuses = None, "RS256", ""
+    yield one_site
+    one_site.hang_up()
+
+
+def sign_in(http: httpx.Client, wanted: str = "/users") -> httpx.Response:
+    """To the provider and back, as a browser goes."""
+    away = http.get("/login/oidc", params={"next": wanted})
+    assert away.status_code == 303, away.text
+    with httpx.Client() as elsewhere:
+        back = elsewhere.get(away.headers["location"])
+    return http.get(back.headers["location"])
+
+
+def user(site: WebSite, name: str) -> users.User:
+    with reading(site.engine) as connection:
+        return users.get_user(connection, name)
+
+
+def test_a_person_signs_in_and_becomes_a_user_with_the_roles_of_the_groups(site: WebSite, provider: Provider) -> None:
+    http = site.client()
+    page = http.get("/login?next=/me").text
+    assert 'href="/login/oidc?next=/me"' in page.replace("%2F", "/")
+    answer = sign_in(http, "/me")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/me")
+    assert "Mia Muster" in http.get("/me").text
+    made = user(site, "mia")
+    assert (made.roles, made.email, made.has_password, made.sign_ins) == (("Op",), "mia@example.org", False, 1)
+    # The next time everything is as the provider says then.
+    provider.claims |= {"groups": ["bosses", "unknown"], "preferred_username": "mia-renamed"}
+    assert sign_in(site.client()).status_code == 303
+    assert user(site, "mia").roles == ("Admin",)
+    provider.claims |= {"groups": []}
+    assert sign_in(site.client()).status_code == 303
+    assert user(site, "mia").roles == ("Viewer",)
+    events = [(line.event, line.owner) for line in site.audit_lines()]
+    assert ("users create", "mia") in events and ("users edit", "mia") in events
+
+
+def test_state_nonce_and_verifier_belong_to_the_browser_that_began(site: WebSite, provider: Provider) -> None:
+    victim, attacker = site.client(), site.client()
+    away = attacker.get("/login/oidc").headers["location"]
+    query = parse_qs(urlsplit(away).query)
+    assert query["code_challenge_method"] == ["S256"] and len(query["state"][0]) > 40 and len(query["nonce"][0]) > 40
+    with httpx.Client() as elsewhere:
+        back = elsewhere.get(away).headers["location"]
+    # A link with the attacker's answer does not sign the victim in as the attacker.
+    assert victim.get(back).status_code == 400
+    victim.get("/login/oidc")
+    assert victim.get(back).status_code == 400
+    assert "opskit_session" not in victim.cookies
+    assert attacker.get(back).status_code == 303
+    assert attacker.get(back).status_code == 400  # an answer is taken once
+    kept = site.client()
+    kept.get("/login/oidc")
+    assert query["state"][0] not in str(dict(kept.cookies)) and len(kept.cookies["opskit_oidc"]) > 100
+
+
+@pytest.mark.parametrize(
+    ("lies", "algorithm"),
+    [
+        ({"nonce": "another"}, "RS256"),
+        ({"nonce": None}, "RS256"),
+        ({"aud": "another program"}, "RS256"),
+        ({"aud": [CLIENT, "another"]}, "RS256"),
+        ({"azp": "another"}, "RS256"),
+        ({"iss": "https://evil.example"}, "RS256"),
+        ({"exp": 1_000_000_000}, "RS256"),
+        ({"exp": None}, "RS256"),
+        ({"sub": None}, "RS256"),
+        ({"sub": ""}, "RS256"),
+        ({}, "HS256"),
+        ({}, "none"),
+    ],
+)
+def test_an_id_token_that_is_not_for_this_sign_in_is_refused(
+    site: WebSite, provider: Provider, lies: dict[str, Any], algorithm: str
+) -> None:
+    provider.lies, provider.algorithm = lies, algorithm
+    http = site.client()
+    answer = sign_in(http)
+    assert answer.status_code == 400 and 'role="alert"' in answer.text
+    assert "opskit_session" not in http.cookies
+
+
+def test_a_key_of_somebody_else_is_refused_and_a_new_one_of_the_provider_is_found(
+    site: WebSite, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.signs_with = _new_key()
+    assert sign_in(site.client()).status_code == 400
+    provider.signs_with = None
+    provider.rotate()
+    asked = len([path for path in provider.asked if path.endswith("/keys")])
+    assert sign_in(site.client()).status_code == 400  # they were looked at just now
+    assert len([path for path in provider.asked if path.endswith("/keys")]) == asked
+    monkeypatch.setattr(provider_module, "_KEYS_AT_MOST_EVERY_SECONDS", 1e-9)
+    assert sign_in(site.client()).status_code == 303
+
+
+def test_what_the_provider_refuses_is_told_and_nobody_is_signed_in(site: WebSite, provider: Provider) -> None:
+    provider.refuses = "access_denied"
+    http = site.client()
+    answer = sign_in(http)
+    assert answer.status_code == 400 and "access_denied" in answer.text and "opskit_session" not in http.cookies
+
+
+def test_a_user_of_the_same_name_is_not_taken_over(site: WebSite, provider: Provider) -> None:
+    provider.claims |= {"sub": "somebody else", "preferred_username": "ada"}
+    answer = sign_in(site.client())
+    assert answer.status_code == 400 and "ada is there already" in answer.text
+    # Nor by who is known at the provider under another name.
+    provider.claims |= {"sub": "a third", "preferred_username": "mia"}
+    assert sign_in(site.client()).status_code == 400
+    with transaction(site.engine) as connection:
+        now = datetime.now(UTC)
+        users.create_user(connection, "zoe", now, roles=["Viewer"], password_hash=None)
+    provider.claims |= {"sub": "zoe's", "preferred_username": "zoe"}
+    assert sign_in(site.client()).status_code == 303  # she was made for that
+    provider.claims |= {"sub": "not zoe's"}
+    assert sign_in(site.client()).status_code == 400
+    with transaction(site.engine) as connection:
+        users.update_user(connection, "zoe", now, {"is_active": False})
+    provider.claims |= {"sub": "zoe's"}
+    answer = sign_in(site.client())
+    assert answer.status_code == 400 and "deactivated" in answer.text
+
+
+def test_what_the_id_token_does_not_tell_is_asked_for(site: WebSite, provider: Provider) -> None:
+    provider.claims = {"sub": "short"}
+    provider.userinfo = {"preferred_username": "short", "groups": ["ops-team"]}
+    assert sign_in(site.client()).status_code == 303
+    assert user(site, "short").roles == ("Op",)
+    provider.userinfo = {"sub": "another", **provider.userinfo}
+    assert sign_in(site.client()).status_code == 400
+    provider.userinfo, provider.claims = {}, {"sub": "nameless"}
+    answer = sign_in(site.client())
+    assert answer.status_code == 400 and "preferred_username" in answer.text
+
+
+def test_the_secret_of_the_client_is_told_to_nobody_but_the_provider(site: WebSite, provider: Provider) -> None:
+    http = site.client()
+    texts = [http.get("/login").text, http.get("/login/oidc").headers["location"], sign_in(http).text]
+    texts += [str(line) for line in site.audit_lines()]
+    assert not any(SECRET in text or "secret" in text for text in texts)
+
+
+def test_a_provider_that_does_not_answer_or_is_another_is_told_as_such(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory, provider: Provider
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    url = databases.migrated("sqlite")
+    for issuer, status, says in (
+        ("http://127.0.0.1:9", 502, "can&#39;t be asked"),
+        (provider.issuer + "/", 500, "to the last slash"),
+        ("http://oidc.example", 500, "an https URL is needed"),
+    ):
+        given = {"oidc_issuer": issuer, "oidc_client_id": CLIENT}
+        with web_site(home, url, given, people=False) as site:
+            answer = site.client().get("/login/oidc")
+            assert (answer.status_code, says in answer.text) == (status, True), answer.text
