@@ -28,7 +28,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     "files",
     type=_FILE,
     multiple=True,
-    help="What airflow connections, variables or pools export has written; the name tells which.",
+    help="What airflow connections, variables, pools, roles or users export has written; the name tells which.",
 )
 @click.option("--history", is_flag=True, help="Also ended DagRuns, with their task instances and XComs.")
 @click.option("--overwrite", is_flag=True, help="Also what is here already and differs.")
@@ -48,7 +48,7 @@ def import_airflow(
     yes: bool,
     output: str,
 ) -> None:
-    """Take over settings, connections, variables, pools, pause states and (--history) runs from an Airflow 2 or 3.
+    """Take over settings, connections, variables, pools, users, roles, pause states and (--history) runs of an Airflow.
 
     That Airflow is only read. What is here already stays as it is, without --overwrite. What is not taken is listed
     with the reason. Ends with 3 when something could not be written.

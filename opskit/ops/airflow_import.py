@@ -1,4 +1,4 @@
-"""Takes over what an Airflow knows: configuration, connections, variables, pools, pause states and history.
+"""Takes over what an Airflow knows: configuration, connections, variables, pools, users, pause states and history.
 
 First the decision, then the deed. What is here already stays as it is, unless it is to be overwritten; so a second run
 does what the first one left out.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.errors import OpskitError, UsageError
-from opskit.ops import airflow_settings
+from opskit.ops import airflow_people, airflow_settings
 from opskit.platforms.airflow import AirflowMetastore
 from opskit.platforms.base import Platform
 from opskit.platforms.configuration import Fields, Objects, Write
@@ -42,7 +42,7 @@ class Sources:
     fernet_keys: tuple[str, ...] = ()
     """Of that Airflow; none: the ones of `cfg`."""
     files: tuple[Path, ...] = ()
-    """Of `airflow connections export`, `variables export` and `pools export`."""
+    """Of `airflow connections export`, `variables`, `pools`, `roles` and `users export`."""
     history: bool = False
     overwrite: bool = False
     unpause: bool = False
@@ -87,14 +87,17 @@ def planned(platform: Platform, sources: Sources) -> Iterator[tuple[Plan, Airflo
         raise UsageError("nothing to import from", hint="give --airflow-cfg, --from-db or --export-file")
     given = airflow_settings.read_cfg(sources.cfg) if sources.cfg else {}
     plan = Plan()
-    wanted: Objects = {"connections": {}, "variables": {}, "pools": {}, "dags": {}}
+    wanted: Objects = {kind: {} for kind in ("connections", "variables", "pools", "roles", "users", "dags")}
     if sources.cfg:
         plan.origins.append(str(sources.cfg))
         plan.settings, left = airflow_settings.decide(given, platform.config, str(sources.cfg))
         plan.left += left.items()
     for path in sources.files:
         kind = kind_of(path)
-        wanted[kind].update(_read_file(platform, kind, path))
+        if kind in airflow_people.KINDS:
+            wanted[kind].update(airflow_people.read_file(platform, kind, path, plan.left))
+        else:
+            wanted[kind].update(_read_file(platform, kind, path))
         plan.origins.append(str(path))
     url = sources.url or given.get("database.sql_alchemy_conn") or given.get("core.sql_alchemy_conn") or ""
     if not url:
@@ -110,11 +113,11 @@ def planned(platform: Platform, sources: Sources) -> Iterator[tuple[Plan, Airflo
             ("connections", source.connections()),
             ("variables", source.variables()),
             ("pools", source.pools()),
+            *source.people().items(),
         ):
             wanted[kind] = {**found, **wanted[kind]}
         wanted["dags"] = {dag_id: {"paused": paused} for dag_id, paused in source.pauses().items()}
         plan.left += source.problems
-        plan.left += [(name, "opskit has no users yet") for name in source.users()]
         _decide(platform, wanted, sources, plan)
         if sources.history:
             _choose_runs(platform, source, plan)
@@ -122,12 +125,13 @@ def planned(platform: Platform, sources: Sources) -> Iterator[tuple[Plan, Airflo
 
 
 def kind_of(path: Path) -> str:
-    """connections, variables or pools, by the name of an export file."""
-    for kind in ("connection", "variable", "pool"):
+    """connections, variables, pools, roles or users, by the name of an export file."""
+    for kind in ("connection", "variable", "pool", "role", "user"):
         if kind in path.name.lower():
             return f"{kind}s"
     raise UsageError(
-        f"{path}: the name does not tell what it holds", hint="let it hold the word connections, variables or pools"
+        f"{path}: the name does not tell what it holds",
+        hint="let it hold the word connections, variables, pools, roles or users",
     )
 
 
@@ -158,6 +162,7 @@ def _decide(platform: Platform, wanted: Objects, sources: Sources, plan: Plan) -
                 plan.writes.append(Write(kind, name, full))
                 if present is not None:
                     plan.replaced.add((kind, name))
+    airflow_people.decide(platform, wanted, plan, overwrite=sources.overwrite)
     for dag_id, fields in sorted(wanted["dags"].items()):
         present = here["dags"].get(dag_id)
         if present is None:
@@ -199,6 +204,11 @@ def carry_out(platform: Platform, plan: Plan, source: AirflowMetastore | None, n
         writes = [write for write in plan.writes if write.kind == kind]
         if writes:
             _write(platform, writes, plan, before, now, done)
+    people = [write for write in plan.writes if write.kind in airflow_people.KINDS]
+    if people:
+        taken_people, problems = platform.moving_in.take_people(people, now)
+        done.objects += taken_people
+        done.failed += problems
     if plan.runs and source is not None:
         taken = platform.moving_in.take_history(source, plan.runs, now)
         done.runs, done.instances, done.xcoms = taken.runs, taken.instances, taken.xcoms

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from opskit.core.metastore.objects import Fields
+from opskit.core.metastore.objects import Fields, Objects, Write
 
 __all__ = ["AirflowMetastore", "Fields", "MovingIn", "Taken"]
 
@@ -34,7 +34,11 @@ class AirflowMetastore(Protocol):
     def variables(self) -> dict[str, Fields]: ...
     def pools(self) -> dict[str, Fields]: ...
     def pauses(self) -> dict[str, bool]: ...
-    def users(self) -> list[str]: ...
+    def people(self) -> Objects:
+        """`users` and `roles` (without the roles that are always here). A user has first_name, last_name, email,
+        active, roles and password (a hash, or None); a role has permissions: pairs of action and resource."""
+        ...
+
     def run_keys(self) -> list[tuple[int, str, str, str]]:
         """(id, dag_id, run_id, state)."""
         ...
@@ -48,6 +52,20 @@ class MovingIn(Protocol):
 
     def known_runs(self) -> set[tuple[str, str]]:
         """(dag_id, run_id) of all runs here."""
+        ...
+
+    def people_here(self) -> Objects:
+        """Users and roles of ours, in the same fields; `password`: whether there is one."""
+        ...
+
+    def role_fields(self, name: str, pairs: Sequence[tuple[str, str]], problems: list[tuple[str, str]]) -> Fields:
+        """A role's fields; what it allows there and opskit does not have becomes a problem."""
+        ...
+
+    def builtin_roles(self) -> frozenset[str]: ...
+
+    def take_people(self, writes: Sequence[Write], now: datetime) -> tuple[int, list[tuple[str, str]]]:
+        """Write users and roles, each by itself: how many were written, and what could not be."""
         ...
 
     def take_history(self, source: AirflowMetastore, numbers: Sequence[int], now: datetime) -> Taken:

@@ -23,12 +23,17 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 from sqlalchemy.pool import StaticPool
 
+from opskit.core.metastore import airflow_people
 from opskit.core.metastore.crypto import Cipher
 from opskit.core.metastore.engine import normalised, open_engine, reading, redacted, sqlite_path
-from opskit.core.metastore.objects import Fields, extra_of
+from opskit.core.metastore.objects import Fields, Objects, extra_of
 from opskit.errors import MetastoreUnavailable, OpskitError, UsageError
 
-_TABLES = ("connection", "variable", "slot_pool", "dag", "dag_run", "task_instance", "xcom", "ab_user", "ab_role")
+_PEOPLE = (
+    *("ab_user", "ab_role", "ab_user_role"),
+    *("ab_permission", "ab_view_menu", "ab_permission_view", "ab_permission_view_role"),
+)
+_TABLES = ("connection", "variable", "slot_pool", "dag", "dag_run", "task_instance", "xcom", *_PEOPLE)
 _CHUNK = 500
 Problems = list[tuple[str, str]]
 """(what, why it can't be taken)."""
@@ -108,10 +113,13 @@ class AirflowSource:
             if not row.get("is_subdag") and row.get("is_active", True) and not row.get("is_stale", False)
         }
 
-    def users(self) -> list[str]:
-        """Names of users and roles."""
-        users = [f"users/{row['username']}" for row in self._rows("ab_user")]
-        return users + [f"roles/{row['name']}" for row in self._rows("ab_role")]
+    def people(self) -> Objects:
+        """Users and roles, as `airflow_people` has them. None, where that Airflow keeps its users elsewhere."""
+        rows = {name: self._rows(name) for name in _PEOPLE}
+        return {
+            "roles": airflow_people.read_roles(rows, self.problems),
+            "users": airflow_people.read_users(rows, self.problems),
+        }
 
     def run_keys(self) -> list[tuple[int, str, str, str]]:
         """(id, dag_id, run_id, state) of all DagRuns, the oldest first."""

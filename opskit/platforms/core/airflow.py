@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from opskit.config import Config
+from opskit.core.metastore.objects import Fields, Objects, Write
 from opskit.platforms.airflow import AirflowMetastore, Taken
 
 if TYPE_CHECKING:
@@ -28,6 +29,28 @@ class CoreMovingIn:
 
         with self._engine() as engine:
             return known_runs(engine)
+
+    def people_here(self) -> Objects:
+        from opskit.core.metastore.airflow_people import people_here
+
+        with self._engine() as engine:
+            return people_here(engine)
+
+    def role_fields(self, name: str, pairs: Sequence[tuple[str, str]], problems: list[tuple[str, str]]) -> Fields:
+        from opskit.core.metastore.airflow_people import role_fields
+
+        return role_fields(name, pairs, problems)
+
+    def builtin_roles(self) -> frozenset[str]:
+        from opskit.core.metastore.airflow_people import builtin_roles
+
+        return builtin_roles()
+
+    def take_people(self, writes: Sequence[Write], now: datetime) -> tuple[int, list[tuple[str, str]]]:
+        from opskit.core.metastore.airflow_people import take_people
+
+        with self._engine() as engine:
+            return take_people(engine, writes, now)
 
     def take_history(self, source: Any, numbers: Sequence[int], now: datetime) -> Taken:
         from opskit.core.metastore.airflow_history import take_history
