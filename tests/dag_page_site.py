@@ -55,7 +55,7 @@ class Site:
     def post(self, url: str, status: int = 303, **fields: Any) -> str:
         answer = self.client.post(url, data=fields, follow_redirects=False)
         assert answer.status_code == status, answer.text[:2000]
-        return answer.headers.get("location", answer.text)
+        return str(answer.headers.get("location", answer.text))
 
     def states(self, run: Run) -> dict[tuple[str, int], str | None]:
         with reading(self.engine) as connection:

@@ -153,17 +153,18 @@ _SHOWN = 20_000
 
 def shown_json(value: object) -> str:
     """For people, secrets hidden by their names, cut off after 20,000 characters."""
-    text = json.dumps(_hidden(value), indent=2, ensure_ascii=False, default=str)
+    text = json.dumps(hidden(value), indent=2, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN:,} more characters)"
 
 
-def _hidden(value: object) -> object:
+def hidden(value: object) -> object:
+    """The value without what its names tell to be a secret."""
     if isinstance(value, dict):
         return {
-            key: "***" if is_secret_name(str(key)) and item not in (None, "") else _hidden(item)
+            key: "***" if is_secret_name(str(key)) and item not in (None, "") else hidden(item)
             for key, item in value.items()
         }
-    return [_hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @router.get("/dags/{dag_id}/at/{run_number}/{task_id}", dependencies=[Depends(MAY_READ)])

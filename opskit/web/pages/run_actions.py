@@ -220,6 +220,23 @@ def note(
     return flash.redirect(request, of_run.url(run, "details"), said)
 
 
+@router.post("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/note")
+def task_note(
+    request: Request,
+    store: TheStore,
+    who: EditTasks,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    note: Annotated[str, Form()] = "",
+    map_index: Annotated[int, Form(ge=-1)] = -1,
+) -> RedirectResponse:
+    _, run = _open(store, dag_id, run_id)
+    task_changes.set_note(store, who, dag_id, run.run_id, task_id, map_index, note)
+    url = task_url(dag_id, run.run_id, task_id, map_index, number=run.id, tab="details")
+    return flash.redirect(request, url, "The note is kept" if note.strip() else "The note is gone")
+
+
 def _open(store: Store, dag_id: str, run_id: str) -> tuple[Dag, Run]:
     with store.reading() as connection:
         return dags.get_dag(connection, dag_id), of_run.find(connection, dag_id, run_id)

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 
 from opskit.core.dag import states
 from opskit.core.dag.serialized import SerializedTask
-from opskit.core.metastore import dags, task_instances
+from opskit.core.metastore import dags, task_instances, task_notes
 from opskit.core.metastore.browsing import task_page
 from opskit.core.metastore.browsing.task_page import XComText
 from opskit.core.metastore.engine import Connection
@@ -21,13 +21,15 @@ from opskit.core.metastore.runs import Run
 from opskit.core.metastore.task_instances import TaskInstance
 from opskit.core.scheduler import explain
 from opskit.errors import UsageError
+from opskit.telemetry import rendered_fields
 from opskit.web.definitions import of_run as version_of
 from opskit.web.identity import READ, Who
 from opskit.web.links import task_url
 from opskit.web.pages import of_dag, of_run, task_log
 from opskit.web.pages.log_lines import plain
+from opskit.web.pages.run import hidden
 from opskit.web.render import render
-from opskit.web.store import TheStore
+from opskit.web.store import Store, TheStore
 from opskit.web.summaries import Summary, counted
 
 router = APIRouter()
@@ -83,7 +85,8 @@ def show(
         task = version.dag.by_id.get(task_id)
         tabs = _tabs(who, dag_id, found)
         tab = tab if tab in tabs else _first_tab(found, tabs)
-        shown = _content(connection, tab, found, task, state, page, now)
+        shown = _content(connection, tab, found, state, page, now)
+        shown["note"], shown["links"] = _aside(connection, found, task)
         if tab == "why" and found.instance is not None:
             whose = (dag_id, run.run_id, task_id, found.instance.map_index)
             seen = explain.observe(connection, store.config, *whose, now)
@@ -92,6 +95,8 @@ def show(
     if tab == "log" and instance is not None:
         shown["log"] = task_log.view(store, instance, try_number, offset, archived)
         shown["has_archive"] = bool(store.config.get("logs", "archive_to"))
+    if tab == "rendered" and instance is not None:
+        shown |= _rendered(store, instance, task, try_number)
     return render(
         request,
         "task/page.html",
@@ -147,7 +152,6 @@ def _content(
     connection: Connection,
     tab: str,
     found: Found,
-    task: SerializedTask | None,
     wanted: list[str],
     page: int,
     now: datetime,
@@ -165,11 +169,46 @@ def _content(
     if tab == "xcom":
         xcoms = task_page.list_xcoms(connection, run.id, found.task_id, instance.map_index)
         return {"xcoms": [_shown_xcom(one) for one in xcoms]}
-    if tab == "rendered":
-        return {
-            "fields": {name: plain(str(text)) for name, text in (task.ui.get("fields", {}) if task else {}).items()}
-        }
     return {}
+
+
+def _aside(connection: Connection, found: Found, task: SerializedTask | None) -> tuple[str, list[tuple[str, str]]]:
+    """The note of a task instance, and the addresses that its operator has left: (text, address)."""
+    if found.instance is None:
+        return "", []
+    key = found.instance.key
+    note = task_notes.notes_of(connection, [key]).get(key, "")
+    names: dict[str, str] = task.ui.get("links", {}) if task is not None else {}
+    if not names:
+        return note, []
+    values = task_page.short_values(connection, *key, list(names.values()))
+    links = [(name, _address(values[key])) for name, key in names.items() if key in values]
+    return note, [(name, address) for name, address in links if address]
+
+
+def _address(text: str) -> str:
+    """Of a page outside, where the XCom holds one; else empty."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return ""
+    return value if isinstance(value, str) and value.startswith(("https://", "http://")) else ""
+
+
+def _rendered(
+    store: Store, instance: TaskInstance, task: SerializedTask | None, try_number: int | None
+) -> dict[str, Any]:
+    """The fields as this try had them; where it has left none, as the DAG file has them."""
+    attempt = try_number or max(1, instance.try_number)
+    whose = (instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
+    fields = rendered_fields.read(store.config.logs_folder, *whose, attempt)
+    written = {} if fields or task is None else task.ui.get("fields", {})
+    shown = {
+        name: plain(value if isinstance(value, str) else json.dumps(hidden(value), indent=2, ensure_ascii=False))
+        for name, value in (fields or written).items()
+    }
+    known = range(1, instance.try_number + 1)[-20:]
+    return {"fields": shown, "are_rendered": bool(fields), "attempt": attempt, "tries": list(known)}
 
 
 def _instances(connection: Connection, found: Found, wanted: list[str], page: int) -> dict[str, Any]:
@@ -205,13 +244,10 @@ def _shown_xcom(one: XComText) -> ShownXCom:
     text, link = one.text, ""
     if not is_cut:
         try:
-            value = json.loads(one.text)
+            text = json.dumps(json.loads(one.text), indent=2, ensure_ascii=False)
         except ValueError:
-            value = None
-        else:
-            text = json.dumps(value, indent=2, ensure_ascii=False)
-        if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) < 2000:
-            link = value
+            pass  # it is shown as it is
+        link = _address(one.text)
     return ShownXCom(one.key, plain(text), one.size, is_cut, link, one.created_at)
 
 

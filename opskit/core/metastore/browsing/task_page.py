@@ -116,6 +116,21 @@ def list_xcoms(
     return [XComText(*row) for row in connection.execute(query)]
 
 
+def short_values(
+    connection: Connection, run_number: int, task_id: str, map_index: int, keys: Collection[str]
+) -> dict[str, str]:
+    """Key → JSON of those XComs of a task instance that have at most 4,000 characters."""
+    each = xcom.c
+    query = select(each.key, each.value).where(
+        each.dag_run_id == run_number,
+        each.task_id == task_id,
+        each.map_index == map_index,
+        each.key.in_(sorted(keys)),
+        func.length(each.value) <= 4_000,
+    )
+    return {row.key: row.value for row in connection.execute(query)}
+
+
 def in_other_runs(
     connection: Connection, dag_id: str, task_id: str, around: datetime, each_side: int = 10
 ) -> list[OtherRun]:
