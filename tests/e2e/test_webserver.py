@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import socket
 import ssl
@@ -45,6 +46,13 @@ def test_it_beats_while_it_can_answer_and_ends_with_0(home: Path, opskit: Opskit
         server.wait_for_line(f"listening on http://127.0.0.1:{port}")
         wait_until(lambda: bool(rows(home)) and rows(home)[0].progress > 0, 30, what=server.log)  # type: ignore[attr-defined]
         assert get(f"http://127.0.0.1:{port}/health")[0] == 200
+        server.wait_for_line("    password  ")
+        told = server.log().split("    password  ")[1].split()[0]
+        login = base64.b64encode(f"admin:{told}".encode()).decode()
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}/api/v1/users", headers={"Authorization": f"Basic {login}"})
+        ) as answer:
+            assert b'"admin"' in answer.read()
         assert server.stop() == 0
         assert "Traceback" not in server.log()
     assert rows(home)[0].ended_at is not None  # type: ignore[attr-defined]
