@@ -95,6 +95,8 @@ def document(title: str, base: str, modules: tuple[str, ...]) -> dict[str, Any]:
         for method, operation in operations.items():
             is_open = (path, method.upper()) in open_ones
             _add_answers(operation, method, is_open=is_open)
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
             operation["security"] = [] if is_open else [{name: []} for name in _SCHEMES]
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -102,6 +104,15 @@ def document(title: str, base: str, modules: tuple[str, ...]) -> dict[str, Any]:
     schemas["Problem"] = _PROBLEM_SCHEMA
     made["components"]["securitySchemes"] = _SCHEMES
     return made
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a parameter: it is there or not, and never null."""
+    kinds = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if not kinds:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, "anyOf": kinds}
 
 
 def _open_operations(routes: Sequence[Any]) -> Iterator[tuple[str, str]]:
