@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from opskit.core.metastore.engine import Connection
-from opskit.errors import MetastoreUnavailable, OpskitError
+from opskit.errors import MetastoreUnavailable
 from opskit.system.wake import WakeSocket
 from opskit.web.store import Store
 from opskit.web.topics import Topic, fingerprints
@@ -139,8 +139,9 @@ class Watcher:
                         if not unavailable:
                             log.warning("live pages wait: %s", error.message)
                         unavailable = True
-                    except OpskitError as error:
-                        log.error("live pages wait: %s", error.message)
+                    except Exception:
+                        # Whatever it is, those who listen are not to wait for a thread that is gone.
+                        log.exception("live pages could not be looked after")
                 if select.select(waits, [], [], EVERY_SECONDS)[0]:
                     self._drain(socket)
                     # What woke it may be one of many: they are seen together.
@@ -149,7 +150,8 @@ class Watcher:
             if socket:
                 socket.close()
             with self._lock:
-                self._thread = None
+                if self._thread is threading.current_thread():
+                    self._thread = None
 
     def _wake_socket(self) -> WakeSocket | None:
         try:

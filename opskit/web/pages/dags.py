@@ -32,6 +32,7 @@ RECENT = 14
 STATUSES = ("all", "active", "paused", "running", "failed")
 ORDERS = {"dag_id": "Name", "next_run": "Next run", "-dag_id": "Name, backwards"}
 _MOST_TAGS = 60
+_MOST_OWNERS = 100
 _words: dict[str, tuple[str, str]] = {}
 """version_hash → schedule words and zone: a version never changes."""
 _MOST_WORDS = 20_000
@@ -100,7 +101,7 @@ def chosen(connection: Connection, filters: Filters, who: Who) -> Listing:
         dags,
         {name: len(found) for name, found in having.items()},
         Counter(tag for dag in dags for tag in dag.tags).most_common(_MOST_TAGS),
-        sorted(Counter(owner for dag in dags for owner in dag.owners).items()),
+        sorted(Counter(owner for dag in dags for owner in dag.owners).most_common(_MOST_OWNERS)),
     )
 
 

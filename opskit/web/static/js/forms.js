@@ -10,6 +10,10 @@ async function send(form, submitter) {
     headers: { "X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content },
     credentials: "same-origin",
   });
+  if (new URL(answer.url).pathname === "/login") {
+    location.assign(answer.url);
+    return;
+  }
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const said = answer.ok ? fresh.getElementById("flash") : fresh.querySelector("main .notice");
   const flash = document.getElementById("flash");

@@ -91,6 +91,7 @@ function soon() {
 function connect() {
   clearTimeout(retry);
   if (source || ended || document.hidden) return;
+  if (attempt > 1) refresh(); // where streams do not get through, the page is still looked at from time to time
   source = new EventSource(`/live?topic=${encodeURIComponent(main.dataset.liveTopic)}`);
   source.addEventListener("hello", (event) => {
     attempt = 0;
