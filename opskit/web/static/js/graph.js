@@ -19,8 +19,9 @@ if (frame && svg) {
     const { clientWidth, clientHeight } = frame;
     const scale = Math.min(1.2, clientWidth / whole.width, clientHeight / whole.height);
     // Small letters help nobody: a large graph begins at its beginning.
-    const readable = Math.max(scale, Math.min(0.45, clientHeight / whole.height, clientWidth / whole.width) || scale);
-    view = { scale: readable, x: (whole.width - clientWidth / readable) / 2, y: (whole.height - clientHeight / readable) / 2 };
+    const readable = Math.max(scale, 0.5);
+    const place = (room, size) => (size * readable > room ? 0 : (size - room / readable) / 2);
+    view = { scale: readable, x: place(clientWidth, whole.width), y: place(clientHeight, whole.height) };
     draw();
   };
 

@@ -60,6 +60,7 @@ function prepare() {
   if (!grid) return;
   known.clear();
   grid.setAttribute("role", "grid");
+  const had = document.activeElement?.closest?.("#grid td");
   let first = null;
   for (const row of grid.tBodies[0].rows) {
     for (const cell of row.cells) {
@@ -71,6 +72,8 @@ function prepare() {
       cell.setAttribute("aria-label", cell.className ? `${task}, ${place(cell).head.dataset.date}: ${stateOf(cell)}` : `${task}: nothing`);
     }
   }
+  // A new run moves the columns: the keyboard stays with the task instance, not with the place.
+  if (had && first && had !== first) first.focus({ preventScroll: true });
   if (!first) {
     const last = grid.tBodies[0].rows[0]?.cells;
     if (last?.length > 1) last[last.length - 1].tabIndex = 0;
