@@ -56,7 +56,8 @@ def list_roles(connection: Connection) -> list[Role]:
 def get_role(connection: Connection, name: str, *, lock: bool = False) -> Role:
     """One role. NotFound, naming the nearest one, when there is none."""
     query = select(web_role.c.permissions).where(web_role.c.name == name)
-    text = connection.execute(query.with_for_update() if lock else query).scalar()
+    # Some databases take no text with a NUL.
+    text = connection.execute(query.with_for_update() if lock else query).scalar() if name.isprintable() else None
     if text is None and name not in ROLES:
         raise NotFound(
             f"there is no role {name!r}", hint=nearest(name, [known.name for known in list_roles(connection)])

@@ -72,12 +72,19 @@ def user_of(row: Any) -> User:
     )
 
 
+def can_be_username(name: str) -> bool:
+    """Whether it may be asked for at all: some databases take no text with a NUL."""
+    return 0 < len(name) <= _LONGEST["username"] and name.isprintable()
+
+
 def list_users(connection: Connection) -> list[User]:
     """All users by username."""
     return [user_of(row) for row in connection.execute(select(web_user).order_by(web_user.c.username))]
 
 
 def find_user(connection: Connection, username: str) -> User | None:
+    if not can_be_username(username):
+        return None
     row = connection.execute(select(web_user).where(web_user.c.username == username)).first()
     return user_of(row) if row else None
 
@@ -186,9 +193,10 @@ def signed_in(connection: Connection, user_id: int, now: datetime, new_hash: str
     connection.execute(update(web_user).where(web_user.c.id == user_id).values(**values))
 
 
-def sign_in_failed(connection: Connection, username: str) -> None:
+def sign_in_failed(connection: Connection, user_id: int) -> None:
+    """Count a wrong password; 0: of nobody, which takes as long."""
     failed = web_user.c.failed_sign_ins + 1
-    connection.execute(update(web_user).where(web_user.c.username == username).values(failed_sign_ins=failed))
+    connection.execute(update(web_user).where(web_user.c.id == user_id).values(failed_sign_ins=failed))
 
 
 def add_first_admin(connection: Connection, password_hash: str, now: datetime) -> bool:
@@ -209,7 +217,7 @@ def is_empty(connection: Connection) -> bool:
 
 def _row(connection: Connection, username: str, *, lock: bool = False) -> Row[Any]:
     query = select(web_user).where(web_user.c.username == username)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(query.with_for_update() if lock else query).first() if can_be_username(username) else None
     if row is None:
         known = connection.execute(select(web_user.c.username)).scalars().all()
         raise NotFound(f"there is no user {username!r}", hint=nearest(username, known))

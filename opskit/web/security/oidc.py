@@ -21,6 +21,7 @@ from fastapi.responses import RedirectResponse
 
 from opskit.config import Config
 from opskit.core.metastore.crypto import open_cipher
+from opskit.core.metastore.users import can_be_username
 from opskit.errors import ConfigError, OpskitError, UsageError
 from opskit.web.security.oidc_provider import Provider
 from opskit.web.security.rules import rules_of
@@ -113,7 +114,7 @@ def forget(request: Request, answer: Response) -> None:
 def _person(issuer: str, claims: dict[str, Any], config: Config) -> Person:
     name = str(config.get("webserver", "oidc_username_claim"))
     username = _find(claims, name)
-    if not isinstance(username, str) or not username:
+    if not isinstance(username, str) or not can_be_username(username):
         raise UsageError(f"the provider does not tell the claim {name}", hint="see webserver.oidc_username_claim")
     if name == "email" and claims.get("email_verified") is False:
         raise UsageError("the provider has not verified this e-mail address")

@@ -45,7 +45,8 @@ def identify(request: Request, store: Store) -> Who:
         return _by_password(request, store, value.strip())
     if kind.lower() == "bearer":
         return _by_token(store, value.strip())
-    if kind:
+    if "authorization" in request.headers:
+        # Not the session's: a request with this header needs no token against forgery.
         raise SignInNeeded("this kind of authorization is not known here: send Basic or Bearer")
     return _by_session(request, store)
 
@@ -54,8 +55,10 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     """The user, if this is the password. SignInNeeded, in the same words and the same time whether or not there is
     such a user; TooManyAttempts."""
     now = datetime.now(UTC)
-    with store.reading() as connection:
-        found = users.credentials(connection, username)
+    found = None
+    if users.can_be_username(username):
+        with store.reading() as connection:
+            found = users.credentials(connection, username)
     user, stored = found if found is not None else (None, None)
     if user is not None and user.is_active and stored and _known.holds(stored, password, address):
         return user  # who knows the password is not held up by those who guess it elsewhere
@@ -66,7 +69,7 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     right = passwords.is_right(stored, password)
     if not right or user is None or stored is None or not user.is_active:
         with transaction(store.engine) as connection:
-            users.sign_in_failed(connection, username)
+            users.sign_in_failed(connection, user.id if user is not None else 0)
         log.warning("somebody at %s could not sign in", address)
         raise SignInNeeded(_WRONG)
     anew = passwords.hashed(password) if passwords.is_outdated(stored) else None

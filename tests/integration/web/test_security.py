@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -389,6 +390,26 @@ def test_nobody_learns_who_has_an_account(site: WebSite) -> None:
     assert clean[0] == clean[1]
     same = [http.get("/api/v1/pools", headers=basic(name, "wrong")).json() for name in ("viola", "nobody-at-all")]
     assert same[0] == same[1]
+
+
+def test_an_odd_username_is_a_wrong_one(any_site: WebSite) -> None:
+    http, ada = any_site.client(), any_site.signed_in("ada").http
+    for name in ("a\0b", "x" * 5000, "\ud800", "' OR 1=1 --"):
+        with transaction(any_site.engine) as connection:
+            connection.execute(tables.web_sign_in_limit.delete())
+        raw = name.encode("utf-8", "surrogatepass")
+        assert status(http.post("/login", data={"username": raw, "password": "wrong"})) == 401
+        pair = base64.b64encode(raw + b":wrong").decode()
+        assert status(http.get("/api/v1/pools", headers={"Authorization": f"Basic {pair}"})) == 401
+        for path in ("/users/", "/roles/"):
+            assert status(ada.get(path + quote(raw, safe=""))) == 404
+
+
+def test_a_session_does_not_speak_for_a_request_that_says_otherwise_who_it_is(site: WebSite) -> None:
+    browser = site.signed_in("ada")
+    for value in ("", "Basic", "Negotiate abc", "Bearer "):
+        answer = browser.http.post("/api/v1/pools", json={"name": "f"}, headers={"Authorization": value})
+        assert status(answer) == 401, value
 
 
 def test_basic_authentication_looks_at_the_password_once_and_at_a_new_one_at_once(
