@@ -45,7 +45,7 @@ class PageSite:
         """The page, which is under 200 kB and has nothing that its content policy forbids."""
         answer = self.as_(role).get(path)
         assert answer.status_code == status, (path, answer.status_code, answer.text[-800:])
-        assert len(answer.content) < 200_000, path
+        assert len(answer.content) < 200_000, (path, len(answer.content))
         return answer.text
 
     def post(self, path: str, role: str = "Admin", status: int = 303, **fields: Any) -> httpx.Response:

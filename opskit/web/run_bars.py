@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from opskit.core.metastore.browsing.dag_list import RecentRun
 from opskit.web.formats import duration, state_class
-from opskit.web.links import run_url
 
 _STEP, _WIDTH, _HEIGHT, _LOWEST = 9, 7, 26, 4
 
@@ -20,7 +19,8 @@ def run_bars(dag_id: str, runs: Sequence[RecentRun], places: int, now: datetime)
     """An SVG image: the newest run on the right, whatever the number of runs; each leads to its page, the newest is the
     tab stop of all. Empty without runs.
 
-    Durations are compared among these runs only; their roots, so that one long run does not make all others invisible.
+    The links are short, `/runs/<dag_run.id>`: a page has hundreds of them. Durations are compared among these runs
+    only; their roots, so that one long run does not make all others invisible.
     """
     if not runs:
         return Markup()
@@ -38,9 +38,8 @@ def run_bars(dag_id: str, runs: Sequence[RecentRun], places: int, now: datetime)
             title += f", {duration(length)}"
         tab = "" if run is runs[-1] else ' tabindex="-1"'
         parts.append(
-            f'<a href="{escape(run_url(dag_id, run.run_id, number=run.number))}"{tab}><title>{escape(title)}</title>'
-            f'<rect class="{state_class(run.state)}" x="{x}" y="{_HEIGHT - height}" width="{_WIDTH}" '
-            f'height="{height}"/></a>'
+            f'<a href="/runs/{run.number}"{tab}><title>{escape(title)}</title><rect class="{state_class(run.state)}" '
+            f'x="{x}" y="{_HEIGHT - height}" width="{_WIDTH}" height="{height}"/></a>'
         )
         x += _STEP
     parts.append("</svg>")

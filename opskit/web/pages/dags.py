@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup
 
 from opskit.core.metastore.browsing import dag_list
 from opskit.core.metastore.browsing.dag_list import ListedDag, RecentRun
 from opskit.core.metastore.engine import Connection
+from opskit.errors import NotFound
 from opskit.web.changes import dags as changes
 from opskit.web.flash import redirect
 from opskit.web.gate import SignedIn, allow
@@ -185,6 +186,16 @@ def _schedules(connection: Connection, dags: Sequence[ListedDag]) -> dict[str, s
         )
         for dag in dags
     }
+
+
+@router.get("/runs/{number}")
+def run_of_number(store: TheStore, who: SignedIn, number: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> RedirectResponse:
+    """To the page of the run with this `dag_run.id`. NotFound also for who may not see it."""
+    with store.reading() as connection:
+        found = dag_list.run_of_number(connection, number)
+    if found is None or not who.can(READ, "DAG Runs", found[0]):
+        raise NotFound(f"there is no run with the number {number}")
+    return RedirectResponse(run_url(*found, number=number), 303)
 
 
 @router.post("/dags/{dag_id}/pause")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from opskit.core.dag import serialization
 from opskit.core.dag.model import DAG
@@ -149,6 +149,17 @@ def test_pausing_goes_back_to_where_one_was_and_says_so(site: PageSite) -> None:
 
 
 @ONCE
+def test_a_bar_leads_to_its_run_if_one_may_see_it(site: PageSite) -> None:
+    number = re.findall(r'href="/runs/(\d+)"', site.get("/dags?search=dag_04"))[-1]
+    answer = site.as_("Viewer").get(f"/runs/{number}")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/dags/dag_04/runs/scheduled__15")
+    site.who["few"] = Who("f", ("few",), frozenset({("can_read", "DAG:dag_07"), ("can_read", "DAG Runs")}))
+    site.get(f"/runs/{number}", role="few", status=404)
+    site.get("/runs/123456789", status=404)
+    site.get(f"/runs/{2**70}", status=400)
+
+
+@ONCE
 def test_a_message_that_is_not_ours_is_not_shown(site: PageSite) -> None:
     client = site.as_("Op")
     site.post("/dags/dag_06/pause", role="Op", paused="true")
@@ -215,3 +226,36 @@ def test_a_conf_in_the_url_is_put_into_the_form(site: PageSite) -> None:
     assert 'value="5"' in text and "&lt;x&gt;" in text
     site.get("/dags/with_params/trigger?conf=[]", status=400)
     site.get("/dags/nothing/trigger", status=404)
+
+
+@ONCE
+def test_a_thousand_dags_are_a_small_page_and_few_statements(site: PageSite) -> None:
+    with transaction(site.engine) as connection:
+        connection.execute(
+            insert(tables.dag),
+            [
+                {
+                    "dag_id": f"a_thousand_exports_to_partners_{number:04d}",
+                    "fileloc": "exports/of_partners.py",
+                    "is_paused": False,
+                    "is_active": True,
+                    "version_hash": "f" * 64,
+                    "description": "Exports what one of our partners has ordered, and tells him of it " * 2,
+                    "owners": f"owner_{number % 300}",
+                    "tags": json.dumps(["exports", "partners", f"region_{number % 90}"]),
+                    "schedule": "*/15 6-20 * * 1-5",
+                }
+                for number in range(1000)
+            ],
+        )
+        for number in range(page.PER_PAGE):
+            add_runs(connection, f"a_thousand_exports_to_partners_{number:04d}", ["success"] * page.RECENT)
+    try:
+        site.forget()
+        text = site.get("/dags")  # which looks at its size, too
+        assert text.count('<svg class="bars"') == page.PER_PAGE and "of 27" in text
+        assert len([one for one in site.statements if not one.startswith("BEGIN")]) <= 7
+    finally:
+        with transaction(site.engine) as connection:
+            for table in (tables.dag_run, tables.dag):
+                connection.execute(delete(table).where(table.c.dag_id.startswith("a_thousand_")))

@@ -36,7 +36,7 @@ def test_the_newest_bar_is_the_tab_stop_of_all() -> None:
 
 
 def test_nothing_that_comes_from_outside_leaves_its_place() -> None:
-    image = run_bars('"><b>', [run(7, "success", 1, '"><script>')], 14, NOW)
+    image = run_bars('"><b>', [run(7, '"><script>', 1)], 14, NOW)
     assert "<b>" not in image and "<script>" not in image
 
 

@@ -148,6 +148,12 @@ def recent_runs(connection: Connection, dag_ids: Collection[str], each_last: int
     return found
 
 
+def run_of_number(connection: Connection, number: int) -> tuple[str, str] | None:
+    """dag_id and run_id of a `dag_run.id`; None when there is none."""
+    row = connection.execute(select(dag_run.c.dag_id, dag_run.c.run_id).where(dag_run.c.id == number)).first()
+    return (row.dag_id, row.run_id) if row else None
+
+
 def schedule_words(connection: Connection, version_hashes: Collection[str]) -> dict[str, tuple[str, str]]:
     """version_hash → its schedule in words as the DAG file was loaded with, and the DAG's time zone. Only these two are
     read of a version, which may be large."""
