@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, MutableMapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from opskit.core.dag import runtime
 from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.task_instance import moment
@@ -31,7 +32,9 @@ class Context(MutableMapping[str, Any]):
     def __init__(self, ti: RuntimeTaskInstance) -> None:
         self._values: dict[str, Any] = {"ti": ti, "task_instance": ti}
         dag = ti.task.get_dag()
-        self._names = context_names(dag.dialect if dag is not None else None)
+        self._names = _shown_names(dag.dialect if dag is not None else None)
+        if "asset_state_store" in self._names and not (ti.task.inlets or ti.task.outlets):
+            self._names = self._names - {"asset_state_store"}
         if not ti.task.inlets and not ti.task.outlets:
             self._names = _without_assets(self._names)
         if "test_mode" in self._names:
@@ -294,6 +297,15 @@ def _inlet_events(context: Context) -> Any:
     return InletEvents(_ti(context).task)
 
 
+def _expanded_ti_count(context: Context) -> int | None:
+    """How many instances the task is mapped to; None for one that is not."""
+    ti = _ti(context)
+    if ti.map_index < 0:
+        return None
+    states = runtime.store().task_states(ti.dag_id, ti.run_id)
+    return sum(1 for task_id, map_index in states if task_id == ti.task_id and map_index >= 0)
+
+
 def _task_state_store(context: Context) -> Any:
     from opskit.core.dag.state_store import TaskStateStoreAccessor
 
@@ -340,7 +352,7 @@ _LAZY: dict[str, Callable[[Context], Any]] = {
     "ds_nodash": lambda context: _ds(context).replace("-", ""),
     "exception": _none,
     "execution_date": lambda context: context["logical_date"],
-    "expanded_ti_count": _none,
+    "expanded_ti_count": _expanded_ti_count,
     "inlet_events": _inlet_events,
     "inlets": lambda context: _ti(context).task.inlets,
     "logical_date": lambda context: _run(context).logical_date,
@@ -428,3 +440,15 @@ def context_names(dialect: int | None) -> frozenset[str]:
     if dialect is None:
         return CONTEXT_NAMES
     return CONTEXT_NAMES - (_NEW_IN_3 if dialect == 2 else _GONE_IN_3)
+
+
+_NOT_ALWAYS = frozenset({"exception", "reason", "templates_dict", "try_number"})
+"""A function may ask for them by name; in Airflow a context has them only once somebody has put them there."""
+
+
+@functools.cache
+def _shown_names(dialect: int | None) -> frozenset[str]:
+    """What a context of this dialect has from the start."""
+    if dialect is None:
+        return CONTEXT_NAMES
+    return context_names(dialect) - (_NOT_ALWAYS if dialect == 2 else _NOT_ALWAYS | {"expanded_ti_count"})

@@ -432,3 +432,26 @@ def test_a_model_and_a_number_of_other_packages_are_recognised() -> None:
 
     Int64.__module__ = "numpy"
     assert encode(Int64()) == 7
+
+
+@pytest.mark.parametrize(("spoken", "count"), [(2, True), (3, False), (None, True)])
+def test_a_context_shows_what_that_of_airflow_has_from_the_start(
+    attempt: Callable[..., Outcome], spoken: Any, count: bool
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(own: int, **context: Any) -> None:
+        seen.update(context)
+        seen["current"] = set(get_current_context())
+        seen["asked"] = get_current_context().get("exception")
+
+    with dialect.speaking(spoken), DAG("d", schedule=None) as dag:
+        PythonOperator(task_id="t", python_callable=look, op_kwargs={"own": 1})
+    assert attempt(dag, "t").state == "success"
+    hidden = {"exception", "reason", "try_number"}
+    assert hidden & seen["current"] == (set() if spoken else hidden)
+    assert {"own", "templates_dict"} <= seen["current"], "the arguments of the function are put there"
+    assert ("expanded_ti_count" in seen["current"]) is count
+    assert ("asset_state_store" in seen["current"]) is False
+    assert ("task_state_store" in seen["current"]) is (spoken != 2)
+    assert seen["asked"] is None

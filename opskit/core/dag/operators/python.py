@@ -64,6 +64,13 @@ def arguments_from(
     return given
 
 
+def merge_arguments(context: Any, op_kwargs: Mapping[str, Any], templates_dict: Any) -> None:
+    """Put a function's arguments into the context, as Airflow does: what it calls sees them there."""
+    for name, value in op_kwargs.items():
+        context[name] = value
+    context["templates_dict"] = templates_dict
+
+
 class PartOfContext:
     """Those entries of a context whose name is `allowed`, and some more."""
 
@@ -170,8 +177,7 @@ class PythonOperator(BaseOperator):
         self.show_return_value_in_logs = show_return_value_in_logs
 
     def execute(self, context: Any) -> Any:
-        if self.templates_dict is not None:
-            context["templates_dict"] = self.templates_dict
+        merge_arguments(context, self.op_kwargs, self.templates_dict)
         self.op_args = tuple(self.op_args)
         self.op_kwargs = self.determine_kwargs(context)
         result = self.execute_callable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from opskit.core.dag.operators.python import call_with_context
+from opskit.core.dag.operators.python import call_with_context, merge_arguments
 from opskit.core.dag.sensors.base import BaseSensorOperator, PokeReturnValue
 from opskit.errors import DagInvalid
 
@@ -33,8 +33,7 @@ class PythonSensor(BaseSensorOperator):
         self.templates_dict = templates_dict
 
     def poke(self, context: Any) -> bool | PokeReturnValue:
-        if self.templates_dict is not None:
-            context["templates_dict"] = self.templates_dict
+        merge_arguments(context, self.op_kwargs, self.templates_dict)
         self.log.info("Poking callable: %s", self.python_callable)
         result = call_with_context(self.python_callable, tuple(self.op_args), self.op_kwargs, context)
         return result if isinstance(result, PokeReturnValue) else bool(result)
