@@ -6,6 +6,7 @@ const region = document.getElementById("grid");
 const known = new Map(); // path → what the server says of a task instance
 let at = null; // [row key, run] of the cell that has the keyboard's place
 let asked = 0;
+let left = -1000; // when the focus left the grid
 
 const table = () => region.querySelector("table.run-grid");
 const heads = () => [...table().tHead.rows[0].cells];
@@ -60,7 +61,9 @@ function prepare() {
   if (!grid) return;
   known.clear();
   grid.setAttribute("role", "grid");
-  const had = document.activeElement?.closest?.("#grid td");
+  // A refresh takes the cells' tabindex away, and with it the focus; a new run moves the columns. The keyboard stays
+  // with the task instance.
+  const had = document.activeElement?.closest?.("#grid td") ?? (performance.now() - left < 100 && document.activeElement === document.body);
   let first = null;
   for (const row of grid.tBodies[0].rows) {
     for (const cell of row.cells) {
@@ -72,7 +75,6 @@ function prepare() {
       cell.setAttribute("aria-label", cell.className ? `${task}, ${place(cell).head.dataset.date}: ${stateOf(cell)}` : `${task}: nothing`);
     }
   }
-  // A new run moves the columns: the keyboard stays with the task instance, not with the place.
   if (had && first && had !== first) first.focus({ preventScroll: true });
   if (!first) {
     const last = grid.tBodies[0].rows[0]?.cells;
@@ -130,7 +132,7 @@ if (region && table()) {
     }
   });
   region.addEventListener("mouseleave", quiet);
-  region.addEventListener("focusout", quiet);
+  region.addEventListener("focusout", () => { left = performance.now(); quiet(); });
   region.addEventListener("scroll", quiet);
   document.addEventListener("opskit:refreshed", prepare);
   prepare();
