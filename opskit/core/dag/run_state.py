@@ -141,7 +141,8 @@ class RunState:
             self._supersede(instance)
         if instance.state != states.UP_FOR_RESCHEDULE and instance.deferral is None:
             instance.try_number += 1
-            instance.first_poke_at = None
+            if not instance.task.reschedules:
+                instance.first_poke_at = None  # as in Airflow, the timeout of a sensor that reschedules spans its tries
         instance.state = states.QUEUED
         instance.dispatches += 1
         instance.worker_id = worker_id

@@ -148,6 +148,19 @@ def test_a_reschedule_keeps_the_try_and_the_time_of_the_first_poke() -> None:
     assert (instance.try_number, instance.dispatches, instance.first_poke_at) == (1, 2, NOW)
 
 
+def test_the_time_of_the_first_poke_outlives_a_retry_of_a_sensor_that_reschedules_and_of_no_other_task() -> None:
+    for reschedules, expected in ((True, NOW), (False, None)):
+        run = make_run(make_dag({"s": []}, s={"reschedules": reschedules, "retries": 1}))
+        finish(run, "s", "up_for_reschedule", reschedule_at=NOW)
+        instance = run.instances[("s", -1)]
+        run.consider(("s", -1))
+        finish(run, "s", "failed")
+        assert (instance.state, instance.first_poke_at) == ("up_for_retry", NOW)
+        run.consider(("s", -1))
+        run.claim(instance, "w", NOW + timedelta(minutes=10))
+        assert (instance.try_number, instance.first_poke_at) == (2, expected)
+
+
 def test_empty_tasks_end_without_a_process() -> None:
     run = make_run(
         make_dag({"start": [], "work": ["start"], "end": ["work"]}, start={"is_empty": True}, end={"is_empty": True})
