@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +12,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from opskit.core.metastore import passwords
+from opskit.core.metastore import passwords, roles, users
+from opskit.core.metastore.engine import transaction
+from opskit.core.metastore.permissions import ACTIONS, EDIT, READ, ROLES, one_dag
 from opskit.web import app as application
 from tests import dag_page_sample as sample
-from tests.api_site import PASSWORD, ApiSite, api_site
+from tests.api_site import CONSUMER, PASSWORD, ApiSite, api_site
 from tests.databases import Databases
 from tests.sample_metastore import everything
 from tests.web_site import CHEAP, csrf_token
@@ -61,14 +64,19 @@ QUERIES = {("PATCH", "/dags"): {"dag_id_pattern": "%"}}
 FIELDS = {"name": "x", "key": "x", "value": "y", "state": "failed", "paused": "true", "note": "x", "conf": "{}"}
 
 
-def routes() -> list[tuple[str, str]]:
-    """(method, path) of all that is no question, of all faces."""
+NAMES_OF_DAGS = ("/api/v1/datasets", "/api/v1/eventLogs", "/audit", "/datasets")
+"""Who may read datasets or the audit log reads there which DAGs they are of."""
+
+
+def routes(reading: bool = False) -> list[tuple[str, str]]:
+    """(method, path) of all faces: of all that is no question, or of what only reads."""
     faces = (("/api/v1", application.AIRFLOW_API), ("/opskit/v1", application.OPSKIT_API), ("", application.PAGES))
     found = []
     for prefix, modules in faces:
         for name in modules:
             for route in import_module(f"opskit.web.{name}").router.routes:
-                found += [(method, prefix + route.path) for method in route.methods - {"GET", "HEAD", "OPTIONS"}]
+                methods = route.methods & {"GET"} if reading else route.methods - {"GET", "HEAD", "OPTIONS"}
+                found += [(method, prefix + route.path) for method in methods]
     assert len(found) > 60
     return sorted(set(found) - ONES_OWN - QUESTIONS)
 
@@ -108,6 +116,8 @@ def send(site: ApiSite, http: httpx.Client, method: str, path: str, token: str) 
         "number": "1",
         "file_token": token_of_file(site),
     }
+    if method == "GET":
+        values["name"] = "x"
     url = re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: quote(values.get(found[1], "x"), safe=""), path)
     headers = {"X-CSRF-Token": token} if token else {}
     if not path.startswith(("/api/", "/opskit/")):
@@ -171,3 +181,25 @@ def test_a_stranger_is_asked_to_sign_in_wherever_something_changes(site: ApiSite
             wrong.append(f"{method} {path}: {answer.status_code}")
     assert wrong == []
     assert world(site) == before
+
+
+def test_who_may_see_one_dag_sees_nothing_of_another(site: ApiSite) -> None:
+    of_all = {(action, "DAGs") for action in ACTIONS}
+    of_one = {(action, one_dag(CONSUMER)) for action in (READ, EDIT)}
+    with transaction(site.engine) as connection:
+        roles.create_role(connection, "Team", (ROLES["Op"] - of_all) | of_one)
+        hashed = passwords.hashed(PASSWORD)
+        users.create_user(connection, "tina", datetime.now(UTC), roles=["Team"], password_hash=hashed)
+    wrong = []
+    with site.http("tina") as tina:
+        assert tina.get(f"/api/v1/dags/{CONSUMER}").status_code == 200
+        assert [one["dag_id"] for one in tina.get("/api/v1/dags").json()["dags"]] == [CONSUMER]
+        for method, path in sorted({*routes(reading=True), *routes(), *QUESTIONS} - {("GET", "/live")}):
+            if method != "GET" and "{dag_id}" not in path and (method, path) not in QUESTIONS:
+                continue
+            answer = send(site, tina, method, path, "")
+            told = sample.DAG_ID in answer.text.replace(answer.request.url.path, "") and answer.status_code < 400
+            allowed = (403, 404, 501) if "{dag_id}" in path else (200, 303, 400, 401, 403, 404, 405, 501, 503)
+            if answer.status_code not in allowed or (told and not path.startswith(NAMES_OF_DAGS)):
+                wrong.append(f"{method} {path}: {answer.status_code}{' tells of it' if told else ''}")
+    assert wrong == []

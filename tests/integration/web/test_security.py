@@ -407,7 +407,7 @@ def test_an_odd_username_is_a_wrong_one(any_site: WebSite) -> None:
 
 def test_a_session_does_not_speak_for_a_request_that_says_otherwise_who_it_is(site: WebSite) -> None:
     browser = site.signed_in("ada")
-    for value in ("", "Basic", "Negotiate abc", "Bearer "):
+    for value in ("", "Basic", "Negotiate abc", "Bearer"):
         answer = browser.http.post("/api/v1/pools", json={"name": "f"}, headers={"Authorization": value})
         assert status(answer) == 401, value
 
