@@ -17,12 +17,15 @@ from opskit.errors import GuardRefused, UsageError
 from opskit.web import connection_trial
 from opskit.web.airflow_api.collections import Answer, Body, Listing, Port, UpdateMask, changed, paged, readable
 from opskit.web.changes import connections as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.store import Store, TheStore
 
 router = APIRouter(tags=["Connection"])
 _Reader = Annotated[Who, Depends(allow(READ, "Connections"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Connections"))]
+_Editor = Annotated[Who, Depends(allow(EDIT, "Connections"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Connections"))]
 
 
 class ConnectionCollectionItem(Answer):
@@ -99,14 +102,14 @@ def get_connections(
 
 
 @router.post("/connections", operation_id="post_connection")
-def post_connection(store: TheStore, who: SignedIn, body: NewConnection) -> Connection:
+def post_connection(store: TheStore, who: _Creator, body: NewConnection) -> Connection:
     """Add a connection."""
     changes.create(store, who, _stored(body))
     return _answer(store, body.connection_id)
 
 
 @router.post("/connections/test", operation_id="test_connection")
-def test_connection(store: TheStore, who: SignedIn, body: ConnectionTrial) -> ConnectionTest:
+def test_connection(store: TheStore, who: _Creator, body: ConnectionTrial) -> ConnectionTest:
     """Try a connection. Nothing is stored. 403 unless core.test_connection is Enabled."""
     status, message = connection_trial.attempt(store, who, _stored(body))
     return ConnectionTest(status=status, message=message)
@@ -120,7 +123,7 @@ def get_connection(store: TheStore, _: _Reader, connection_id: str) -> Connectio
 
 @router.patch("/connections/{connection_id:path}", operation_id="patch_connection")
 def patch_connection(
-    store: TheStore, who: SignedIn, connection_id: str, body: ConnectionFields, mask: UpdateMask
+    store: TheStore, who: _Editor, connection_id: str, body: ConnectionFields, mask: UpdateMask
 ) -> Connection:
     """Change the fields of a connection that are sent."""
     if body.connection_id not in (None, connection_id):
@@ -135,7 +138,7 @@ def patch_connection(
 
 
 @router.delete("/connections/{connection_id:path}", operation_id="delete_connection", status_code=204)
-def delete_connection(store: TheStore, who: SignedIn, connection_id: str) -> None:
+def delete_connection(store: TheStore, who: _Deleter, connection_id: str) -> None:
     """Delete a connection."""
     changes.delete(store, who, connection_id)
 

@@ -12,12 +12,14 @@ from opskit.core.metastore.browsing.window import Window
 from opskit.errors import NotFound
 from opskit.web.airflow_api.collections import Answer, BigNumber, Body, Listing, Moment, SmallNumber, paged, separated
 from opskit.web.changes import datasets as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, READ, Who
 from opskit.web.store import TheStore
 
 router = APIRouter(tags=["Dataset"])
 _Reader = Annotated[Who, Depends(allow(READ, "Datasets"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Datasets"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Datasets"))]
 _Before = Annotated[Moment | None, Query(description="Only what has waited since a time before this one.")]
 
 
@@ -150,7 +152,7 @@ def get_dataset_events(
 
 
 @router.post("/datasets/events", operation_id="create_dataset_event")
-def create_dataset_event(store: TheStore, who: SignedIn, body: NewDatasetEvent) -> DatasetEvent:
+def create_dataset_event(store: TheStore, who: _Creator, body: NewDatasetEvent) -> DatasetEvent:
     """Make an event of a dataset; the DAGs that wait for it see it."""
     extra = {**(body.extra or {}), "from_rest_api": True}
     return _event(changes.create_event(store, who, body.dataset_uri, extra))
@@ -165,7 +167,7 @@ def get_dataset_queued_events(store: TheStore, who: _Reader, uri: str, before: _
 
 
 @router.delete("/datasets/queuedEvent/{uri:path}", operation_id="delete_dataset_queued_events", status_code=204)
-def delete_dataset_queued_events(store: TheStore, who: SignedIn, uri: str, before: _Before = None) -> None:
+def delete_dataset_queued_events(store: TheStore, who: _Deleter, uri: str, before: _Before = None) -> None:
     """Take the events of a dataset that wait for runs out of the queue."""
     if not changes.forget_queued(store, who, uri=uri, dag_ids=who.readable_dags(), before=before):
         raise NotFound(f"no event of the dataset {uri!r} waits for a run")
@@ -193,7 +195,7 @@ def get_dag_dataset_queued_events(
 
 
 @router.delete("/dags/{dag_id}/datasets/queuedEvent", operation_id="delete_dag_dataset_queued_events", status_code=204)
-def delete_dag_dataset_queued_events(store: TheStore, who: SignedIn, dag_id: str, before: _Before = None) -> None:
+def delete_dag_dataset_queued_events(store: TheStore, who: _Deleter, dag_id: str, before: _Before = None) -> None:
     """Take all events that wait for a run of a DAG out of the queue."""
     who.require(READ, "DAGs", dag_id)
     if not changes.forget_queued(store, who, dag_ids=[dag_id], before=before):
@@ -217,7 +219,7 @@ def get_dag_dataset_queued_event(
     status_code=204,
 )
 def delete_dag_dataset_queued_event(
-    store: TheStore, who: SignedIn, dag_id: str, uri: str, before: _Before = None
+    store: TheStore, who: _Deleter, dag_id: str, uri: str, before: _Before = None
 ) -> None:
     """Take the events of a dataset that wait for a run of a DAG out of the queue."""
     who.require(READ, "DAGs", dag_id)

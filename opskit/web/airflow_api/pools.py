@@ -18,12 +18,15 @@ from opskit.core.metastore.schema import DEFAULT_POOL
 from opskit.errors import UsageError
 from opskit.web.airflow_api.collections import Answer, Body, Listing, Number, UpdateMask, changed, paged
 from opskit.web.changes import pools as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import DELETE, READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.store import TheStore
 
 router = APIRouter(tags=["Pool"])
 _Reader = Annotated[Who, Depends(allow(READ, "Pools"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Pools"))]
+_Editor = Annotated[Who, Depends(allow(EDIT, "Pools"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Pools"))]
 _Slots = Annotated[Number, Field(ge=0)]
 
 
@@ -81,7 +84,7 @@ def get_pools(store: TheStore, _: _Reader, window: Annotated[Window, paged("name
 
 
 @router.post("/pools", operation_id="post_pool")
-def post_pool(store: TheStore, who: SignedIn, body: NewPool) -> Pool:
+def post_pool(store: TheStore, who: _Creator, body: NewPool) -> Pool:
     """Add a pool."""
     changes.create(store, who, Stored(body.name, body.slots, body.description or ""))
     return _answer(store, body.name)
@@ -94,7 +97,7 @@ def get_pool(store: TheStore, _: _Reader, pool_name: str) -> Pool:
 
 
 @router.patch("/pools/{pool_name:path}", operation_id="patch_pool")
-def patch_pool(store: TheStore, who: SignedIn, pool_name: str, body: PoolPatch, mask: UpdateMask) -> Pool:
+def patch_pool(store: TheStore, who: _Editor, pool_name: str, body: PoolPatch, mask: UpdateMask) -> Pool:
     """Change slots, description or name of a pool. Without `update_mask`, name and slots are needed, as in Airflow."""
     if mask is None and (body.name is None or body.slots is None):
         raise UsageError("without update_mask, name and slots must be sent", hint="for example ?update_mask=slots")
@@ -108,9 +111,8 @@ def patch_pool(store: TheStore, who: SignedIn, pool_name: str, body: PoolPatch, 
 
 
 @router.delete("/pools/{pool_name:path}", operation_id="delete_pool", status_code=204)
-def delete_pool(store: TheStore, who: SignedIn, pool_name: str) -> None:
+def delete_pool(store: TheStore, who: _Deleter, pool_name: str) -> None:
     """Delete a pool that no task instance in flight uses."""
-    who.require(DELETE, "Pools")
     if pool_name == DEFAULT_POOL:
         raise UsageError(f"{DEFAULT_POOL} can't be deleted", hint="change its slots instead")  # 400, as in Airflow
     changes.delete(store, who, pool_name)

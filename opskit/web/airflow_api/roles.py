@@ -13,12 +13,15 @@ from opskit.core.metastore.permissions import ACTIONS, Permission
 from opskit.errors import UsageError
 from opskit.web.airflow_api.collections import Answer, Body, Listing, UpdateMask, changed, paged
 from opskit.web.changes import roles as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.store import TheStore
 
 router = APIRouter()
 _Reader = Annotated[Who, Depends(allow(READ, "Roles"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Roles"))]
+_Editor = Annotated[Who, Depends(allow(EDIT, "Roles"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Roles"))]
 
 
 class Action(Answer):
@@ -78,7 +81,7 @@ def get_roles(store: TheStore, _: _Reader, window: Annotated[Window, paged("name
 
 
 @router.post("/roles", operation_id="post_role", tags=["Role"])
-def post_role(store: TheStore, who: SignedIn, body: NewRole) -> Role:
+def post_role(store: TheStore, who: _Creator, body: NewRole) -> Role:
     """Add a role."""
     return _answer(changes.create(store, who, body.name, _permissions(body) or ()))
 
@@ -91,7 +94,7 @@ def get_role(store: TheStore, _: _Reader, role_name: str) -> Role:
 
 
 @router.patch("/roles/{role_name:path}", operation_id="patch_role", tags=["Role"])
-def patch_role(store: TheStore, who: SignedIn, role_name: str, body: RoleFields, mask: UpdateMask) -> Role:
+def patch_role(store: TheStore, who: _Editor, role_name: str, body: RoleFields, mask: UpdateMask) -> Role:
     """Change what a role allows, or its name."""
     fields = changed(body, mask)
     if None in fields.values():
@@ -101,7 +104,7 @@ def patch_role(store: TheStore, who: SignedIn, role_name: str, body: RoleFields,
 
 
 @router.delete("/roles/{role_name:path}", operation_id="delete_role", tags=["Role"], status_code=204)
-def delete_role(store: TheStore, who: SignedIn, role_name: str) -> None:
+def delete_role(store: TheStore, who: _Deleter, role_name: str) -> None:
     """Delete a role; those who have it lose it."""
     changes.delete(store, who, role_name)
 

@@ -12,12 +12,15 @@ from opskit.core.metastore.browsing.window import Window
 from opskit.errors import UsageError
 from opskit.web.airflow_api.collections import Answer, Body, Listing, Moment, UpdateMask, changed, paged
 from opskit.web.changes import users as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.store import TheStore
 
 router = APIRouter(tags=["User"])
 _Reader = Annotated[Who, Depends(allow(READ, "Users"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Users"))]
+_Editor = Annotated[Who, Depends(allow(EDIT, "Users"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Users"))]
 _ORDERS: dict[str, Any] = {
     "id": lambda user: user.id,
     "user_id": lambda user: user.id,
@@ -89,7 +92,7 @@ def get_users(store: TheStore, _: _Reader, window: Annotated[Window, paged(*_ORD
 
 
 @router.post("/users", operation_id="post_user", response_model_exclude_unset=True)
-def post_user(store: TheStore, who: SignedIn, body: NewUser) -> User:
+def post_user(store: TheStore, who: _Creator, body: NewUser) -> User:
     """Add a user."""
     made = changes.create(
         store,
@@ -112,7 +115,7 @@ def get_user(store: TheStore, _: _Reader, username: str) -> User:
 
 
 @router.patch("/users/{username}", operation_id="patch_user", response_model_exclude_unset=True)
-def patch_user(store: TheStore, who: SignedIn, username: str, body: UserFields, mask: UpdateMask) -> User:
+def patch_user(store: TheStore, who: _Editor, username: str, body: UserFields, mask: UpdateMask) -> User:
     """Change the fields of a user that are sent."""
     fields = changed(body, mask)
     for name, value in fields.items():
@@ -124,7 +127,7 @@ def patch_user(store: TheStore, who: SignedIn, username: str, body: UserFields, 
 
 
 @router.delete("/users/{username}", operation_id="delete_user", status_code=204)
-def delete_user(store: TheStore, who: SignedIn, username: str) -> None:
+def delete_user(store: TheStore, who: _Deleter, username: str) -> None:
     """Delete a user with all sessions and tokens."""
     changes.delete(store, who, username)
 

@@ -16,12 +16,15 @@ from opskit.core.metastore.variables import Variable as Stored
 from opskit.errors import UsageError
 from opskit.web.airflow_api.collections import Answer, Body, Listing, UpdateMask, changed, paged, readable
 from opskit.web.changes import variables as changes
-from opskit.web.gate import SignedIn, allow
-from opskit.web.identity import READ, Who
+from opskit.web.gate import allow
+from opskit.web.identity import CREATE, DELETE, EDIT, READ, Who
 from opskit.web.store import Store, TheStore
 
 router = APIRouter(tags=["Variable"])
 _Reader = Annotated[Who, Depends(allow(READ, "Variables"))]
+_Creator = Annotated[Who, Depends(allow(CREATE, "Variables"))]
+_Editor = Annotated[Who, Depends(allow(EDIT, "Variables"))]
+_Deleter = Annotated[Who, Depends(allow(DELETE, "Variables"))]
 
 
 class Variable(Answer):
@@ -76,7 +79,7 @@ def get_variables(
 
 
 @router.post("/variables", operation_id="post_variables")
-def post_variables(store: TheStore, who: SignedIn, body: NewVariable) -> Variable:
+def post_variables(store: TheStore, who: _Creator, body: NewVariable) -> Variable:
     """Set a variable; one that is there gets the new value, as in Airflow."""
     changes.create(store, who, Stored(body.key, body.value, body.description), overwrite=True)
     return _answer(store, body.key)
@@ -90,7 +93,7 @@ def get_variable(store: TheStore, _: _Reader, variable_key: str) -> Variable:
 
 @router.patch("/variables/{variable_key:path}", operation_id="patch_variable")
 def patch_variable(
-    store: TheStore, who: SignedIn, variable_key: str, body: VariableFields, mask: UpdateMask
+    store: TheStore, who: _Editor, variable_key: str, body: VariableFields, mask: UpdateMask
 ) -> Variable:
     """Change value or description."""
     if body.key not in (None, variable_key):
@@ -103,7 +106,7 @@ def patch_variable(
 
 
 @router.delete("/variables/{variable_key:path}", operation_id="delete_variable", status_code=204)
-def delete_variable(store: TheStore, who: SignedIn, variable_key: str) -> None:
+def delete_variable(store: TheStore, who: _Deleter, variable_key: str) -> None:
     """Delete a variable."""
     changes.delete(store, who, variable_key)
 

@@ -192,6 +192,14 @@ def test_of_the_events_that_wait_only_the_old_ones_can_be_taken_back(http: httpx
     assert http.get(QUEUE).status_code == 404
 
 
+def test_who_may_not_change_something_learns_nothing_of_what_a_body_must_hold(site: ApiSite) -> None:
+    with site.http("viola") as http:
+        for path in ("connections", "connections/test", "variables", "pools", "users", "roles"):
+            assert http.post(f"/api/v1/{path}", json={}).status_code == 403, path
+        for path in ("connections/x", "variables/x", "pools/x", "users/ada", "roles/Op"):
+            assert http.patch(f"/api/v1/{path}", json={"nothing": 1}).status_code == 403, path
+
+
 # --- health ---
 
 
