@@ -79,10 +79,10 @@ PAGES: tuple[str, ...] = (
 )
 
 
-def make_app(config: Config, engine: Engine) -> FastAPI:
-    """The application of one webserver. The engine stays the caller's to dispose of."""
-    app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.store = Store(config, engine)
+def make_app(config: Config, engine: Engine, reader: Engine | None = None) -> FastAPI:
+    """The application of one webserver. The engines stay the caller's to dispose of; `reader`: see Store."""
+    app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False}, title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store = Store(config, engine, reader)
     faults.install(app)
     middleware.install(app, config)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
@@ -91,4 +91,13 @@ def make_app(config: Config, engine: Engine) -> FastAPI:
         for name in modules:
             app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix, dependencies=rules)
     app.mount("/static", HashedFiles(), name="static")
+    _build(app)
     return app
+
+
+def _build(app: FastAPI) -> None:
+    """Let FastAPI make its validators now: else those who ask first wait for seconds, and all others with them."""
+    for route in app.router.routes:
+        candidates = getattr(route, "effective_candidates", None)
+        if candidates is not None:
+            candidates()

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 KIND = "webserver"
 _THREADS = 20
 """Requests that are answered at once; each may hold a connection to the metastore."""
+_CHANGES = 4
+"""Connections for transactions that write; more wait."""
 _PROOF_SECONDS = 2.0
 
 
@@ -38,12 +40,13 @@ def run(config: Config) -> int:
     daemon.enable_stack_dumps(config.run_folder)
     asking.install(config)
     listening = _listen(config)
-    engine = open_engine(config, pool_size=_THREADS, pre_ping=True)
+    engine = open_engine(config, pool_size=_CHANGES, pre_ping=True)
+    reader = open_engine(config, pool_size=_THREADS, pre_ping=True, for_reading=True)
     me = str(uuid.uuid4())
     pid_file = daemon.write_pid_file(config.run_folder, KIND, me, datetime.now(UTC).isoformat())
     server = _Server(
         uvicorn.Config(
-            make_app(config, engine),
+            make_app(config, engine, reader),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -67,6 +70,7 @@ def run(config: Config) -> int:
             verbs.end_all(server.config.app)
         pulse.stop()
         engine.dispose()
+        reader.dispose()
         pid_file.unlink(missing_ok=True)
     return 0
 

@@ -10,22 +10,28 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from opskit.config import Config
-from opskit.core.metastore.engine import Connection, Engine, reading, transaction
+from opskit.core.metastore.engine import Connection, Engine, querying, reading, transaction
 from opskit.system.wake import wake
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One per process; its engine lends each request a connection."""
+    """One per process; its engines lend each request a connection."""
 
     config: Config
     engine: Engine
+    reader: Engine | None = None
+    """One that was opened `for_reading`; None: the same."""
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads. MetastoreUnavailable when there is no database."""
-        with reading(self.engine) as connection:
-            yield connection
+        """Queries that see what is committed. MetastoreUnavailable when there is no database."""
+        if self.reader is None or self.reader.dialect.name == "sqlite":
+            with reading(self.engine) as connection:
+                yield connection
+        else:
+            with querying(self.reader) as connection:
+                yield connection
 
     @contextmanager
     def changing(self) -> Iterator[Connection]:

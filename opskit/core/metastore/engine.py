@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
@@ -35,6 +35,7 @@ __all__ = [
     "bulk_update",
     "open_engine",
     "ping",
+    "querying",
     "reading",
     "redacted",
     "transaction",
@@ -43,6 +44,7 @@ __all__ = [
 LOCK_TIMEOUT_SECONDS = 30
 """Longest wait for another transaction's lock, on every database."""
 _CONNECT_TIMEOUT_SECONDS = 10
+_RESTED_SECONDS = 2.0
 _DRIVERS = {
     "sqlite": "sqlite",
     "postgres": "postgresql+psycopg",
@@ -99,12 +101,19 @@ def sqlite_path(url: str | URL) -> Path | None:
 
 
 def open_engine(
-    target: str | Config, *, pool_size: int | None = None, pre_ping: bool = False, begins: bool = True
+    target: str | Config,
+    *,
+    pool_size: int | None = None,
+    pre_ping: bool = False,
+    begins: bool = True,
+    for_reading: bool = False,
 ) -> Engine:
     """An engine for a URL or for the metastore of a configuration. Nothing is connected yet.
 
-    `pre_ping` tests each connection before it is lent: for processes that rest long and can't repeat a transaction.
+    `pre_ping` tests a connection that has rested before it is lent: for processes that can't repeat a transaction.
     `begins` False: on SQLite no transaction is begun, the caller does it.
+    `for_reading`: each statement is a transaction of its own, where that gives the same answers as READ COMMITTED
+    does (not on SQLite), so that a query is one round trip, not three.
     A SQLite file that does not exist is an error on the first use, never created: `schema.migrate` does that.
     """
     if isinstance(target, Config):
@@ -113,7 +122,7 @@ def open_engine(
     else:
         url = normalised(target)
     # Values may be secrets: they stay out of error messages.
-    options: dict[str, Any] = {"pool_pre_ping": pre_ping, "hide_parameters": True}
+    options: dict[str, Any] = {"hide_parameters": True}
     backend = url.get_backend_name()
     if backend == "sqlite":
         options |= _sqlite_options(url)
@@ -135,6 +144,8 @@ def open_engine(
         }
         options["isolation_level"] = "READ COMMITTED"
         options["pool_recycle"] = 3600
+    if for_reading and backend != "sqlite":
+        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     if options.get("poolclass") is not StaticPool:
         options |= {"pool_size": pool_size or 5, "max_overflow": 5, "pool_timeout": LOCK_TIMEOUT_SECONDS}
     try:
@@ -150,7 +161,29 @@ def open_engine(
     )
     if backend == "sqlite" and begins:
         event.listen(engine, "begin", _begin_sqlite)
+    if pre_ping:
+        _ping_what_rested(engine)
     return engine
+
+
+def _ping_what_rested(engine: Engine) -> None:
+    """As SQLAlchemy's pool_pre_ping, without a round trip for connections that were just in use."""
+
+    def returned(_: object, record: Any) -> None:
+        record.info["returned_at"] = time.monotonic()
+
+    def lent(dbapi: Any, record: Any, _: object) -> None:
+        if time.monotonic() - record.info.get("returned_at", time.monotonic()) < _RESTED_SECONDS:
+            return
+        try:
+            alive = engine.dialect.do_ping(dbapi)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+        if not alive:
+            raise DisconnectionError
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", lent)
 
 
 def _sqlite_options(url: URL) -> dict[str, Any]:
@@ -256,6 +289,16 @@ def reading(engine: Engine) -> Iterator[Connection]:
             with connection.begin() as begun:
                 yield connection
                 begun.rollback()
+    except (DBAPIError, PoolTimeout) as error:
+        raise translate(error, redacted(engine.url)) from error
+
+
+@contextmanager
+def querying(engine: Engine) -> Iterator[Connection]:
+    """A connection of an engine `for_reading`. Raises as `transaction` does."""
+    try:
+        with engine.connect() as connection:
+            yield connection
     except (DBAPIError, PoolTimeout) as error:
         raise translate(error, redacted(engine.url)) from error
 
