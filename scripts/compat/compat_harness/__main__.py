@@ -10,6 +10,7 @@ _VERBS = {
     "materialise": "put the corpus into a folder",
     "environment": "make the virtual environment that the corpus runs in",
     "run": "run the corpus on opskit and compare",
+    "verify": "ask real Airflow again where something differs",
     "report": "write docs/airflow-compatibility.md",
     "record": "record the answers of real Airflow to the DAG files of the tests, or compare any file at once",
 }

@@ -92,7 +92,8 @@ class _Child(serving.Child):
     def run(self, dags: list[Any]) -> None:
         self.behind.dag_ids = {dag.dag_id for dag in dags} | set(self.item.get("companions", ()))
         recorder = opskit_values.Recorder(self.behind, self.item["airflow"])
-        for dag in dags[: surroundings.DAGS_AT_MOST]:
+        wanted = self.item.get("dag_ids") or [dag.dag_id for dag in dags[: surroundings.DAGS_AT_MOST]]
+        for dag in (dag for dag in dags if dag.dag_id in wanted):
             answer = self.result["dags"][dag.dag_id]
             surroundings.impatient(dag)
             at, moving = surroundings.logical_date(dag)
