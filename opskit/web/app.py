@@ -81,7 +81,7 @@ PAGES: tuple[str, ...] = (
 
 def make_app(config: Config, engine: Engine, reader: Engine | None = None) -> FastAPI:
     """The application of one webserver. The engines stay the caller's to dispose of; `reader`: see Store."""
-    app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False}, title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = Store(config, engine, reader)
     faults.install(app)
     middleware.install(app, config)
