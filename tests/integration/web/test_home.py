@@ -16,6 +16,7 @@ from opskit.core.metastore.engine import Engine, reading, transaction
 from opskit.core.metastore.tables import dag, dag_file, instance, task_instance
 from opskit.telemetry import reports
 from opskit.telemetry.reports import KeptReport
+from opskit.web import topics
 from opskit.web.identity import ROLES, Who
 from opskit.web.overview import look
 from opskit.web.store import Store
@@ -98,13 +99,22 @@ def test_one_look_shows_what_failed_what_runs_and_what_is_broken(site: Operation
 
 def test_when_the_last_scheduler_falls_silent_the_page_says_so_first(quick_site: OperationsSite) -> None:
     before = datetime.now(UTC) - timedelta(minutes=7)
+    shown = fingerprint(quick_site.engine)
+    assert fingerprint(quick_site.engine) == shown
     with transaction(quick_site.engine) as connection:
         connection.execute(update(instance).where(instance.c.id == "scheduler").values(heartbeat_at=before))
+    assert fingerprint(quick_site.engine) != shown  # open pages look again, although only time has passed
     with quick_site.as_role("Viewer") as client:
         text = text_of(client.get("/").text)
     assert "✕ Act now No scheduler runs: nothing starts (last seen 7 min ago), and 2 more things." in text
     assert "backup" not in text.lower()
     assert "Pause all" not in text
+
+
+def fingerprint(engine: Engine) -> str:
+    home = topics.read("home")
+    with reading(engine) as connection:
+        return topics.fingerprints(connection, [home])[home]
 
 
 def test_the_page_asks_the_metastore_as_often_for_many_runs_as_for_few(quick_site: OperationsSite) -> None:
