@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,10 @@ from sqlalchemy import insert, update
 from opskit import config as settings
 from opskit.config import Config
 from opskit.core.metastore import dag_loads, dags, instances, pools, runs, scheduling, tables, task_instances
-from opskit.core.metastore.engine import Connection, Engine, open_engine
+from opskit.core.metastore.engine import Connection, Engine, open_engine, transaction
 from opskit.core.scheduler import claims, explain
 from opskit.errors import NotFound
+from tests.conftest import Opskit
 from tests.databases import Databases
 from tests.metastore_rows import NOW, dag_data, loaded_file, start_run
 
@@ -75,6 +77,8 @@ def change(connection: Connection, run: runs.Run, task_id: str, **values: Any) -
 def is_claimed(connection: Connection, config: Config, run: runs.Run, task_id: str) -> bool:
     """Whether the scheduler, with a free worker, would start it now."""
     seen = explain.observe(connection, config, "d", run.run_id, task_id, -1, NOW)
+    if seen.owned is None:
+        return False
     seen.owned.held = True
     budget = {name: slots - used for name, (slots, used) in seen.pools.items()}
     chosen = claims.choose([seen.owned], budget, "w1", 10, NOW)
@@ -245,7 +249,7 @@ def test_the_scheduler_claims_exactly_what_nothing_is_said_against(connection: C
         tasks={"d": {"trigger_rule": "one_success"}, "e": {"trigger_rule": "all_done"}, "f": {"pool": "tiny"}},
     )
     pools.set_pool(connection, "tiny", 1, None)
-    states_of = [
+    states_of: list[dict[str, str | None]] = [
         {"a": "success", "b": "success", "c": "running", "d": None, "e": None, "f": None},
         {"a": "success", "b": "skipped", "c": None, "d": None, "e": None, "f": "success"},
         {"a": None, "b": None, "c": None, "d": None, "e": None, "f": None},
@@ -256,3 +260,17 @@ def test_the_scheduler_claims_exactly_what_nothing_is_said_against(connection: C
             told = why(connection, config, run, task_id)
             assert (told == {}) is is_claimed(connection, config, run, task_id), (day, task_id, told)
         task_instances.mark_run(connection, "d", run.run_id, "success", NOW)
+
+
+def test_the_command_line_says_the_same(opskit: Opskit, databases: Databases) -> None:
+    url = databases.migrated("sqlite")
+    opened = open_engine(url)
+    with transaction(opened) as connection:
+        store(connection)
+        start_run(connection, "d", NOW, {"a": "failed", "b": None, "c": None})
+    opened.dispose()
+    where = {"OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url}
+    told = opskit("tasks", "failed-deps", "d", NOW.isoformat(), "a", env=where).stdout
+    assert told == "Task Instance State: it has ended: its state is failed; it runs again when it is cleared\n"
+    found = json.loads(opskit("tasks", "failed-deps", "d", NOW.isoformat(), "c", "-o", "json", env=where).stdout)
+    assert {one["name"] for one in found} == {"Scheduler", "Worker", "Trigger Rule"}

@@ -26,6 +26,7 @@ from opskit.errors import NotFound
 
 _NAMED = 5
 """So many upstream tasks are named in a sentence."""
+_ENDED = (states.SUCCESS, states.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ class Observation:
     """As the DAG's current version has it; None: it has it no more."""
     stored: TaskInstance | None
     """The task instance as its row has it; None: there is none."""
-    owned: OwnedDag
-    """The DAG as its scheduler would have it in memory; its runs are decided as far as they can be now."""
+    owned: OwnedDag | None = None
+    """The DAG as its scheduler would have it in memory; its runs are decided as far as they can be now. None: what the
+    rows of the run and the task instance say is enough."""
     waiting_before: int = 0
     """Queued runs that start before this one."""
     pools: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -78,41 +80,46 @@ def observe(
     """Read what matters for one task instance. NotFound for a DAG, a run, a task or a map index that is not there."""
     run = runs.get_run(connection, dag_id, run_id)
     definition = dags.get_serialized(connection, dag_id)
-    rows = scheduling.read_dags(connection, [dag_id])[dag_id]
-    stored = _stored(connection, definition, run, task_id, map_index)
-    owned = _owned(connection, config, rows, definition, now)
     task = definition.by_id.get(task_id)
+    stored = _stored(connection, definition, run, task_id, map_index)
     if stored is None and (map_index >= 0 or task is None or waiting.is_expanded(connection, run.id, task_id)):
         mapped = f" with map_index {map_index}" if map_index >= 0 else ""
         raise NotFound(
             f"run {run_id} of DAG {dag_id} has no task {task_id!r}{mapped}",
             hint=dags.nearest(task_id, definition.by_id),
         )
+    if run.state in _ENDED or (stored is not None and _is_told_by_its_row(stored)):
+        return Observation(now, run, task_id, map_index, task, stored)
+    owned = _owned(connection, config, scheduling.read_dags(connection, [dag_id])[dag_id], definition, now)
     alive = now - timedelta(seconds=config.get("scheduler", "scheduler_health_check_threshold"))
     silent = now - timedelta(seconds=config.get("scheduler", "task_instance_heartbeat_timeout"))
-    seen = instances.list_instances(connection)
-    schedulers = [one for one in seen if one.kind == "scheduler"]
-    errors = {error.path: error.error for error in dags.import_errors(connection)}
+    living = instances.list_instances(connection, living_only=True)
+    schedulers = sum(one.kind == "scheduler" and one.heartbeat_at > alive for one in living)
+    error = (waiting.import_error_of(connection, owned.fileloc) or "").strip()
     return Observation(
-        now=now,
-        run=run,
-        task_id=task_id,
-        map_index=map_index,
-        task=task,
-        stored=stored,
-        owned=owned,
-        waiting_before=[row.id for row in owned.waiting].index(run.id) if _waits(owned, run) else 0,
+        now,
+        run,
+        task_id,
+        map_index,
+        task,
+        stored,
+        owned,
+        waiting_before=next((place for place, row in enumerate(owned.waiting) if row.id == run.id), 0),
         pools=scheduling.read_pools(connection),
-        schedulers=sum(one.ended_at is None and one.heartbeat_at > alive for one in schedulers),
+        schedulers=schedulers,
         workers={
             one.id: int(one.detail.get("slots") or 0)
-            for one in seen
-            if one.kind == "worker" and one.ended_at is None and one.heartbeat_at > silent
+            for one in living
+            if one.kind == "worker" and one.heartbeat_at > silent
         },
         in_flight=waiting.count_in_flight(connection),
-        last_scheduler=max((one.heartbeat_at for one in schedulers), default=None),
-        import_error=errors[owned.fileloc].strip().splitlines()[-1] if errors.get(owned.fileloc, "").strip() else None,
+        last_scheduler=None if schedulers else waiting.last_heartbeat(connection, "scheduler"),
+        import_error=error.splitlines()[-1] if error else None,
     )
+
+
+def _is_told_by_its_row(stored: TaskInstance) -> bool:
+    return stored.state in states.FINISHED or stored.state == states.RUNNING
 
 
 def unmet(seen: Observation) -> list[Unmet]:
@@ -125,24 +132,26 @@ _Found = Iterator[tuple[str, str]]
 
 def _unmet(seen: Observation) -> _Found:
     stored = seen.stored
-    if stored is not None and (stored.state in states.FINISHED or stored.state == states.RUNNING):
+    if stored is not None and _is_told_by_its_row(stored):
         yield "Task Instance State", _ended_or_runs(stored)
         return
-    if seen.run.state in (states.SUCCESS, states.FAILED):
+    if seen.run.state in _ENDED:
         yield "Dagrun Running", f"the run has ended: its state is {seen.run.state}; clear the task to let it go on"
         return
+    owned = seen.owned
+    assert owned is not None
     yield from _services(seen)
     if stored is not None and stored.state == states.QUEUED:
         yield from _claimed(seen, stored)
         return
-    yield from _dag(seen)
+    yield from _dag(seen, owned)
     if seen.run.state == states.QUEUED:
-        yield "Dagrun Running", _why_queued(seen)
+        yield "Dagrun Running", _why_queued(seen, owned)
         return
     if stored is not None and stored.state == states.DEFERRED:
         yield "Trigger", _deferred(seen, stored)
         return
-    run = seen.owned.runs.get(seen.run.id)
+    run = owned.runs.get(seen.run.id)
     instance = None if run is None else run.instances.get((seen.task_id, seen.map_index))
     if run is None or instance is None:
         yield from _no_part(seen, run)
@@ -152,7 +161,7 @@ def _unmet(seen: Observation) -> _Found:
     elif instance.key not in run.ready:
         yield from _within_run(run, instance)
         return
-    yield from _limits(seen, run, instance)
+    yield from _limits(seen, owned, run, instance)
 
 
 # --- the world around ---
@@ -166,8 +175,7 @@ def _services(seen: Observation) -> _Found:
         yield "Worker", "no worker is alive: nothing can be started; start one: opskit worker"
 
 
-def _dag(seen: Observation) -> _Found:
-    owned = seen.owned
+def _dag(seen: Observation, owned: OwnedDag) -> _Found:
     if owned.is_paused:
         yield "Dag Not Paused", f"the DAG is paused: opskit dags unpause {owned.dag_id}"
     if not owned.is_active:
@@ -177,8 +185,7 @@ def _dag(seen: Observation) -> _Found:
         yield "DAG File", f"{owned.fileloc} could not be loaded; the last good version goes on: {seen.import_error}"
 
 
-def _why_queued(seen: Observation) -> str:
-    owned = seen.owned
+def _why_queued(seen: Observation, owned: OwnedDag) -> str:
     if len(owned.runs) >= owned.max_active_runs:
         return (
             f"the run waits: {len(owned.runs)} of {owned.max_active_runs} runs of the DAG are active (max_active_runs)"
@@ -354,8 +361,8 @@ def _past(run: RunState, task: SerializedTask) -> str:
 # --- limits: the same questions that `claims` asks ---
 
 
-def _limits(seen: Observation, run: RunState, instance: TaskInstance) -> _Found:
-    owned, task = seen.owned, instance.task
+def _limits(seen: Observation, owned: OwnedDag, run: RunState, instance: TaskInstance) -> _Found:
+    task = instance.task
     if owned.active >= owned.max_active_tasks:
         yield (
             "Task Instance Slots Available",
@@ -432,10 +439,6 @@ def _stored(
     if instance.state == states.DEFERRED:
         instance.deferral = waiting.deferral_of(connection, run.id, task_id, map_index)
     return instance
-
-
-def _waits(owned: OwnedDag, run: Run) -> bool:
-    return any(row.id == run.id for row in owned.waiting)
 
 
 def _moment(at: datetime | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -10,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from opskit.core.dag import states
 from opskit.core.metastore.scheduling import DEFER_KEY
-from opskit.core.metastore.tables import task_instance, xcom
+from opskit.core.metastore.tables import dag_file, instance, task_instance, xcom
 
 
 def row_of(connection: Connection, run_number: int, task_id: str, map_index: int) -> Any:
@@ -37,6 +38,20 @@ def is_expanded(connection: Connection, run_number: int, task_id: str) -> bool:
     each = task_instance.c
     query = select(each.map_index).where(each.dag_run_id == run_number, each.task_id == task_id, each.map_index >= 0)
     return connection.execute(query.limit(1)).first() is not None
+
+
+def import_error_of(connection: Connection, path: str) -> str | None:
+    """Why a DAG file could not be loaded the last time; None when it could."""
+    found: str | None = connection.execute(select(dag_file.c.import_error).where(dag_file.c.path == path)).scalar()
+    return found
+
+
+def last_heartbeat(connection: Connection, kind: str) -> datetime | None:
+    """The newest sign of life of any process of this kind, also of one that has ended."""
+    found: datetime | None = connection.execute(
+        select(func.max(instance.c.heartbeat_at)).where(instance.c.kind == kind)
+    ).scalar()
+    return found
 
 
 def count_in_flight(connection: Connection) -> int:
