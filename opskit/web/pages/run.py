@@ -12,13 +12,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from opskit.core.dag import states
 from opskit.core.dag.secret_names import is_secret_name
 from opskit.core.metastore import dags
-from opskit.core.metastore.browsing import run_page, task_page
+from opskit.core.metastore.browsing import grid, run_page, task_page
 from opskit.core.metastore.runs import Run
 from opskit.errors import NotFound
 from opskit.web import formats
 from opskit.web.definitions import of_run as version_of
 from opskit.web.identity import READ, Who
-from opskit.web.links import task_url
+from opskit.web.links import dag_url, run_url, task_url
 from opskit.web.pages import of_dag, of_run
 from opskit.web.pages.dag_graph import graph_parts
 from opskit.web.pages.gantt_view import gantt
@@ -128,6 +128,17 @@ def show_gantt(
     drawn = gantt(run, lines, now, page)
     facts = _facts(run, now)
     return render(request, "run/gantt.html", **of_run.frame(who, dag, run, "gantt"), **facts, gantt=drawn)
+
+
+@router.get("/dags/{dag_id}/gantt", dependencies=[Depends(MAY_READ)])
+def newest_gantt(store: TheStore, dag_id: str) -> RedirectResponse:
+    """To the gantt of the newest run; without a run to the grid."""
+    with store.reading() as connection:
+        dags.get_dag(connection, dag_id)
+        newest = grid.newest_run(connection, dag_id)
+    if newest is None:
+        return RedirectResponse(dag_url(dag_id), 303)
+    return RedirectResponse(run_url(dag_id, newest.run_id, "gantt", number=newest.id), 303)
 
 
 @router.get("/dags/{dag_id}/runs/{run_id}/details")

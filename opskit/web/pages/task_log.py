@@ -21,8 +21,11 @@ from opskit.core.dag import states
 from opskit.core.metastore import dags, task_instances
 from opskit.core.metastore.runs import Run
 from opskit.core.metastore.task_instances import TaskInstance
-from opskit.errors import LockHeld, NotFound, OpskitError, RemoteError, UsageError
+from opskit.errors import GuardRefused, LockHeld, NotFound, OpskitError, RemoteError, UsageError
 from opskit.telemetry import task_logs
+from opskit.web import gate
+from opskit.web.faults import SignInNeeded
+from opskit.web.identity import READ
 from opskit.web.live import watcher_of
 from opskit.web.pages import log_lines, of_dag, of_run
 from opskit.web.store import Store, TheStore
@@ -35,8 +38,8 @@ _MOST_HTML = 150_000
 _STREAM_BYTES = 256 * 1024
 _FILE_BYTES = 1 << 20
 _POLL_SECONDS = 0.4
-_LONGEST_STREAM_SECONDS = 600
-"""Then the browser comes again, and what it may do is looked at again."""
+_CHECK_SECONDS = 60
+"""Between two looks whether the person may still read."""
 _MOST_STREAMS = 200
 _ARCHIVE_SECONDS = 60
 _streams = 0
@@ -138,13 +141,18 @@ async def _events(
     path = task_logs.log_path(*whose, attempt)
     watcher = watcher_of(request.app)
     listener = watcher.listen(Topic("ti", tuple(map(str, whose))))
-    until = time.monotonic() + _LONGEST_STREAM_SECONDS
-    beat = time.monotonic()
+    beat = check_at = time.monotonic()
+    check_at += _CHECK_SECONDS
     _streams += 1
     try:
         yield "retry: 2000\n\n"
         over = False
-        while not listener.over and time.monotonic() < until:
+        while not listener.over:
+            if time.monotonic() >= check_at:
+                if not await run_in_threadpool(_still_may, request, store, instance.dag_id):
+                    return
+                check_at = time.monotonic() + _CHECK_SECONDS
+            listener.changed.clear()
             # Asked first: what was written before the end is then read after it.
             try:
                 over = _is_over(await run_in_threadpool(_instance, store, *whose), attempt)
@@ -152,7 +160,6 @@ async def _events(
                 if isinstance(error, NotFound):
                     over = True  # the run is deleted
             asked = time.monotonic()
-            listener.changed.clear()
             while True:
                 piece = await run_in_threadpool(_next, folder, path, offset, over)
                 if piece is not None and piece.end > offset:
@@ -175,6 +182,16 @@ async def _events(
     finally:
         _streams -= 1
         watcher.leave(listener)
+
+
+def _still_may(request: Request, store: Store, dag_id: str) -> bool:
+    try:
+        gate.identify(request, store).require(READ, "Task Logs", dag_id)
+    except (SignInNeeded, GuardRefused):
+        return False
+    except OpskitError:
+        pass  # the metastore is away: nobody knows
+    return True
 
 
 def _next(folder: Any, path: str, offset: int, over: bool) -> task_logs.Piece | None:

@@ -33,6 +33,8 @@ _WRONG = "wrong username or password"
 _WRONG_A_MINUTE = 5
 _LIVE = ("/live", "x-opskit-live")
 """What a page asks for by itself, while nobody may sit before it: the path, and the header."""
+_LOG_STREAM = "/log/stream"
+"""The end of the path of a log that is followed: likewise."""
 
 
 def identify(request: Request, store: Store) -> Who:
@@ -151,7 +153,9 @@ def _by_session(request: Request, store: Store) -> Who:
             return Who("anonymous", (PUBLIC,), permissions, "public", csrf_token=token)
         session, user = found
         who = _who(connection, user, "web", token)
-    if web_sessions.is_stale(session, now) and request.url.path != _LIVE[0] and _LIVE[1] not in request.headers:
+    path = request.url.path
+    by_itself = path == _LIVE[0] or path.endswith(_LOG_STREAM) or _LIVE[1] in request.headers
+    if web_sessions.is_stale(session, now) and not by_itself:
         with transaction(store.engine) as connection:
             web_sessions.seen(connection, session, now)
     return who

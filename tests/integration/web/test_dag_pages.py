@@ -79,6 +79,11 @@ def test_the_gantt_has_a_bar_for_each_try(site: Site) -> None:
     assert "try 3: failed, 35 s" in row
 
 
+def test_the_gantt_of_a_dag_is_that_of_its_newest_run(site: Site) -> None:
+    answer = site.client.get(dag_url(DAG_ID, "gantt"))
+    assert answer.headers["location"] == run_url(DAG_ID, site.newest.run_id, "gantt")
+
+
 def test_params_and_conf_are_shown_without_their_secrets(site: Site) -> None:
     html = site.get(run_url(DAG_ID, site.newest.run_id, "details"))
     assert "&lt;i&gt;x&lt;/i&gt;" in html
