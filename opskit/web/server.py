@@ -51,6 +51,7 @@ def run(config: Config) -> int:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=30,
             proxy_headers=False,
             ssl_certfile=str(config.get("webserver", "web_server_ssl_cert")) or None,
             ssl_keyfile=str(config.get("webserver", "web_server_ssl_key")) or None,
