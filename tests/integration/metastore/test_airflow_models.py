@@ -18,7 +18,7 @@ from opskit.core.dag import runtime
 from opskit.core.dag.connection import Connection
 from opskit.core.dag.variable import Variable
 from opskit.core.metastore import airflow_models as airflow
-from opskit.core.metastore import connections, crypto, dag_loads, pools, runs, tables, variables, xcoms
+from opskit.core.metastore import connections, crypto, dag_loads, pools, runs, scheduling, tables, variables, xcoms
 from opskit.core.metastore.airflow_models import database
 from opskit.core.metastore.direct_store import DirectStore
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
@@ -485,3 +485,14 @@ def test_a_run_can_be_marked_by_airflows_function(engine: Engine, session: Any) 
         )
     assert states == {"a": "success", "b": "failed", "c": "failed"}
     assert local_client.get_dag_run_state("d", NOW) == {"state": "failed"}
+
+
+def test_what_the_scheduler_keeps_beside_xcoms_is_no_xcom(engine: Engine, session: Any) -> None:
+    before = session.query(airflow.XCom).count()
+    with transaction(engine) as connection:
+        number = connection.execute(select(func.min(tables.dag_run.c.id))).scalar_one()
+        scheduling.insert_xcoms(connection, [(number, "", -1, scheduling.MISSED_KEY, "[]", NOW)])
+        scheduling.insert_xcoms(connection, [(number, "a", -1, scheduling.DEFER_KEY, "{}", NOW)])
+    session.commit()
+    assert session.query(airflow.XCom).count() == before
+    assert session.execute(text("SELECT count(*) FROM xcom")).scalar() == before

@@ -12,6 +12,7 @@ from functools import cache
 from opskit.core.metastore import tables
 from opskit.core.metastore.airflow_models.place import Columns, Place
 from opskit.core.metastore.airflow_models.virtual_assets import ASSETS
+from opskit.core.metastore.scheduling import DEFER_KEY, MISSED_KEY
 
 _TURN = "the-turn-to-restart"
 
@@ -82,7 +83,9 @@ def _xcom(at: Place) -> Columns:
             "logical_date": "r.logical_date",
             "timestamp": "x.created_at",
         },
-        f"{at.table('xcom')} x JOIN {at.table('dag_run')} r ON r.id = x.dag_run_id",
+        # What the scheduler keeps there for itself is no XCom of a task.
+        f"{at.table('xcom')} x JOIN {at.table('dag_run')} r ON r.id = x.dag_run_id"
+        f" AND x.{at.quote('key')} NOT IN ('{DEFER_KEY}', '{MISSED_KEY}')",
     )
 
 

@@ -13,11 +13,12 @@ from sqlalchemy.engine import Connection
 
 from opskit.core.metastore.browsing import totals
 from opskit.core.metastore.browsing.window import Window
+from opskit.core.metastore.scheduling import DEFER_KEY, MISSED_KEY
 from opskit.core.metastore.tables import dag_run, xcom
 from opskit.errors import NotFound
 
-INTERNAL = ("__deferral__",)
-"""Keys that are opskit's own: what a deferred task waits for. No list has them."""
+INTERNAL = (DEFER_KEY, MISSED_KEY)
+"""Keys that are opskit's own: what a deferred task waits for, which deadlines of a run were told. No list has them."""
 
 
 @dataclass(frozen=True, slots=True)
