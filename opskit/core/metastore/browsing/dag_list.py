@@ -75,7 +75,7 @@ def active_dags(connection: Connection, within: Collection[str] | None = None) -
             _tags(tags),
             *rest,
         )
-        for dag_id, paused, description, owners, tags, *rest in connection.execute(query)
+        for dag_id, paused, description, owners, tags, *rest in connection.execute(query).all()
     ]
 
 
@@ -109,7 +109,7 @@ def last_states(connection: Connection) -> dict[str, str]:
         .correlate(dag)
         .scalar_subquery()
     )
-    rows = connection.execute(select(dag.c.dag_id, newest).where(dag.c.is_active.is_(True)))
+    rows = connection.execute(select(dag.c.dag_id, newest).where(dag.c.is_active.is_(True))).all()
     return {dag_id: state for dag_id, state in rows if state is not None}
 
 
@@ -143,7 +143,7 @@ def recent_runs(connection: Connection, dag_ids: Collection[str], each_last: int
         .where(or_(*wanted))
         .order_by(each.dag_id, each.logical_date)
     )
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         found[row.dag_id].append(RecentRun(*row[1:]))
     return found
 
