@@ -46,6 +46,7 @@ def operations(document: Any) -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, found in document["paths"].items() for method in found}
 
 
+@pytest.mark.timeout(900)  # some 12 s of processor time, whatever the machine does besides
 @pytest.mark.parametrize("face", FACES)
 def test_no_documented_operation_gives_an_answer_that_its_document_does_not_promise(site: ApiSite, face: str) -> None:
     assert trespasses(site, face, examples=2) == {}
@@ -84,7 +85,7 @@ def _tried(operation: Any, mode: GenerationMode, base_url: str, session: Any, ex
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        case.call_and_validate(base_url=base_url, session=session, checks=CHECKS)
+        case.call_and_validate(base_url=base_url, session=session, checks=CHECKS, timeout=60)
 
     try:
         ask()
