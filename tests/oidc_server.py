@@ -39,7 +39,7 @@ class Provider:
     asked: list[str] = field(default_factory=list)
 
     def rotate(self) -> None:
-        self.keys = [_new_key()]
+        self.keys = [OTHER_KEY]
 
     def id_token(self, asked: dict[str, str]) -> str:
         now = int(time.time())
@@ -56,6 +56,9 @@ class Provider:
 
 def _new_key() -> RSAKey:
     return RSAKey.generate_key(2048, {"kid": secrets.token_hex(8)})
+
+
+OTHER_KEY = _new_key()
 
 
 def _part(value: Any) -> str:

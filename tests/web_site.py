@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from opskit.core.metastore import audit, passwords, users
 from opskit.core.metastore.audit import AuditLine
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.web import app as application
+from opskit.web.security.rules import read_rules
+from opskit.web.store import Store
 from tests.api_site import serving
 
 PASSWORD = "correct horse battery"
@@ -31,6 +34,7 @@ FACES = {
     "PAGES": ("pages.sign_in", "pages.account", "pages.users", "pages.roles"),
 }
 """Of the application: making all of it takes longer than these tests."""
+_CONTEXT = ssl.create_default_context()
 PEOPLE = {"ada": "Admin", "viola": "Viewer"}
 
 
@@ -46,8 +50,21 @@ class WebSite:
     clients: list[httpx.Client] = field(default_factory=list)
 
     def client(self, **options: Any) -> httpx.Client:
-        self.clients.append(httpx.Client(base_url=self.url, timeout=30, **options))
+        # To read all certificates of the machine for each client would take longer than most requests.
+        self.clients.append(httpx.Client(base_url=self.url, timeout=30, verify=_CONTEXT, **options))
         return self.clients[-1]
+
+    @contextmanager
+    def having(self, **given: Any) -> Iterator[None]:
+        """With other settings of [webserver] for a while."""
+        before = self.config, self.app.state.rules, self.app.state.store
+        values = {**self.config.values, **{f"webserver.{name}": value for name, value in given.items()}}
+        self.config = replace(self.config, values=values)
+        self.app.state.rules, self.app.state.store = read_rules(self.config), Store(self.config, self.engine)
+        try:
+            yield
+        finally:
+            self.config, self.app.state.rules, self.app.state.store = before
 
     def hang_up(self) -> None:
         """Close all clients: after each test."""

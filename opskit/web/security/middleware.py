@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opskit.config import Config
 from opskit.web import faults
 from opskit.web.security import cookies
-from opskit.web.security.rules import Rules, read_rules
+from opskit.web.security.rules import read_rules, rules_of
 
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -35,11 +35,11 @@ HEADERS = {
 
 def install(app: FastAPI, config: Config) -> None:
     """Put the walls around an application, around its own handling of errors, too. ConfigError for wrong settings."""
-    rules = app.state.rules = read_rules(config)
+    app.state.rules = read_rules(config)
     build = app.build_middleware_stack
 
     def around() -> ASGIApp:
-        return Headers(Hosts(Bodies(Forgeries(build(), rules, config), rules), rules), rules)
+        return Headers(Hosts(Bodies(Forgeries(build()))))
 
     app.build_middleware_stack = around  # type: ignore[method-assign]
 
@@ -47,14 +47,15 @@ def install(app: FastAPI, config: Config) -> None:
 class Headers:
     """Headers on every answer: pages, APIs, errors and files."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self._app, self._rules = app, rules
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        secure = self._rules.is_secure(HTTPConnection(scope))
+        connection = HTTPConnection(scope)
+        secure = rules_of(connection).is_secure(connection)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -71,13 +72,14 @@ class Headers:
 class Hosts:
     """Only requests to a name of ours: else a page of somebody else's could be made to look as if it were ours."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self._app, self._rules = app, rules
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            hosts = HTTPConnection(scope).headers.getlist("host")
-            if len(hosts) != 1 or not self._rules.serves(hosts[0]):
+            connection = HTTPConnection(scope)
+            hosts = connection.headers.getlist("host")
+            if len(hosts) != 1 or not rules_of(connection).serves(hosts[0]):
                 message = "this webserver is not known by the name in the Host header"
                 answer = faults.answer(Request(scope), 400, message, "add it to webserver.allowed_hosts")
                 await answer(scope, receive, send)
@@ -92,22 +94,23 @@ class TooLarge(HTTPException):
 class Bodies:
     """No body larger than allowed is read, whatever it says of its length."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self._app, self._limit = app, rules.max_body
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        said = HTTPConnection(scope).headers.get("content-length", "0")
+        connection = HTTPConnection(scope)
+        said, limit = connection.headers.get("content-length", "0"), rules_of(connection).max_body
         got, begun = 0, False
-        error = TooLarge(413, f"the body is larger than {self._limit // 1024} KiB: see webserver.max_body_kib")
+        error = TooLarge(413, f"the body is larger than {limit // 1024} KiB: see webserver.max_body_kib")
 
         async def counted() -> Message:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
-            if got > self._limit:
+            if got > limit:
                 raise error
             return message
 
@@ -117,7 +120,7 @@ class Bodies:
             await send(message)
 
         try:
-            if not said.isdecimal() or int(said) > self._limit:
+            if not said.isdecimal() or int(said) > limit:
                 raise error
             await self._app(scope, counted, watched)
         except TooLarge:
@@ -133,8 +136,8 @@ class Forgeries:
     (basic authentication that a person typed) say where the request comes from.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules, config: Config) -> None:
-        self._app, self._rules, self._config = app, rules, config
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in _SAFE:
@@ -167,12 +170,13 @@ class Forgeries:
     def _wanted(self, request: Request) -> str | None:
         """The token that this request must carry; None: none."""
         # In the order in which signing_in.identify looks.
-        person = self._rules.proxy_user(request)
+        rules = rules_of(request)
+        person = rules.proxy_user(request)
         if person is not None:
-            return cookies.proxy_csrf_token(self._config, person)
+            return cookies.proxy_csrf_token(request.app.state.store.config, person)
         if "authorization" in request.headers or request.url.path == _BEFORE_SIGNING_IN:
             return None
-        cookie = cookies.read(request, self._rules)
+        cookie = cookies.read(request, rules)
         return cookies.csrf_token(cookie) if cookie else None
 
     def _is_foreign(self, request: Request) -> bool:
@@ -186,7 +190,7 @@ class Forgeries:
             named = urlsplit(origin).netloc.lower()
         except ValueError:
             return True
-        return named not in (request.headers.get("host", "").lower(), self._rules.base_netloc or None)
+        return named not in (request.headers.get("host", "").lower(), rules_of(request).base_netloc or None)
 
 
 async def _whole(receive: Receive) -> bytes:

@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -350,32 +349,31 @@ def test_a_name_that_is_not_ours_is_not_served(site: WebSite) -> None:
         assert status(http.get("/me", headers={"Host": host})) == 200
 
 
-def test_a_body_without_end_is_not_read(databases: Databases, tmp_path: Path) -> None:
-    with web_site(tmp_path, databases.migrated("sqlite"), {"max_body_kib": "4"}) as small:
-        http = small.client(headers={"Content-Type": "application/x-www-form-urlencoded"})
+def test_a_body_without_end_is_not_read(site: WebSite) -> None:
+    with site.having(max_body_kib=4):
+        http = site.client(headers={"Content-Type": "application/x-www-form-urlencoded"})
         for path in ("/api/v1/pools", "/login"):
             assert status(http.post(path, content=b"x" * 5000)) == 413, path
             chunks = (b"x" * 1000 for _ in range(50))
             assert status(http.post(path, content=chunks)) in (401, 413), path
             assert status(http.post(path, content=(b"x" * 1000 for _ in range(50)), headers=basic("ada"))) == 413, path
-        browser = small.signed_in("ada")
+        browser = site.signed_in("ada")
         fields = {"csrf_token": browser.token(), "name": "x" * 5000}
         assert status(browser.http.post("/roles", data=fields)) == 413
         assert "max_body_kib" in http.post("/api/v1/pools", content=b"x" * 5000).text
 
 
-def test_over_https_cookies_are_for_this_host_and_https_only(databases: Databases, tmp_path: Path) -> None:
-    with web_site(tmp_path, databases.migrated("sqlite"), {"cookie_secure": "true"}) as safe:
-        http = safe.client()
-        answer = http.post("/login", data={"username": "ada", "password": PASSWORD})
+def test_over_https_cookies_are_for_this_host_and_https_only(site: WebSite) -> None:
+    with site.having(cookie_secure=True):
+        answer = site.client().post("/login", data={"username": "ada", "password": PASSWORD})
         cookie = answer.headers["set-cookie"]
         assert cookie.startswith("__Host-opskit_session=") and "Secure" in cookie and "Domain" not in cookie
         value = cookie.split("=")[1].split(";")[0]
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
         named = {"Cookie": f"__Host-opskit_session={value}"}
-        assert status(safe.client().get("/me", headers=named)) == 200
+        assert status(site.client().get("/me", headers=named)) == 200
         # A neighbour on the domain could plant a cookie without the prefix.
-        assert status(safe.client().get("/me", headers={"Cookie": f"opskit_session={value}"})) == 303
+        assert status(site.client().get("/me", headers={"Cookie": f"opskit_session={value}"})) == 303
 
 
 # --- who ---
@@ -499,29 +497,28 @@ def test_nobody_gives_a_role_or_takes_an_account_that_may_more(site: WebSite) ->
     assert status(hans.post("/users/new", username="good", password=PASSWORD, role="Helpdesk")) == 303
 
 
-def test_a_proxy_is_believed_only_where_it_is_trusted(databases: Databases, tmp_path: Path) -> None:
+def test_a_proxy_is_believed_only_where_it_is_trusted(site: WebSite) -> None:
     given = {
         "proxy_user_header": "X-Forwarded-User",
         "proxy_roles_header": "X-Forwarded-Groups",
         "proxy_default_role": "Viewer",
     }
-    url = databases.migrated("sqlite")
-    with web_site(tmp_path, url, {**given, "trusted_proxies": "10.9.8.7"}) as far:
-        assert status(far.client().get("/me", headers={"X-Forwarded-User": "ada"})) == 303
-    with web_site(tmp_path, url, {**given, "trusted_proxies": "127.0.0.0/8"}, people=False) as near:
-        paul = near.client(headers={"X-Forwarded-User": "paul"})
+    with site.having(**given, trusted_proxies=["10.9.8.7"]):
+        assert status(site.client().get("/me", headers={"X-Forwarded-User": "ada"})) == 303
+    with site.having(**given, trusted_proxies=["127.0.0.0/8"]):
+        paul = site.client(headers={"X-Forwarded-User": "paul"})
         page = paul.get("/me")
         assert status(page) == 200 and "Viewer" in page.text
         assert status(paul.get("/users")) == 403
-        boss = near.client(headers={"X-Forwarded-User": "boss", "X-Forwarded-Groups": "Admin, unknown"})
+        boss = site.client(headers={"X-Forwarded-User": "boss", "X-Forwarded-Groups": "Admin, unknown"})
         token = csrf_token(boss.get("/users").text)
         # The proxy signs in every request of the browser, forged ones, too.
         assert status(boss.post("/roles", data={"name": "Forged"})) == 403
         assert status(boss.post("/roles", data={"name": "Forged", "csrf_token": csrf_token(page.text)})) == 403
         assert status(boss.post("/roles", data={"name": "Forged"}, headers=basic("x"))) == 403
         assert status(boss.post("/roles", data={"name": "Real", "csrf_token": token})) == 303
-        assert status(near.client(headers={"X-Forwarded-User": "a b"}).get("/me")) == 403
-        with transaction(near.engine) as connection:
+        assert status(site.client(headers={"X-Forwarded-User": "a b"}).get("/me")) == 403
+        with transaction(site.engine) as connection:
             assert users.get_user(connection, "paul").has_password is False
             users.update_user(connection, "paul", datetime.now(UTC), {"is_active": False})
         assert status(paul.get("/me")) == 403
