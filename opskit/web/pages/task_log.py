@@ -78,12 +78,12 @@ def view(store: Store, instance: TaskInstance, attempt: int | None, offset: int 
     number = attempt or max(known, default=1)
     if archived:
         return _from_archive(store, instance, number, known)
-    growing = number not in there or not _is_over(instance, number)
+    growing = not _is_over(instance, number)
     start = -PIECE_BYTES if offset is None else offset
     try:
         piece = _bounded(folder, task_logs.log_path(*whose, number), start)
     except NotFound:
-        return LogView(known, number, is_growing=growing and bool(instance.try_number))
+        return LogView(known, number, is_growing=growing and bool(instance.try_number or instance.state in states.HELD))
     html, level = log_lines.as_html(piece.text)
     at_end = piece.end == piece.size
     return LogView(known, number, html, piece.start, piece.end, piece.size, True, growing and at_end, False, level)

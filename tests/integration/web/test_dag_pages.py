@@ -165,6 +165,10 @@ def test_the_stream_of_a_log_gives_the_rest_and_ends_with_the_attempt(site: Site
 def test_a_log_that_is_not_there_says_so(site: Site) -> None:
     url = task_url(DAG_ID, site.newest.run_id, "load", tab="log", try_number=9)
     assert "There is no log of try 9" in site.get(url)
+    # It has ended, and its log was cleaned: nobody waits for it.
+    html = site.get(task_url(DAG_ID, site.runs[0].run_id, "load", tab="log"))
+    assert "There is no log of try 1" in html and "data-stream" not in html
+    assert "data-stream" in site.get(task_url(DAG_ID, site.newest.run_id, "wait_for_file", tab="log"))
     site.get(task_url(DAG_ID, site.newest.run_id, "load", page="log/file", try_number=9), 404)
 
 
