@@ -16,7 +16,12 @@ from typing import Any
 
 from compat_harness import opskit_values, serving, surroundings
 
-_WARM = ("opskit.compat.import_hook", "opskit.core.dag.loading", "opskit.core.dag.testing", "opskit.operators")
+_WARM: tuple[str, ...] = (
+    "opskit.compat.import_hook",
+    "opskit.core.dag.loading",
+    "opskit.core.dag.testing",
+    "opskit.operators",
+)
 _WARM += (
     "opskit.sensors",
     "opskit.core.dag.decorated",

@@ -87,7 +87,7 @@ def _numbers(rows: list[dict[str, Any]]) -> Iterator[str]:
     if unstable:
         yield ""
         named = ", ".join(f"`{one}`" for one in sorted(unstable))
-        yield f"Not counted, because real Airflow gives several answers: {named}."
+        yield f"Not counted, because real Airflow does not repeat its answer: {named}."
     causes = Counter(row["class"] for row in rows if row["class"] and row["kind"] in ("runnable", _PARSE))
     if causes:
         yield ""
@@ -170,11 +170,14 @@ names a task's context has.
 What is said here was measured: public DAG files - Airflow's own examples and tests, books, courses, vendors' guides,
 maintenance DAGs, production repositories - were run on real Airflow 2.11.2 and 3.3.2 and on opskit, each alone, without
 network, at one logical date; and compared were the parsed structure, the final state of every task instance, XComs and
-rendered template fields. A DAG that must fail must fail here, too. To repeat it:
+rendered template fields. A DAG that must fail must fail here, too. Where something differed, real Airflow was asked
+again: what it does not repeat itself - dice, the day of the week, the order of a set, paths of a machine - counts for
+nobody. To repeat it:
 
     scripts/compat/harness materialise FOLDER --mirrors MIRRORS   # the DAG files; none is in this repository
     scripts/compat/harness environment PLACE                      # opskit, and what DAG files import
     scripts/compat/harness run FOLDER results.jsonl --python PLACE/bin/python   # in a sandbox; needs root
+    scripts/compat/harness verify FOLDER results.jsonl            # real Airflow again, where something differs
     scripts/compat/harness report results.jsonl
     scripts/compat/harness record --show FILE                     # any file, beside real Airflow
 
@@ -183,9 +186,7 @@ installed with `pip install --no-deps`, since they ask for Airflow itself.
 """
 _ENDS = """
 Kinds: *import path* and *argument*: a name or an argument that opskit does not have; *semantics*: it does something
-else, or the file asks a clock or throws dice (branches by the time of day, `random`); *environment*: a package or file
-that was not there; *value*: same states, other values. Operators with `start_from_trigger` fail in Airflow's own
-`dag.test()` when they have no `execute`; on a scheduler they don't, and not here either.
+else; *environment*: a package or file that was not there; *value*: same states, other values.
 """.strip()
-_VALUES = "Their DAGs and tasks ended as on real Airflow. Among them are values that hold times, versions or paths."
+_VALUES = "Their DAGs and tasks ended as on real Airflow."
 _LOADED = "Real Airflow loads them, but could not run them to an end without network."
