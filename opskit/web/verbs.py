@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import selectors
 import shutil
 import signal
@@ -18,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,16 +26,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from opskit.config import Config
-from opskit.errors import LockHeld, NotFound, UsageError
+from opskit.errors import LockHeld, NotFound
 from opskit.system.wake import wake
+from opskit.web.verb_list import AT_ONCE, READ, VERBS, Verb, verb_of
 
 log = logging.getLogger(__name__)
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
-_BACKUP_ID = re.compile(r"latest|\d{8}T\d{6}Z-[0-9a-f]{8}")
 _FOREIGN = ("INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS")
 """What systemd means for the webserver alone."""
-_AT_ONCE = 2
 _WAITING = 8
 _MOST_PATIENT = 5
 _KEPT = 50
@@ -52,66 +50,6 @@ _generation = 0
 def generation() -> int:
     """Rises whenever a job of this process is asked for, begins or ends: pages that show jobs look again."""
     return _generation
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """Something that may be asked of `opskit`."""
-
-    name: str
-    """In paths and audit lines."""
-    words: tuple[str, ...]
-    """The command line without `opskit` and `--output json`."""
-    does: str
-    """One line for people."""
-    limit_seconds: float
-    takes_backup: bool = False
-    """Its parameter, the last word, is the id of a backup."""
-    may_be_started: bool = True
-    """By people who may edit Operations; the others only read something, and run when it is asked for."""
-
-    def command(self, parameter: str = "") -> str:
-        """What one types for the same."""
-        return " ".join(("opskit", *self.words_with(parameter)))
-
-    def words_with(self, parameter: str) -> tuple[str, ...]:
-        """UsageError for a parameter that is none: nothing else reaches a command line."""
-        if not self.takes_backup:
-            if parameter:
-                raise UsageError(f"{self.name} takes no parameter")
-            return self.words
-        if not _BACKUP_ID.fullmatch(parameter):
-            raise UsageError(
-                f"{parameter!r} is no id of a backup", hint="latest, or like 20260329T023000Z-1a2b3c4d: see the list"
-            )
-        return (*self.words, parameter)
-
-
-VERBS = {
-    verb.name: verb
-    for verb in (
-        Verb("backup", ("backup",), "Back up the metastore and prove the backup by a restore", 6 * 3600),
-        Verb("drill", ("drill",), "Prove a stored backup by restoring it into a throw-away database", 6 * 3600, True),
-        Verb("dags-drift", ("dags-drift",), "Compare the DAG folder of every host with what was deployed", 900),
-        Verb("doctor", ("doctor",), "Look for everything that hurts operators; changes nothing", 300),
-        Verb("logs-clean", ("logs", "clean", "--dry-run"), "Say which task logs a clean-up would remove", 3600),
-        Verb("db-clean", ("db", "clean", "--dry-run"), "Say what a clean-up of the metastore would remove", 3600),
-        Verb("permissions-check", ("permissions", "check"), "Compare owners and modes with the policy", 900),
-        Verb("watchdog", ("watchdog", "--cluster", "--explain"), "Judge all components; repairs nothing", 120),
-        Verb("restore-plan", ("restore", "from", "--plan"), "Say what a restore would do", 900, True),
-        Verb("backup-list", ("backup", "list"), "Read the store of backups", 120, may_be_started=False),
-        Verb("drill-list", ("drill", "--list"), "Read the receipts of drills", 120, may_be_started=False),
-        Verb("restore-status", ("restore", "status"), "List replaced metastores", 60, may_be_started=False),
-    )
-}
-
-
-def verb_of(name: str) -> Verb:
-    """NotFound, naming those there are."""
-    if name not in VERBS:
-        startable = ", ".join(one.name for one in VERBS.values() if one.may_be_started)
-        raise NotFound(f"{name!r} can't be run from here", hint=f"what can: {startable}")
-    return VERBS[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +106,7 @@ class Verbs:
             for job in self._jobs.values():
                 if (job.verb, job.parameter) == (name, parameter) and not job.has_ended:
                     return job
-            if self._closed or len(self._waiting) >= _WAITING:
+            if self._closed or (verb.lane != READ and len(self._waiting) >= _WAITING):
                 raise LockHeld(f"{len(self._waiting)} commands wait already", hint="wait until some of them have ended")
             job = Job(uuid.uuid4().hex, name, parameter, verb.command(parameter), by, datetime.now(UTC))
             self._jobs[job.id] = job
@@ -261,8 +199,14 @@ class Verbs:
     # --- under the lock
 
     def _next(self) -> None:
-        while self._waiting and len(self._running) < _AT_ONCE:
-            job = replace(self._jobs[self._waiting.popleft()], state=RUNNING, started_at=datetime.now(UTC))
+        taken = Counter(verb_of(self._jobs[identifier].verb).lane for identifier in self._running)
+        for identifier in list(self._waiting):
+            lane = verb_of(self._jobs[identifier].verb).lane
+            if taken[lane] >= AT_ONCE[lane]:
+                continue
+            taken[lane] += 1
+            self._waiting.remove(identifier)
+            job = replace(self._jobs[identifier], state=RUNNING, started_at=datetime.now(UTC))
             self._jobs[job.id] = job
             self._running[job.id] = None
             # The thread lives as long as its process: the process's parent-death signal follows the thread.
@@ -293,9 +237,8 @@ class Verbs:
     # --- in a thread of its own
 
     def _run(self, job: Job) -> None:
-        verb = VERBS[job.verb]
         try:
-            job = self._finish(job, verb)
+            job = self._finish(job, VERBS[job.verb])
         except Exception as error:
             # Whatever it is, those who wait must hear of it.
             log.exception("%s could not be run", job.command)
@@ -357,12 +300,12 @@ def _follow(
     assert process.stdout is not None and process.stderr is not None
     output, message, why = bytearray(), bytearray(), ""
     until = time.monotonic() + seconds
-    killed, told_at = False, 0.0
+    killed, untold, told_at = False, False, 0.0
     with selectors.DefaultSelector() as selector, process.stdout, process.stderr:
         for pipe in (process.stdout, process.stderr):
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select(max(0.0, min(5.0, until - time.monotonic()))):
+            for key, _ in selector.select(max(0.0, min(_TELL_EVERY_SECONDS, until - time.monotonic()))):
                 chunk = os.read(key.fd, 64 << 10)
                 if not chunk:
                     selector.unregister(key.fileobj)
@@ -371,9 +314,10 @@ def _follow(
                 else:
                     message += chunk
                     del message[:-_MESSAGE_BYTES]
-                    if time.monotonic() - told_at > _TELL_EVERY_SECONDS:
-                        told_at = time.monotonic()
-                        told(bytes(message))
+                    untold = True
+            if untold and time.monotonic() - told_at > _TELL_EVERY_SECONDS:
+                untold, told_at = False, time.monotonic()
+                told(bytes(message))
             if not why and len(output) > _MOST_BYTES:
                 why = f"it printed more than {_MOST_BYTES >> 20} MiB, and was ended"
             elif not why and time.monotonic() >= until:

@@ -9,7 +9,8 @@ from opskit.errors import UsageError
 from opskit.web.changes import auditing
 from opskit.web.identity import EDIT, Who
 from opskit.web.store import Store
-from opskit.web.verbs import Job, Verbs, verb_of
+from opskit.web.verb_list import verb_of
+from opskit.web.verbs import Job, Verbs
 
 _NAMED = 50
 """DAGs that the audit line names; the table has all of them."""

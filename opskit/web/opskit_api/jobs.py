@@ -12,8 +12,9 @@ from opskit.web.changes import maintenance
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import READ, Who
 from opskit.web.store import TheStore
-from opskit.web.verbs import VERBS, TheVerbs
+from opskit.web.verb_list import VERBS
 from opskit.web.verbs import Job as Found
+from opskit.web.verbs import TheVerbs
 
 router = APIRouter(tags=["Job"])
 _Reader = Annotated[Who, Depends(allow(READ, "Operations"))]

@@ -18,7 +18,8 @@ from opskit.web.identity import EDIT, READ, Who
 from opskit.web.overview import backups_of
 from opskit.web.render import render
 from opskit.web.store import Store, TheStore
-from opskit.web.verbs import VERBS, Job, TheVerbs, Verbs
+from opskit.web.verb_list import VERBS
+from opskit.web.verbs import Job, TheVerbs, Verbs
 from opskit.web.wellbeing import instances
 
 router = APIRouter(prefix="/operations", include_in_schema=False)

@@ -14,7 +14,8 @@ from opskit import config as settings
 from opskit.errors import LockHeld, NotFound, UsageError
 from opskit.system.processes import process_state
 from opskit.web import verbs as web_verbs
-from opskit.web.verbs import Job, Verb, Verbs
+from opskit.web.verb_list import VERBS, Verb
+from opskit.web.verbs import Job, Verbs
 from tests.waiting import wait_until
 
 PROGRAM = """
@@ -102,8 +103,7 @@ def test_output_that_is_no_json_is_a_failure(verbs: Verbs) -> None:
 
 def test_stopping_a_job_ends_all_its_processes(verbs: Verbs) -> None:
     job = verbs.start("dags-drift")
-    said = wait_until(lambda: verbs.job(job.id).message)
-    child = int(said.split()[1])
+    child = int(wait_until(lambda: verbs.job(job.id).message.split()[1:])[0])
     verbs.stop(job.id)
     job = ended(verbs, job)
     assert (job.state, job.exit_code) == ("failed", 143)
@@ -125,7 +125,7 @@ def test_a_verb_that_prints_without_end_or_takes_too_long_is_ended(
     assert (job.state, job.exit_code) == ("failed", -15)
     assert "more than 4 MiB" in job.message
     slow = Verb("dags-drift", ("dags-drift",), "", 0.3)
-    monkeypatch.setitem(web_verbs.VERBS, "dags-drift", slow)
+    monkeypatch.setitem(VERBS, "dags-drift", slow)
     job = ended(verbs, verbs.start("dags-drift"))
     assert job.state == "failed"
     assert "it took more than 0.3 s, and was ended" in job.message
@@ -136,7 +136,7 @@ def test_two_run_at_once_the_others_wait_and_too_many_are_refused(
 ) -> None:
     for number in range(11):
         name = f"slow-{number}"
-        monkeypatch.setitem(web_verbs.VERBS, name, Verb(name, ("dags-drift",), "", 60))
+        monkeypatch.setitem(VERBS, name, Verb(name, ("dags-drift",), "", 60))
     jobs = [verbs.start(f"slow-{number}") for number in range(10)]
     states = [verbs.job(job.id).state for job in jobs]
     assert states == ["running"] * 2 + ["queued"] * 8
@@ -157,11 +157,22 @@ def test_nothing_but_the_id_of_a_backup_reaches_a_command_line(verbs: Verbs, par
 
 
 def test_nothing_that_can_be_started_replaces_or_removes() -> None:
-    for verb in web_verbs.VERBS.values():
+    for verb in VERBS.values():
         words = verb.words
         if words[0] in ("restore", "logs", "db"):
             assert {"--plan", "--dry-run", "status"} & set(words), words
         assert not {"--yes", "--repair", "fix", "--force"} & set(words)
+
+
+def test_a_long_one_holds_up_no_short_one_and_nothing_holds_up_reading(
+    verbs: Verbs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds, starts in (("a", 7200, True), ("b", 7200, True), ("c", 60, True), ("d", 60, True)):
+        monkeypatch.setitem(VERBS, name, Verb(name, ("dags-drift",), "", seconds, may_be_started=starts))
+    monkeypatch.setitem(VERBS, "list", Verb("list", ("doctor",), "", 60, may_be_started=False))
+    states = {name: verbs.job(verbs.start(name).id).state for name in ("a", "b", "c", "d")}
+    assert states == {"a": "running", "b": "queued", "c": "running", "d": "running"}
+    assert ended(verbs, verbs.start("list")).state == "done"
 
 
 def test_whoever_shows_jobs_hears_that_one_has_ended(verbs: Verbs) -> None:
