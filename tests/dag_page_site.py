@@ -69,7 +69,8 @@ def person(role: str) -> Who:
 @contextmanager
 def dag_pages(url: str, home: Path) -> Iterator[Site]:
     """`url`: of a migrated metastore."""
-    config = settings.load(home, {"OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url})
+    archive = str(home / "archive")
+    config = settings.load(home, {"OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url, "OPSKIT__LOGS__ARCHIVE_TO": archive})
     engine = open_engine(config)
     with transaction(engine) as connection:
         filled = fill(connection)

@@ -223,6 +223,16 @@ def test_who_may_read_one_dag_sees_no_other_and_no_code_or_log_without_the_right
         site.get(task_url(DAG_ID, site.newest.run_id, FAILED, page=part, try_number=3), 403)
 
 
+def test_a_log_that_is_gone_is_looked_for_by_the_command_that_reads_the_archive(site: Site) -> None:
+    assert "Look in the archive" in site.get(task_url(DAG_ID, site.runs[0].run_id, "load", tab="log"))
+    # (The command looks into the log folder first: what is in an archive is the business of its own tests.)
+    write_log(site.logs, site.runs[1], "load", 1, "kept <b>\n")
+    html = site.get(task_url(DAG_ID, site.runs[1].run_id, "load", tab="log", try_number=1, archived=True))
+    assert "kept &lt;b&gt;" in html and "data-stream" not in html
+    gone = task_url(DAG_ID, site.runs[1].run_id, "report", page="log/file", try_number=1, archived=True)
+    assert "neither in the log folder nor in the archive" in site.get(gone, 404)
+
+
 def test_names_that_look_like_markup_are_text_everywhere(site: Site) -> None:
     dag_id, task_id = '<img src=x onerror="alert(1)">&', '"><script>alert(2)'
     data = {**sample_data(dag_id), "owners": ["<u>o</u>"], "tags": ["<u>t</u>"], "description": "<u>d</u>"}
