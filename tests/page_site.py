@@ -48,7 +48,7 @@ class PageSite:
         assert len(answer.content) < 200_000, (path, len(answer.content))
         return answer.text
 
-    def post(self, path: str, role: str = "Admin", status: int = 303, **fields: Any) -> httpx.Response:
+    def post(self, path: str, role: Any = "Admin", status: Any = 303, **fields: Any) -> httpx.Response:
         """A form."""
         answer = self.as_(role).post(path, data=fields)
         assert answer.status_code == status, (path, answer.status_code, answer.text[-800:])

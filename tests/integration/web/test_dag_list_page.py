@@ -221,6 +221,24 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_is_started(site: Page
 
 
 @ONCE
+def test_a_paused_dag_is_unpaused_with_its_run_if_one_says_so(site: PageSite) -> None:
+    def is_paused() -> bool:
+        with transaction(site.engine) as connection:
+            return bool(
+                connection.execute(select(tables.dag.c.is_paused).where(tables.dag.c.dag_id == "dag_09")).scalar()
+            )
+
+    site.post("/dags/dag_09/pause", paused="true")
+    assert "the run waits until it is unpaused" in site.get("/dags/dag_09/trigger")
+    site.post("/dags/dag_09/trigger", run_id="waits", conf="")
+    assert is_paused()
+    site.post("/dags/dag_09/trigger", run_id="scheduled__0", unpause="true", status=400)
+    assert is_paused(), "nothing was started, so nothing else happens"
+    site.post("/dags/dag_09/trigger", run_id="goes", unpause="true")
+    assert not is_paused()
+
+
+@ONCE
 def test_a_conf_in_the_url_is_put_into_the_form(site: PageSite) -> None:
     text = site.as_("Admin").get("/dags/with_params/trigger", params={"conf": '{"count": 5, "other": "<x>"}'}).text
     assert 'value="5"' in text and "&lt;x&gt;" in text
