@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import and_, func, inspect, select, text, update
 from sqlalchemy.orm import load_only
 
+from opskit import DAG
 from opskit.compat import db_cleanup, local_client
 from opskit.compat.exceptions import DagNotFound, DagRunNotFound, PoolNotFound, TaskNotFound
 from opskit.core.dag import runtime
@@ -496,3 +497,22 @@ def test_what_the_scheduler_keeps_beside_xcoms_is_no_xcom(engine: Engine, sessio
     session.commit()
     assert session.query(airflow.XCom).count() == before
     assert session.execute(text("SELECT count(*) FROM xcom")).scalar() == before
+
+
+def test_a_dag_tells_of_its_runs(engine: Engine) -> None:
+    dag = DAG("d", start_date=NOW, schedule=None)
+    runtime.set_store(DirectStore(engine, crypto.Cipher([crypto.new_key()], "a test")))
+    try:
+        assert not dag.is_paused
+    finally:
+        runtime.set_store(None)
+    newest = dag.get_last_dagrun(include_externally_triggered=True)
+    assert (newest.execution_date, dag.latest_execution_date) == (NOW, NOW)
+    assert dag.get_active_runs() == [NOW]
+    assert (dag.get_num_active_runs(), dag.get_num_active_runs(external_trigger=True)) == (1, 0)
+    assert dag.get_last_dagrun().run_type == "scheduled"
+    assert dag.get_dagrun(run_id=newest.run_id).state == "running"
+    assert dag.get_dagrun(execution_date=NOW + timedelta(days=1)) is None
+    assert len(dag.get_dagruns_between(NOW - timedelta(days=10), NOW)) == 2
+    assert {one.task_id for one in dag.get_task_instances(state="failed")} == {"b"}
+    assert not DAG("new", start_date=NOW, schedule=None).has_dag_runs()
