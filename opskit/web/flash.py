@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from opskit.core.metastore.crypto import Cipher, open_cipher
 from opskit.errors import OpskitError
+from opskit.web.security.rules import rules_of
 from opskit.web.store import store_of
 
 Kind = Literal["good", "warn", "bad", "info"]
@@ -34,7 +35,7 @@ def redirect(request: Request, url: str, message: str | None = None, kind: Kind 
             max_age=_SECONDS,
             httponly=True,
             samesite="lax",
-            secure=request.url.scheme == "https",
+            secure=rules_of(request).is_secure(request),
         )
     return answer
 
