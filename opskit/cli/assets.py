@@ -112,13 +112,14 @@ def waiting(output: str) -> None:
 @assets.command()
 @click.argument("name")
 @click.option("--extra", help="JSON object that the event says.")
-def trigger(name: str, extra: str | None) -> None:
+@click.option("--partition-key", help="The partition of the asset that it is of.")
+def trigger(name: str, extra: str | None, partition_key: str | None) -> None:
     """Make an event of the asset with this NAME or URI, as if a task had made it."""
     from opskit.core.metastore import asset_queries, audit
 
     now = datetime.now(UTC)
     with open_cluster().changing() as database:
-        met = asset_queries.make_event(database, name, _extra(extra), now)
+        met = asset_queries.make_event(database, name, _extra(extra), now, partition_key)
         audit.write(database, "assets trigger", now, extra={"asset": name, "dags": sorted(met)})
     click.echo(
         f"made an event of {name}; it is the last that these DAGs waited for: {', '.join(sorted(met)) or 'none'}"

@@ -34,6 +34,7 @@ def parse_conf(text: str | None) -> dict[str, Any] | None:
 @click.option("-c", "--conf", help="JSON object that the tasks see as dag_run.conf.")
 @click.option("-r", "--run-id", help="Name of the run; default: manual__ and its logical date.")
 @click.option("-l", "-e", "--logical-date", "--exec-date", "logical_date", help="Logical date; default: now.")
+@click.option("--partition-key", help="The partition of assets that the run is for.")
 @click.option("--note", help="A line for people.")
 @click.option("--wait", is_flag=True, help="Wait until the run has ended; exit code 4 when it failed.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait; then exit code 4.")
@@ -43,6 +44,7 @@ def trigger(
     conf: str | None,
     run_id: str | None,
     logical_date: str | None,
+    partition_key: str | None,
     note: str | None,
     wait: bool,
     timeout: float | None,
@@ -56,7 +58,16 @@ def trigger(
     at = None if logical_date is None else moment(logical_date, cluster.config)
     now = datetime.now(UTC)
     with cluster.changing() as connection:
-        run = runs.trigger(connection, dag_id, now, run_id=run_id, logical_date=at, conf=values, note=note)
+        run = runs.trigger(
+            connection,
+            dag_id,
+            now,
+            run_id=run_id,
+            logical_date=at,
+            conf=values,
+            note=note,
+            partition_key=partition_key,
+        )
         # What conf holds may be secret: its names tell enough.
         audit.write(
             connection, "dags trigger", now, dag_id=dag_id, run_id=run.run_id, extra={"conf_keys": sorted(values or {})}

@@ -17,7 +17,8 @@ from opskit.core.dag import serialization
 from opskit.core.dag.assets import Asset, AssetWatcher
 from opskit.core.dag.model import DAG
 from opskit.core.dag.operators.python import PythonOperator
-from opskit.core.metastore import asset_events, dag_loads, schema
+from opskit.core.dag.partition_timetables import CronPartitionTimetable, PartitionedAssetTimetable
+from opskit.core.metastore import asset_events, dag_loads, runs, schema
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.core.metastore.tables import asset_queue, dag, dag_run, log
 from opskit.errors import OpskitError, UsageError
@@ -120,3 +121,29 @@ def test_what_can_not_be_is_explained(engine: Engine, opskit: Any, words: list[s
     with pytest.raises(OpskitError) as refused:
         opskit("assets", *words)
     assert complaint in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_runs_and_events_of_a_partition_can_be_made_by_hand(engine: Engine, opskit: Any) -> None:
+    with transaction(engine) as connection:
+        nightly = CronPartitionTimetable("0 0 * * *", timezone="Asia/Taipei", run_offset=-1, key_format="%Y-%m-%d")
+        for dag_id, schedule in (("night", nightly), ("parts", PartitionedAssetTimetable(assets=A))):
+            with DAG(dag_id, schedule=schedule) as one:
+                PythonOperator(task_id="t", python_callable=print)
+            file = loaded_file(f"{dag_id}.py", serialization.serialize(one))
+            dag_loads.store_loaded_files(connection, [file], datetime.now(UTC))
+    assert "waited for: parts" in opskit("assets", "trigger", "orders", "--partition-key", "eu").output
+    with pytest.raises(UsageError, match="1 to 250 characters"):
+        opskit("assets", "trigger", "orders", "--partition-key", " ")
+    assert opskit("dags", "trigger", "night", "--partition-key", "2024-03-02").exit_code == 0
+    assert opskit("dags", "trigger", "load", "--partition-key", "eu").exit_code == 0
+    with pytest.raises(UsageError, match="night has no partition 'eu'"):
+        opskit("dags", "trigger", "night", "--partition-key", "eu")
+    at = datetime(2024, 3, 1, 16, tzinfo=UTC)
+    with transaction(engine) as connection:
+        runs.trigger(connection, "night", datetime.now(UTC), logical_date=at, run_type="backfill")
+        found = connection.execute(select(dag_run.c.run_type, dag_run.c.partition_key, dag_run.c.partition_date))
+        assert {tuple(row) for row in found} == {
+            ("manual", "2024-03-02", at),
+            ("manual", "eu", None),
+            ("backfill", "2024-03-01", datetime(2024, 2, 29, 16, tzinfo=UTC)),
+        }

@@ -11,13 +11,31 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
 from opskit.core.dag import asset_conditions
+from opskit.core.dag.asset_outlets import LONGEST_KEY
 from opskit.core.dag.asset_timetables import AssetTriggeredTimetable
 from opskit.core.dag.assets import BaseAsset
 from opskit.core.dag.partition_mappers import IdentityMapper, PartitionMapper, form_of
 from opskit.core.dag.simple_timetables import NullTimetable
 from opskit.core.dag.timetable_base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from opskit.core.dag.trigger_timetables import CronTriggerTimetable, read_trigger_form
-from opskit.core.dag.zones import utc
+from opskit.core.dag.zones import localize, utc
+
+
+def partition_of_run(
+    timetable: Timetable, run_type: str, run_after: datetime, key: str | None
+) -> tuple[str | None, datetime | None]:
+    """Key and date of the partition of a run that no event and no time has made: the key that somebody names, and in a
+    backfill that of the moment. ValueError for a key that the timetable can't read, or that is empty or longer than 250
+    characters."""
+    if key is None:
+        if run_type != "backfill" or not isinstance(timetable, CronPartitionTimetable):
+            return None, None
+        date, key = timetable.partition_of(run_after)
+        return key, utc(date)
+    if not key.strip() or len(key) > LONGEST_KEY:
+        raise ValueError(f"a partition key has 1 to {LONGEST_KEY} characters")
+    dates = getattr(timetable, "partition_date", None)
+    return key, None if dates is None else dates(key)
 
 
 class CronPartitionTimetable(CronTriggerTimetable):
@@ -48,6 +66,11 @@ class CronPartitionTimetable(CronTriggerTimetable):
         for _ in range(abs(self._run_offset)):
             at = step(at)
         return at, utc(at).astimezone(self._cron.zone).strftime(self._key_format)
+
+    def partition_date(self, key: str) -> datetime:
+        """When the partition with this key begins. ValueError for a key in another format."""
+        wall = datetime.strptime(key, self._key_format)  # noqa: DTZ007 - the wall time of the timetable's zone
+        return utc(localize(wall, self._cron.zone) if wall.tzinfo is None else wall)
 
     def next_dagrun_info(
         self, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction

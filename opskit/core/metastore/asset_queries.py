@@ -201,10 +201,19 @@ def waiting(connection: Connection) -> dict[str, dict[tuple[str, str], int]]:
     return found
 
 
-def make_event(connection: Connection, name_or_uri: str, extra: Mapping[str, Any], now: datetime) -> set[str]:
-    """An event that no task has made; the DAGs whose condition it meets. Call `wake` after the commit. NotFound."""
+def make_event(
+    connection: Connection,
+    name_or_uri: str,
+    extra: Mapping[str, Any],
+    now: datetime,
+    partition_key: str | None = None,
+) -> set[str]:
+    """An event that no task has made; the DAGs whose condition it meets. Call `wake` after the commit. NotFound;
+    UsageError for a partition key that is empty or longer than 250 characters."""
     row = get_asset(connection, name_or_uri)
-    new = [asset_events.NewEvent(row.name, row.uri, row.asset_group, dict(extra))]
+    if partition_key is not None and not 1 <= len(partition_key.strip()) <= len(partition_key) <= 250:
+        raise UsageError("a partition key has 1 to 250 characters")
+    new = [asset_events.NewEvent(row.name, row.uri, row.asset_group, dict(extra), partition_key=partition_key)]
     touch(connection, asset_events.consumers(connection, new), now)
     return asset_events.record(connection, new, now)
 

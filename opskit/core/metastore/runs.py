@@ -79,7 +79,7 @@ def trigger(
 
     NotFound for an unknown DAG; UsageError for one whose file is gone, a run_id or a logical date that exists already,
     a run_id with other characters than A-Z a-z 0-9 _ . ~ : + - or a conf that is no JSON object, or that does not fit
-    the DAG's params.
+    the DAG's params; and for a partition key that the DAG's schedule can't read.
     """
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise UsageError(
@@ -110,9 +110,16 @@ def trigger(
         )
     definition = get_serialized(connection, dag_id)
     run_conf.check(definition, conf or {})
-    if data_interval is None:
+    partition_date = None
+    if data_interval is None or partition_key is not None or run_type == "backfill":
+        from opskit.core.dag.partition_timetables import partition_of_run
+
         timetable = timetables.deserialize(definition.timetable)
-        data_interval = timetables.manual_interval(timetable, at)
+        data_interval = data_interval or timetables.manual_interval(timetable, at)
+        try:
+            partition_key, partition_date = partition_of_run(timetable, run_type, data_interval[1], partition_key)
+        except ValueError as error:
+            raise UsageError(f"DAG {dag_id} has no partition {partition_key!r}: {error}") from error
     done = connection.execute(
         insert(dag_run).values(
             dag_id=dag_id,
@@ -126,6 +133,7 @@ def trigger(
             queued_at=now,
             note=note,
             partition_key=partition_key,
+            partition_date=partition_date,
         )
     )
     assert done.inserted_primary_key is not None
