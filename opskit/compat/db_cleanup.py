@@ -99,8 +99,6 @@ def _clean(
     exclude_dag_ids: Sequence[str] | None,
     dry_run: bool,
 ) -> int:
-    import sqlalchemy
-
     condition = f"{config.recency_column_name} < :before"
     values: dict[str, Any] = {"before": before}
     has_dag = config.table_name in ("dag", "dag_run", "task_instance", "xcom", "task_fail", "log")
@@ -111,20 +109,20 @@ def _clean(
             values.update(zip(names, ids, strict=True))
     if config.keep_last:
         last = "SELECT dag_id, max(execution_date) FROM dag_run WHERE run_type = 'scheduled' GROUP BY dag_id"
-        kept = [tuple(row) for row in session.execute(sqlalchemy.text(last))]
+        kept = [tuple(row) for row in session.execute(last)]
         found = session.execute(
-            sqlalchemy.text(f"SELECT id, dag_id, execution_date FROM {config.table_name} WHERE {condition}"), values
+            f"SELECT id, dag_id, execution_date FROM {config.table_name} WHERE {condition}", values
         ).all()
         numbers = [row[0] for row in found if (row[1], row[2]) not in kept]
         for start in range(0, 0 if dry_run else len(numbers), 500):
             some = {f"n{place}": number for place, number in enumerate(numbers[start : start + 500])}
             which = ", ".join(f":{name}" for name in some)
-            session.execute(sqlalchemy.text(f"DELETE FROM {config.table_name} WHERE id IN ({which})"), some)
+            session.execute(f"DELETE FROM {config.table_name} WHERE id IN ({which})", some)
         return len(numbers)
     if dry_run:
         query = f"SELECT count(*) FROM {config.table_name} WHERE {condition}"
-        return int(session.execute(sqlalchemy.text(query), values).scalar())
-    done = session.execute(sqlalchemy.text(f"DELETE FROM {config.table_name} WHERE {condition}"), values)
+        return int(session.execute(query, values).scalar())
+    done = session.execute(f"DELETE FROM {config.table_name} WHERE {condition}", values)
     return max(int(done.rowcount), 0)
 
 
