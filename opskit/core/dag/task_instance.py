@@ -580,7 +580,8 @@ class RuntimeTaskInstance:
         }
         email = self.task.email
         if email:
-            values["DAG_EMAIL"] = email if isinstance(email, str) else ",".join(email)
+            several = isinstance(email, (list, tuple, set, frozenset))
+            values["DAG_EMAIL"] = ",".join(map(str, email)) if several else str(email)
         named = {f"OPSKIT_CTX_{name}": text for name, text in values.items()}
         named.update({f"AIRFLOW_CTX_{name}": text for name, text in values.items()})
         gone = {2: "AIRFLOW_CTX_LOGICAL_DATE", 3: "AIRFLOW_CTX_EXECUTION_DATE"}.get(self.dialect or 0)
