@@ -126,7 +126,7 @@ def read_rules(config: Config) -> Rules:
     base = urlsplit(str(get("base_url")))
     if str(get("base_url")) and (base.scheme not in ("http", "https") or not base.hostname):
         raise ConfigError(f"webserver.base_url: {str(get('base_url'))!r} is no http or https URL")
-    own = {base.hostname or "localhost", socket.gethostname(), socket.getfqdn(), str(get("web_server_host"))}
+    own = {base.hostname or "localhost", socket.gethostname(), str(get("web_server_host"))}
     hosts = {name.lower() for name in [*own, *get("allowed_hosts")]}
     tls = bool(get("cookie_secure")) or bool(get("web_server_ssl_cert")) or base.scheme == "https"
     return Rules(

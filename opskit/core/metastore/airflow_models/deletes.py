@@ -27,6 +27,7 @@ from opskit.core.metastore.tables import (
     log,
     task_attempt,
     task_instance,
+    task_instance_note,
     variable,
     xcom,
 )
@@ -90,7 +91,7 @@ def _instances(database_: Connection, keys: Keys) -> int:
     for (number, map_index), task_ids in by_run.items():
         alike.setdefault((map_index, tuple(sorted(task_ids))), []).append(number)
     for (map_index, names), numbers in alike.items():
-        for table in CHILDREN:
+        for table in (*CHILDREN, task_instance_note):
             database_.execute(
                 delete(table).where(
                     table.c.dag_run_id.in_(numbers), table.c.map_index == map_index, table.c.task_id.in_(names)
