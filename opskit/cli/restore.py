@@ -65,7 +65,8 @@ def restore() -> None:
     "only",
     metavar="KIND:NAME",
     multiple=True,
-    help="Only this: connection:X, variable:X, pool:X, user:X, role:X, dag-pause:X, or dag:X for its history. Repeatable.",
+    help="Only this: connection:X, variable:X, pool:X, user:X, role:X, dag-pause:X, or dag:X for its history. "
+    "Repeatable.",
 )
 @click.option("--list", "listing", is_flag=True, help="With --tier config: list the captured configurations.")
 @click.option("--exact", is_flag=True, help="With --tier config: delete what was not there then.")
