@@ -33,7 +33,12 @@ def list_page(request: Request, store: TheStore, who: _Reader, search: str = "")
         found = users.list_users(connection)
     wanted = search.strip().casefold()
     chosen = [one for one in found if wanted in f"{one.username} {one.name} {one.email}".casefold()]
-    values: dict[str, Any] = {"users": chosen[:500], "total": len(found), "search": search, "hidden": max(0, len(chosen) - 500)}
+    values: dict[str, Any] = {
+        "users": chosen[:500],
+        "total": len(found),
+        "search": search,
+        "hidden": max(0, len(chosen) - 500),
+    }
     return render(request, "users.html", may_create=who.can(CREATE, "Users"), **values)
 
 
