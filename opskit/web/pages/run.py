@@ -78,8 +78,8 @@ def tasks(
         q=q,
         failed=failed[:_FAILURES],
         more_failed=len(failed) - _FAILURES,
-        before=before,
-        after=after,
+        before=before and run_url(dag_id, before[0], number=before[1]),
+        after=after and run_url(dag_id, after[0], number=after[1]),
         link=lambda line, **query: _task_link(run, line, **query),
         seconds=lambda line: line.seconds(now),
     )

@@ -115,6 +115,7 @@ def show(
         link=lambda index=map_index, page="", **query: task_url(
             dag_id, run.run_id, task_id, index, page, number=run.id, **query
         ),
+        other=lambda one: task_url(dag_id, one.run_id, task_id, number=one.dag_run_id),
         took=None,
         **shown,
     )

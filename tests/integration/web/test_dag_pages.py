@@ -71,6 +71,14 @@ def test_a_run_tells_first_what_failed_in_it(site: Site) -> None:
     ]
 
 
+def test_a_run_leads_to_those_beside_it(site: Site) -> None:
+    html = site.get(run_url(DAG_ID, site.runs[3].run_id))
+    beside = re.findall(r'rel="(prev|next)" href="([^"]+)"', html)
+    assert beside == [("prev", run_url(DAG_ID, site.runs[2].run_id)), ("next", run_url(DAG_ID, site.runs[4].run_id))]
+    others = site.get(task_url(DAG_ID, site.runs[3].run_id, "load", tab="history"))
+    assert f'href="{task_url(DAG_ID, site.runs[0].run_id, "load")}"' in others
+
+
 def test_the_gantt_has_a_bar_for_each_try(site: Site) -> None:
     html = site.get(run_url(DAG_ID, site.newest.run_id, "gantt"))
     row = html[html.index(f'{FAILED}"') :].split("</a>", 1)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -98,12 +97,16 @@ def earlier_tries(connection: Connection, run_number: int) -> list[EarlierTry]:
     return [EarlierTry(*row) for row in connection.execute(query)]
 
 
-def neighbours(connection: Connection, dag_id: str, logical_date: datetime) -> tuple[str | None, str | None]:
-    """run_ids of the runs before and after this date."""
-    mine = select(dag_run.c.run_id).where(dag_run.c.dag_id == dag_id)
+def neighbours(
+    connection: Connection, dag_id: str, logical_date: datetime
+) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """`(run_id, dag_run.id)` of the run before this date, and of the one after it."""
+    mine = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == dag_id)
     before = mine.where(dag_run.c.logical_date < logical_date).order_by(dag_run.c.logical_date.desc()).limit(1)
     after = mine.where(dag_run.c.logical_date > logical_date).order_by(dag_run.c.logical_date).limit(1)
-    return connection.execute(before).scalar(), connection.execute(after).scalar()
+    found = [connection.execute(query).first() for query in (before, after)]
+    older, newer = [None if row is None else (row.run_id, row.id) for row in found]
+    return older, newer
 
 
 def run_id_of(connection: Connection, dag_id: str, run_number: int) -> str | None:
@@ -111,9 +114,3 @@ def run_id_of(connection: Connection, dag_id: str, run_number: int) -> str | Non
     query = select(dag_run.c.run_id).where(dag_run.c.id == run_number, dag_run.c.dag_id == dag_id)
     found: str | None = connection.execute(query).scalar()
     return found
-
-
-def numbers_of(connection: Connection, dag_id: str, run_ids: Sequence[str]) -> dict[str, int]:
-    """run_id → `dag_run.id`."""
-    query = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == dag_id, dag_run.c.run_id.in_(run_ids))
-    return {row.run_id: row.id for row in connection.execute(query)}

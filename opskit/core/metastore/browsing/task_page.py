@@ -44,6 +44,7 @@ class XComText:
 class OtherRun:
     """The same task in another run; of a mapped task one state of it."""
 
+    dag_run_id: int
     run_id: str
     logical_date: datetime
     state: str | None
@@ -142,6 +143,7 @@ def in_other_runs(
     each = task_instance.c
     query = (
         select(
+            each.dag_run_id,
             dag_run.c.run_id,
             dag_run.c.logical_date,
             each.state,
@@ -151,7 +153,7 @@ def in_other_runs(
         )
         .join_from(task_instance, dag_run, dag_run.c.id == each.dag_run_id)
         .where(each.dag_run_id.in_(numbers), each.task_id == task_id)
-        .group_by(dag_run.c.run_id, dag_run.c.logical_date, each.state)
+        .group_by(each.dag_run_id, dag_run.c.run_id, dag_run.c.logical_date, each.state)
         .order_by(dag_run.c.logical_date)
     )
     return [OtherRun(*row) for row in connection.execute(query)]
