@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from opskit.telemetry import rendered_fields, task_logs
@@ -12,7 +13,7 @@ WHERE = ("d", "manual__2026", "t", -1, 2)
 PATH = task_logs.log_path(*WHERE)
 
 
-def kept(folder: Path, fields: dict[str, object], owner: Masker | None = None) -> dict[str, object]:
+def kept(folder: Path, fields: Mapping[str, object], owner: Masker | None = None) -> dict[str, object]:
     task_logs.append_line(folder, PATH, "begun")
     rendered_fields.write(folder, PATH, fields, owner or Masker())
     return rendered_fields.read(folder, *WHERE)

@@ -38,7 +38,7 @@ def _three_runs(connection: Connection) -> list[runs.Run]:
     return [start_run(connection, "d", NOW + number * DAY, states, state="failed") for number in range(3)]
 
 
-CHOICES: list[tuple[dict[str, bool], list[tuple[int, str]]]] = [
+CHOICES: list[tuple[dict[str, Any], list[tuple[int, str]]]] = [
     ({}, [(1, "b")]),
     ({"past": True}, [(0, "b"), (1, "b")]),
     ({"future": True}, [(1, "b"), (2, "b")]),

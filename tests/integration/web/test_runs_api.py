@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from opskit.core.metastore import audit, dag_loads, roles, tables, task_instances, users
 from opskit.core.metastore.engine import reading, transaction
-from opskit.telemetry import rendered_fields
+from opskit.telemetry import rendered_fields, task_logs
 from tests import dag_page_sample as sample
 from tests.api_site import CONSUMER, DAG_ID, PASSWORD, ApiSite, api_site
 from tests.databases import Databases
@@ -320,7 +320,7 @@ def test_a_log_comes_in_pieces_that_hang_together_or_as_text(http: httpx.Client,
 
 
 def _log_path(site: ApiSite) -> str:
-    return rendered_fields.log_path(DAG_ID, site.run.run_id, TASK, -1, 3)
+    return task_logs.log_path(DAG_ID, site.run.run_id, TASK, -1, 3)
 
 
 def test_an_xcom_comes_as_text_or_as_its_value(http: httpx.Client, site: ApiSite) -> None:
