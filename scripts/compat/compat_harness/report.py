@@ -46,9 +46,7 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from ["", "## Files that end differently", ""]
     yield from _differing([row for row in rows if _counts(row) and not ends_alike(row)], _ENDS)
     yield from ["", "## Files whose values or details differ", ""]
-    yield from _differing(
-        [row for row in rows if row["kind"] == "runnable" and ends_alike(row) and row["class"]], _VALUES
-    )
+    yield from _differing([row for row in rows if _counts(row) and ends_alike(row) and row["class"]], _VALUES)
     yield from ["", "## Files that are only loaded", ""]
     yield from _differing([row for row in rows if row["kind"] == _PARSE and row["class"]], _LOADED)
     yield from ["", "## Files that Airflow itself does not load", ""]
@@ -88,6 +86,9 @@ def _numbers(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield ""
         named = ", ".join(f"`{one}`" for one in sorted(unstable))
         yield f"Not counted, because real Airflow does not repeat its answer: {named}."
+        ends = sum(map(ends_alike, counted))
+        yield ""
+        yield f"Were they counted as different, {_part(ends, len(runnable))} of {len(runnable)} answers would end alike."
     causes = Counter(row["class"] for row in rows if row["class"] and row["kind"] in ("runnable", _PARSE))
     if causes:
         yield ""
