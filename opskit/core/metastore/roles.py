@@ -27,6 +27,9 @@ from opskit.core.metastore.tables import dag, web_role, web_user
 from opskit.errors import GuardRefused, NotFound, UsageError
 
 _LONGEST_NAME = 64
+# Made once: every request asks these.
+_ALL = select(web_role.c.name, web_role.c.permissions)
+_CONTROLLED = select(dag.c.dag_id, dag.c.access_control).where(dag.c.access_control.is_not(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ def permissions_of(connection: Connection, names: Collection[str]) -> frozenset[
     given = frozenset[Permission]().union(*(ROLES.get(name, frozenset()) for name in names))
     if not names or ADMIN in names:
         return given
-    rows = connection.execute(select(web_role.c.permissions).where(web_role.c.name.in_(list(names)))).scalars()
-    given = given.union(*map(_read, rows))
+    rows = connection.execute(_ALL)
+    given = given.union(*(_read(row.permissions) for row in rows if row.name in names))
     if all((action, "DAGs") in given for action in (READ, EDIT, DELETE)):
         return given  # there is nothing that one DAG could add
-    own = connection.execute(select(dag.c.dag_id, dag.c.access_control).where(dag.c.access_control.is_not(None)))
+    own = connection.execute(_CONTROLLED)
     return given.union(*(grants_of(row.dag_id, _controls(row.access_control), names) for row in own))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.metastore import passwords
@@ -17,6 +17,12 @@ from opskit.core.metastore.tables import web_session, web_user
 from opskit.core.metastore.users import User, user_of
 
 _SEEN_EVERY = timedelta(minutes=1)
+# Made once: every request of every page asks this.
+_BY_COOKIE = (
+    select(web_user, *[column.label(f"session_{column.name}") for column in web_session.c])
+    .join(web_session, web_session.c.user_id == web_user.c.id)
+    .where(web_session.c.hash == bindparam("session"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,7 @@ def begin(
 def find(connection: Connection, cookie: str, now: datetime, idle: timedelta) -> tuple[WebSession, User] | None:
     """The session of a cookie and its user; None when it is over: too old, not used for `idle`, its user deactivated
     or with another password."""
-    columns = [column.label(f"session_{column.name}") for column in web_session.c]
-    row = connection.execute(
-        select(web_user, *columns)
-        .join(web_session, web_session.c.user_id == web_user.c.id)
-        .where(web_session.c.hash == session_id(cookie))
-    ).first()
+    row = connection.execute(_BY_COOKIE, {"session": session_id(cookie)}).first()
     if row is None or not row.is_active or row.session_stamp != passwords.stamp(row.password):
         return None
     if row.session_expires_at <= now or row.session_seen_at + idle <= now:
