@@ -88,7 +88,7 @@ def _numbers(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"Not counted, because real Airflow does not repeat its answer: {named}."
         ends = sum(map(ends_alike, counted))
         yield ""
-        yield f"Were they counted as different, {_part(ends, len(runnable))} of {len(runnable)} answers would end alike."
+        yield f"Were they counted as different, {_part(ends, len(runnable))} of {len(runnable)} answers would be alike."
     causes = Counter(row["class"] for row in rows if row["class"] and row["kind"] in ("runnable", _PARSE))
     if causes:
         yield ""

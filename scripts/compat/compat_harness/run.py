@@ -138,13 +138,16 @@ def items_of(
                 "seconds": arguments.seconds,
                 "plain": True,
                 "dag_ids": [dag_id for dag_id, dag in answer.items() if "run" in dag or "run_error" in dag],
-                "companions": sorted(_companions(file, files, expected, airflow, corpus)),
+                "companion_paths": sorted(
+                    {str(other.below(corpus)) for other, _ in _companions(file, files, expected, airflow, corpus)}
+                ),
+                "companions": sorted(dag_id for _, dag_id in _companions(file, files, expected, airflow, corpus)),
             }
 
 
 def _companions(
     file: DagFile, files: dict[str, DagFile], expected: dict[tuple[str, str], Any], airflow: str, corpus: Path
-) -> Iterator[str]:
+) -> Iterator[tuple[DagFile, str]]:
     """DAGs of the same source that this file names: cross-DAG operators find their target."""
     text = file.below(corpus).read_text(errors="replace")
     if not surroundings.names_other_dags(text):
@@ -152,4 +155,4 @@ def _companions(
     near = {"std-examples": ("std-examples", "af3-examples")}.get(file.source, (file.source,))
     for other in files.values():
         if other.source in near and other.id != file.id and (other.id, airflow) in expected:
-            yield from (dag_id for dag_id in other.dag_ids if surroundings.is_named(dag_id, text))
+            yield from ((other, dag_id) for dag_id in other.dag_ids if surroundings.is_named(dag_id, text))
