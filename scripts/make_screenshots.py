@@ -37,7 +37,23 @@ def main() -> int:
             shoot(browser, site, [name for name in wanted if name in ALSO_DARK], "-dark", color_scheme="dark")
             shoot(browser, site, [name for name in wanted if name in ALSO_SMALL], "-phone", small=True)
         browser.close()
+    write_page()
     return 0
+
+
+def write_page() -> None:
+    """docs/screenshots.md: all of them, in the order of PAGES."""
+    lines = [
+        "# Every page",
+        "",
+        "Made by `scripts/screenshots` from a small cluster. What each page does: [web UI](web-ui.md),",
+    ]
+    lines += ["[operations](web-operations.md), [users](users.md), [REST API](rest-api.md).", ""]
+    for name, path in PAGES.items():
+        lines += [f"## {name.replace('-', ' ').capitalize()}", "", f"`{path}`", ""]
+        shots = [f"{name}{ending}" for ending in ("", "-dark", "-phone") if (FOLDER / f"{name}{ending}.png").exists()]
+        lines += [f"![{shot.replace('-', ' ')}](screenshots/{shot}.png)" for shot in shots] + [""]
+    (ROOT / "docs" / "screenshots.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
 def shoot(

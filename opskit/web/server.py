@@ -80,7 +80,8 @@ def _listen(config: Config) -> socket.socket:
     host, port = str(config.get("webserver", "web_server_host")), int(config.get("webserver", "web_server_port"))
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol named, asyncio sends what is small at once; else each answer waits 40 ms for an ACK.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(1024)

@@ -45,12 +45,12 @@ FAN_OUT = "w1_fanout"
 def kinds(dags: int, count: int) -> dict[str, tuple[int, list[str]]]:
     """name → (weight, paths to choose from)."""
     chosen = random.Random(7)
-    numbers = chosen.sample(range(dags), min(dags, 60))
-    dag_ids = [f"{web_sample.TEAMS[n % 5]}_{n:04d}" for n in numbers]
+    known = sorted(f"{web_sample.TEAMS[n % 5]}_{n:04d}" for n in range(dags))
     newest = [
-        (dag_id, f"scheduled__{count // web_sample.TASKS - dags + n}")
-        for dag_id, n in zip(dag_ids, numbers, strict=True)
+        (known[n], f"scheduled__{count // web_sample.TASKS - dags + n}")
+        for n in chosen.sample(range(dags), min(dags, 60))
     ]
+    dag_ids = [dag_id for dag_id, _ in newest]
     api = "/api/v1"
     return {
         "page: home": (4, ["/"]),
