@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from importlib import import_module
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match
+from starlette.types import Scope
 
 from opskit import __version__
 from opskit.config import Config
 from opskit.core.metastore.engine import Engine
 from opskit.web import faults
+from opskit.web.kept import Kept
 from opskit.web.request_rules import refuse_unknown
 from opskit.web.security import middleware
 from opskit.web.static_files import HashedFiles
 from opskit.web.store import Store
+
+_APIS = ("/api/v1/", "/opskit/v1/")
 
 # One line for each module that has a `router`, in the order in which paths are looked up.
 AIRFLOW_API: tuple[str, ...] = (
@@ -79,10 +86,13 @@ PAGES: tuple[str, ...] = (
 )
 
 
-def make_app(config: Config, engine: Engine, reader: Engine | None = None) -> FastAPI:
-    """The application of one webserver. The engines stay the caller's to dispose of; `reader`: see Store."""
+def make_app(config: Config, engine: Engine, reader: Engine | None = None, keep_seconds: float = 0.0) -> FastAPI:
+    """The application of one webserver. The engines stay the caller's to dispose of; `reader`: see Store.
+
+    `keep_seconds`: so old may be what the first page and the list of DAGs show of changes from elsewhere.
+    """
     app = FastAPI(title="opskit", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.store = Store(config, engine, reader)
+    app.state.store = Store(config, engine, reader, Kept(keep_seconds))
     faults.install(app)
     middleware.install(app, config)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
@@ -96,8 +106,27 @@ def make_app(config: Config, engine: Engine, reader: Engine | None = None) -> Fa
 
 
 def _build(app: FastAPI) -> None:
-    """Let FastAPI make its validators now: else those who ask first wait for seconds, and all others with them."""
+    """Let FastAPI make its validators now: else those who ask first wait for seconds, and all others with them.
+
+    And spare each request the patterns of all routers that begin with another word.
+    """
     for route in app.router.routes:
-        candidates = getattr(route, "effective_candidates", None)
-        if candidates is not None:
-            candidates()
+        if not hasattr(route, "effective_candidates"):
+            continue
+        words = {_first_words(one.path) for one in route.effective_candidates()}
+        if None not in words:
+            setattr(route, "matches", _matching(route.matches, words))  # noqa: B010 -- a method of one object
+
+
+def _matching(matches: Callable[[Scope], tuple[Match, Scope]], words: Collection[str | None]) -> Any:
+    def match(scope: Scope) -> tuple[Match, Scope]:
+        return matches(scope) if _first_words(scope["path"]) in words else (Match.NONE, {})
+
+    return match
+
+
+def _first_words(path: str) -> str | None:
+    """What a router is told by: the first part of a path, three of an API's. None where one is a parameter."""
+    parts = path.split("/", 4)[1:]
+    words = parts[:3] if path.startswith(_APIS) else parts[:1]
+    return None if any("{" in word for word in words) else "/".join(words)

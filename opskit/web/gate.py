@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -27,10 +27,10 @@ SignedIn = Annotated[Who, Depends(identify)]
 """For handlers that everybody may call who has signed in."""
 
 
-def allow(action: str, resource: str) -> Callable[..., Who]:
+def allow(action: str, resource: str) -> Callable[..., Awaitable[Who]]:
     """A dependency: Forbidden unless the person may do this (to the DAG that the path names)."""
 
-    def check(request: Request, who: SignedIn) -> Who:
+    async def check(request: Request, who: SignedIn) -> Who:
         dag_id = request.path_params.get("dag_id")
         who.require(action, resource, None if dag_id == "~" else dag_id)
         return who

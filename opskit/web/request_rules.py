@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from opskit.errors import UsageError
 
 
-def refuse_unknown(request: Request) -> None:
+async def refuse_unknown(request: Request) -> None:
     """UsageError (400) for a query parameter that the operation does not have, as in Airflow, or that stands there
     twice and is no list; and for texts with U+0000."""
     known = _parameters(request)

@@ -33,6 +33,7 @@ _THREADS = 20
 _CHANGES = 4
 """Connections for transactions that write; more wait."""
 _PROOF_SECONDS = 2.0
+_KEEP_SECONDS = 1.0
 
 
 def run(config: Config) -> int:
@@ -46,7 +47,7 @@ def run(config: Config) -> int:
     pid_file = daemon.write_pid_file(config.run_folder, KIND, me, datetime.now(UTC).isoformat())
     server = _Server(
         uvicorn.Config(
-            make_app(config, engine, reader),
+            make_app(config, engine, reader, _KEEP_SECONDS),
             log_config=None,
             access_log=False,
             server_header=False,

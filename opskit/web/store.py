@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from opskit.config import Config
 from opskit.core.metastore.engine import Connection, Engine, querying, reading, transaction
 from opskit.system.wake import wake
+from opskit.web.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Store:
     engine: Engine
     reader: Engine | None = None
     """One that was opened `for_reading`; None: the same."""
+    kept: Kept = field(default_factory=Kept)
+    """What many ask for at once."""
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -38,6 +41,7 @@ class Store:
         """A transaction; after its commit the schedulers and the DAG processor are woken."""
         with transaction(self.engine) as connection:
             yield connection
+        self.kept.clear()
         wake(self.config.run_folder)
 
 
@@ -46,5 +50,10 @@ def store_of(request: Request) -> Store:
     return store
 
 
-TheStore = Annotated[Store, Depends(store_of)]
+async def _of_request(request: Request) -> Store:
+    # Asynchronous, as all dependencies that wait for nothing: else each costs a turn through a thread.
+    return store_of(request)
+
+
+TheStore = Annotated[Store, Depends(_of_request)]
 """For the arguments of handlers: `store: TheStore`."""

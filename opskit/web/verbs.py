@@ -349,7 +349,7 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 _made = threading.Lock()
 
 
-def verbs_of(request: Request) -> Verbs:
+async def verbs_of(request: Request) -> Verbs:
     """The one of this webserver."""
     return of_app(request.app)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
@@ -24,6 +24,8 @@ FIELDS = ("username", "first_name", "last_name", "email", "is_active", "roles", 
 """What `update_user` can change."""
 _LONGEST = {"username": 250, "first_name": 250, "last_name": 250, "email": 320}
 FIRST_USER = "admin"
+_BY_NAME = select(web_user).where(web_user.c.username == bindparam("name"))
+"""Made once: each request with basic authentication asks it."""
 
 
 class Taken(UsageError):
@@ -118,7 +120,7 @@ def link_identity(connection: Connection, user: User, identity: str) -> bool:
 
 def credentials(connection: Connection, username: str) -> tuple[User, str | None] | None:
     """The user and the hash of the password (None: has none); None when there is no such user."""
-    row = connection.execute(select(web_user).where(web_user.c.username == username)).first()
+    row = connection.execute(_BY_NAME, {"name": username}).first()
     return (user_of(row), row.password) if row else None
 
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -118,7 +118,7 @@ def _is_storable(value: Any) -> bool:
 def paged(*orders: str) -> Any:
     """A dependency that gives a `Window`. Without `orders` the list has one order only, and knows no `order_by`."""
 
-    def limits(
+    async def limits(
         store: TheStore,
         limit: Annotated[int, Query(ge=0, description="At most so many; 0: api.fallback_page_limit.")] = 100,
         offset: Annotated[int, Query(ge=0, le=_FURTHEST, description="Leave out so many.")] = 0,
@@ -131,7 +131,7 @@ def paged(*orders: str) -> Any:
         return Depends(limits)
     names = [sign + name for name in orders for sign in ("", "-")]
 
-    def ordered(window: Any, order_by: str = orders[0]) -> Window:
+    async def ordered(window: Any, order_by: str = orders[0]) -> Window:
         if order_by not in names:
             raise UsageError(f"order_by: {order_by!r} can't be ordered by", hint=f"it can be {', '.join(orders)}")
         return Window(window.limit, window.offset, order_by.removeprefix("-"), order_by.startswith("-"))
@@ -152,13 +152,13 @@ def separated(values: str | Iterable[str] | None) -> tuple[str, ...] | None:
     return tuple(name for text in texts for name in (part.strip() for part in text.split(",")) if name) or None
 
 
-def _fields(
+async def _fields(
     fields: Annotated[list[str] | None, Query(description="Only these fields, by their names in the answer.")] = None,
 ) -> tuple[str, ...] | None:
     return separated(fields)
 
 
-def _update_mask(
+async def _update_mask(
     update_mask: Annotated[
         list[str] | None, Query(description="Change only these fields, separated by commas.")
     ] = None,
@@ -170,18 +170,18 @@ Fields = Annotated[tuple[str, ...] | None, Depends(_fields)]
 UpdateMask = Annotated[tuple[str, ...] | None, Depends(_update_mask)]
 
 
-def narrowed(answer: BaseModel, fields: Collection[str] | None, within: str | None = None) -> JSONResponse:
+def narrowed(answer: BaseModel, fields: Collection[str] | None, within: str | None = None) -> Response:
     """The answer with only these fields; with `within`, those of each item of that list. UsageError for others."""
+    if fields is None:
+        return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
     data = answer.model_dump(mode="json", by_alias=True)
-    if fields is not None:
-        items = [data] if within is None else data[within]
-        for index, item in enumerate(items):
-            unknown = [name for name in fields if name not in item]
-            if unknown:
-                raise UsageError(f"fields: there is no {', '.join(unknown)}", hint=f"there are {', '.join(item)}")
-            items[index] = {name: item[name] for name in fields}
-        data = items[0] if within is None else data
-    return JSONResponse(data)
+    items = [data] if within is None else data[within]
+    for index, item in enumerate(items):
+        unknown = [name for name in fields if name not in item]
+        if unknown:
+            raise UsageError(f"fields: there is no {', '.join(unknown)}", hint=f"there are {', '.join(item)}")
+        items[index] = {name: item[name] for name in fields}
+    return JSONResponse(items[0] if within is None else data)
 
 
 def changed(body: Body, mask: Collection[str] | None, fixed: Collection[str] = ()) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from opskit.web.changes import dags as changes
 from opskit.web.flash import redirect
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import DELETE, EDIT, READ, Who
+from opskit.web.kept import is_refetch
 from opskit.web.links import run_url
 from opskit.web.render import render
 from opskit.web.run_bars import run_bars
@@ -75,6 +76,9 @@ class Filters:
         )
 
 
+AllDags = tuple[list[dag_list.ListedDag], set[str], set[str]]
+
+
 @dataclass(slots=True)
 class Listing:
     """The DAGs that are asked for, and how many others would be."""
@@ -85,11 +89,18 @@ class Listing:
     owners: list[tuple[str, int]] = field(default_factory=list)
 
 
-def chosen(connection: Connection, filters: Filters, who: Who) -> Listing:
-    """In the order of their ids."""
-    fitting = [dag for dag in dag_list.active_dags(connection, who.readable_dags()) if filters.fits(dag)]
-    running = dag_list.running_dags(connection)
+def read_all(connection: Connection) -> AllDags:
+    """All active DAGs, which of them have runs under way, and of which the newest run has failed."""
+    dags, running = dag_list.active_dags(connection), dag_list.running_dags(connection)
     failed = {dag_id for dag_id, state in dag_list.last_states(connection).items() if state == "failed"}
+    return dags, set(running), failed
+
+
+def chosen(all_dags: AllDags, filters: Filters, who: Who) -> Listing:
+    """In the order of their ids."""
+    dags, running, failed = all_dags
+    within = who.readable_dags()
+    fitting = [dag for dag in dags if (within is None or dag.dag_id in within) and filters.fits(dag)]
     having = {
         "all": fitting,
         "active": [dag for dag in fitting if not dag.is_paused],
@@ -127,19 +138,20 @@ def list_dags(
         tuple(one for one in owner if one),
         status if status in STATUSES else "all",
     )
+    fresh = is_refetch(request)
     with store.reading() as connection:
-        listing = chosen(connection, filters, who)
+        found = store.kept.get("dags", lambda: read_all(connection), fresh=fresh)
+        listing = chosen(found, filters, who)
         dags = _ordered(listing.dags, order)
         pages = max(1, -(-len(dags) // PER_PAGE))
         page = min(page, pages)
         shown = dags[(page - 1) * PER_PAGE : page * PER_PAGE]
-        recent = dag_list.recent_runs(connection, [dag.dag_id for dag in shown], RECENT)
-        words = _schedules(connection, shown)
-    now = datetime.now(UTC)
+        key = "rows of DAGs", tuple(dag.dag_id for dag in shown), who.permissions
+        rows = store.kept.get(key, lambda: _rows(connection, shown, who), fresh=fresh)
     return render(
         request,
         "dags.html",
-        rows=[_row(dag, words, recent[dag.dag_id], who, now) for dag in shown],
+        rows=rows,
         listing=listing,
         filters=filters,
         order=order if order in ORDERS else "dag_id",
@@ -150,6 +162,12 @@ def list_dags(
         total=len(dags),
         url_of_list=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
     )
+
+
+def _rows(connection: Connection, shown: Sequence[ListedDag], who: Who) -> list[Row]:
+    recent = dag_list.recent_runs(connection, [dag.dag_id for dag in shown], RECENT)
+    words, now = _schedules(connection, shown), datetime.now(UTC)
+    return [_row(dag, words, recent[dag.dag_id], who, now) for dag in shown]
 
 
 def _ordered(dags: list[ListedDag], order: str) -> list[ListedDag]:

@@ -13,6 +13,7 @@ from opskit.web.formats import plural
 from opskit.web.gate import SignedIn
 from opskit.web.headline import backup_level, disk_level, headline, states_in_words
 from opskit.web.identity import EDIT
+from opskit.web.kept import is_refetch
 from opskit.web.links import dag_url, run_url, task_url
 from opskit.web.overview import look
 from opskit.web.render import render
@@ -25,7 +26,8 @@ router = APIRouter(include_in_schema=False)
 def home(request: Request, store: TheStore, who: SignedIn) -> HTMLResponse:
     """Cluster home."""
     now = datetime.now(UTC)
-    seen = look(store, who, now)
+    key = "home", who.permissions
+    seen = store.kept.get(key, lambda: look(store, who, now), fresh=is_refetch(request))
     return render(
         request,
         "home.html",

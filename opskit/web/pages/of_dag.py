@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -28,10 +28,10 @@ RUN_STATES = ("queued", "running", "success", "failed")
 RUN_TYPES = ("scheduled", "manual", "backfill", "asset_triggered", "dataset_triggered")
 
 
-def reader(*resources: str) -> Callable[..., Who]:
+def reader(*resources: str) -> Callable[..., Awaitable[Who]]:
     """A dependency: Forbidden unless the person may read all of these of the DAG in the path."""
 
-    def check(request: Request, who: SignedIn) -> Who:
+    async def check(request: Request, who: SignedIn) -> Who:
         for resource in ("DAGs", *resources):
             who.require(READ, resource, request.path_params["dag_id"])
         return who

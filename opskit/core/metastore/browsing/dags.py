@@ -84,7 +84,7 @@ def list_dags(database: Connection, which: DagFilter, window: Window) -> tuple[l
     """Orders: dag_id."""
     query = _filtered(select(dag), which)
     rows = database.execute(cut(query, window, {"dag_id": dag.c.dag_id}, dag.c.dag_id)).all()
-    return _listed(database, rows), total(database, query)
+    return _listed(database, rows), window.total(len(rows), lambda: total(database, query))
 
 
 def get_dag(database: Connection, dag_id: str) -> ListedDag:

@@ -65,7 +65,7 @@ def list_runs(database: Connection, which: RunFilter, window: Window) -> tuple[l
     query = filtered(select(dag_run), which)
     rows = database.execute(cut(query, window, ORDERS, dag_run.c.id))
     found = [Run(**{**row._mapping, "conf": json.loads(row.conf)}) for row in rows]
-    return found, totals.total(database, filtered(select(dag_run.c.id), which))
+    return found, window.total(len(found), lambda: totals.total(database, filtered(select(dag_run.c.id), which)))
 
 
 def filtered(query: Select[Any], which: RunFilter) -> Select[Any]:

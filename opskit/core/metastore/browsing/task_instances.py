@@ -59,7 +59,8 @@ def list_task_instances(database: Connection, which: TaskInstanceFilter, window:
     query = _narrowed(select(*_KEY), which, conditions)
     # The keys first: far down a long list the index alone is read.
     found = _read(database, _ordered(database, query, window).limit(window.limit).offset(window.offset))
-    return found, totals.total(database, _narrowed(select(_T.dag_run_id), which, conditions))
+    counted = _narrowed(select(_T.dag_run_id), which, conditions)
+    return found, window.total(len(found), lambda: totals.total(database, counted))
 
 
 def count(database: Connection, which: TaskInstanceFilter) -> int:

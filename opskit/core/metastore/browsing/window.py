@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ class Window:
     def of(self, items: Sequence[Any]) -> list[Any]:
         """This part of a list that is in memory already, in its order."""
         return list(items[self.offset : self.offset + self.limit])
+
+    def total(self, shown: int, count: Callable[[], int]) -> int:
+        """How many there are in all: `count()`, unless a part that is not full tells it."""
+        return self.offset + shown if shown < self.limit and (shown or not self.offset) else count()
 
 
 def cut(query: Select[Any], window: Window, columns: Mapping[str, Any], *key: Any) -> Select[Any]:

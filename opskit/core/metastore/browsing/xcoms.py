@@ -62,7 +62,8 @@ def list_xcoms(database: Connection, which: XComFilter, window: Window) -> tuple
     """In the order in which the runs were made, then by task, map_index and key."""
     page = _narrowed(select(*_COLUMNS), which).order_by(*_ORDER).limit(window.limit).offset(window.offset)
     found = [ListedXCom(*row) for row in database.execute(page)]
-    return found, totals.total(database, _narrowed(select(xcom.c.dag_run_id), which))
+    counted = _narrowed(select(xcom.c.dag_run_id), which)
+    return found, window.total(len(found), lambda: totals.total(database, counted))
 
 
 def get_xcom(

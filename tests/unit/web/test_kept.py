@@ -1,0 +1,56 @@
+"""Answers that hold for a moment."""
+
+from __future__ import annotations
+
+import threading
+
+from opskit.web.kept import Kept
+
+
+def test_nothing_is_kept_unless_asked_for() -> None:
+    kept, looks = Kept(), iter(range(9))
+    assert [kept.get("a", lambda: next(looks)) for _ in range(3)] == [0, 1, 2]
+
+
+def test_an_answer_holds_for_its_key_until_something_is_changed() -> None:
+    kept, looks = Kept(3600), iter(range(9))
+    assert [kept.get("a", lambda: next(looks)) for _ in range(3)] == [0, 0, 0]
+    assert kept.get("b", lambda: next(looks)) == 1
+    kept.clear()
+    assert kept.get("a", lambda: next(looks)) == 2
+
+
+def test_who_asks_for_it_fresh_gets_it_so_and_others_then_too() -> None:
+    kept, looks = Kept(3600), iter(range(9))
+    kept.get("a", lambda: next(looks))
+    assert kept.get("a", lambda: next(looks), fresh=True) == 1
+    assert kept.get("a", lambda: next(looks)) == 1
+
+
+def test_many_at_once_cost_one_look_and_a_look_that_fails_is_not_kept() -> None:
+    kept, looks = Kept(3600), []
+    go = threading.Event()
+
+    def look() -> int:
+        go.wait(10)
+        looks.append(1)
+        if len(looks) == 1:
+            raise ValueError
+        return 7
+
+    found: list[object] = []
+
+    def ask() -> None:
+        try:
+            found.append(kept.get("a", look))
+        except ValueError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(looks) == 2
+    assert sorted(map(str, found)) == ["", *["7"] * 7]
