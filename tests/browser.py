@@ -15,11 +15,15 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from opskit import config as configuration
+from opskit.core.metastore import passwords, schema, users
+from opskit.core.metastore.engine import open_engine, transaction
 from tests import services, strays
 from tests.daemons import Daemon
 from tests.waiting import wait_until
@@ -89,10 +93,7 @@ def serving(
         environment["OPSKIT__DATABASE__SQL_ALCHEMY_CONN"] = url
     (home / "dags").mkdir(parents=True, exist_ok=True)
     site = Site(home, f"http://127.0.0.1:{port}", environment)
-    site.opskit("db", "migrate")
-    for name, role in USERS.items():
-        site.opskit("users", "create", "--username", name, "--role", role, "--password", PASSWORD,
-                    "--firstname", name.title(), "--lastname", "Example", "--email", f"{name}@example.com")  # fmt: skip
+    _create_users(home, environment)
     daemon = Daemon("standalone" if standalone else "webserver", home / "daemon.log", environment)
     try:
         wait_until(lambda: _answers(site.url), 60, what=lambda: daemon.log())
@@ -100,6 +101,18 @@ def serving(
     finally:
         daemon.stop(timeout=60)
         strays.check(set(), mark=f"site-{port}")
+
+
+def _create_users(home: Path, environment: dict[str, str]) -> None:
+    """A metastore with USERS; as `opskit db migrate` and `opskit users create` do it, in one process."""
+    engine = open_engine(configuration.load(home, environment))
+    schema.migrate(engine)
+    known = passwords.hashed(PASSWORD)
+    with transaction(engine) as connection:
+        for name, role in USERS.items():
+            names = {"first_name": name.title(), "last_name": "Example", "email": f"{name}@example.com"}
+            users.create_user(connection, name, datetime.now(UTC), roles=[role], password_hash=known, **names)
+    engine.dispose()
 
 
 def _answers(url: str) -> bool:
@@ -115,12 +128,18 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or services.missing("the program chromium is not installed")
     from playwright.sync_api import sync_playwright
 
-    before = strays.living()
-    with sync_playwright() as playwright:
+    # It lives longer than one test, and so do the processes that it starts in between.
+    mark = f"browser-{os.getpid()}"
+    mine, os.environ[strays.VARIABLE] = os.environ[strays.VARIABLE], mark
+    try:
+        playwright = sync_playwright().start()
         found = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
-        strays.expected |= strays.living() - before
-        yield found
-        found.close()
+    finally:
+        os.environ[strays.VARIABLE] = mine
+    yield found
+    found.close()
+    playwright.stop()
+    strays.check(set(), mark=mark)
 
 
 @pytest.fixture
@@ -130,11 +149,9 @@ def sign_in(browser: Browser) -> Iterator[Any]:
     problems: list[str] = []
 
     def open_page(site: Site, username: str | None = "ada", **options: Any) -> Page:
-        before = strays.living()
         context = browser.new_context(base_url=site.url, **options)
         contexts.append(context)
         page = context.new_page()
-        strays.expected |= strays.living() - before
         watch(page, site.url, problems)
         if username is not None:
             page.goto("/login")

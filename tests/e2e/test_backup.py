@@ -28,7 +28,7 @@ from tests.databases import KINDS
 from tests.sample_metastore import drop_kept, everything, fill
 from tests.waiting import wait_until
 
-KILLS = 7
+KILLS = 4
 """On each of three databases."""
 
 

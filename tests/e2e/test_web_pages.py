@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser import Site, serving
-from tests.e2e.web_pages import PAGES, prepare
+from tests.e2e.web_pages import FAMILIES, PAGES, prepare
 
 pytest.importorskip("playwright")
 LIMIT_BYTES = 200_000
@@ -21,7 +21,7 @@ ONLY_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("site") / "home") as site:
-        prepare(site)
+        prepare(site, nights=1)
         yield site
 
 
@@ -37,10 +37,12 @@ def violations(page: Any, options: dict[str, Any] | None = None) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_every_page_is_small_accessible_and_fits_a_phone(site: Site, sign_in: Any) -> None:
+@pytest.mark.parametrize("names", [FAMILIES, pytest.param(tuple(PAGES), marks=pytest.mark.soak)], ids=["some", "all"])
+def test_every_page_is_small_accessible_and_fits_a_phone(site: Site, sign_in: Any, names: tuple[str, ...]) -> None:
     page = sign_in(site, "ada", viewport=DESK)
     wrong = []
-    for name, path in PAGES.items():
+    for name in names:
+        path = PAGES[name]
         if name == "login":
             continue
         page.emulate_media(color_scheme="light")

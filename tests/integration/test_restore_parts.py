@@ -284,7 +284,7 @@ def runs_of(site: Site) -> dict[str, Any]:
 
 
 def delete_runs(site: Site, ids: list[int]) -> None:
-    for table in (tables.task_instance, tables.task_attempt, tables.xcom):
+    for table in (tables.task_instance, tables.task_attempt, tables.xcom, tables.task_instance_note):
         site.write(table.delete().where(table.c.dag_run_id.in_(ids)))
     site.write(tables.dag_run.delete().where(tables.dag_run.c.id.in_(ids)))
 

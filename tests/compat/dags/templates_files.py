@@ -13,6 +13,9 @@ class Options:
     def __init__(self, inner):
         self.inner = inner
 
+    def __repr__(self):
+        return f"Options({self.inner!r})"
+
 
 class Query(BaseOperator):
     template_fields = ("sql", "options")
