@@ -48,6 +48,8 @@ def run(config: Config) -> int:
     server = _Server(
         uvicorn.Config(
             make_app(config, engine, reader, _KEEP_SECONDS),
+            loop="asyncio",  # one way, whatever else is installed here
+            http="h11",
             log_config=None,
             access_log=False,
             server_header=False,

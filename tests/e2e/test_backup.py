@@ -28,7 +28,7 @@ from tests.databases import KINDS
 from tests.sample_metastore import drop_kept, everything, fill
 from tests.waiting import wait_until
 
-KILLS = 4
+KILLS = 3
 """On each of three databases."""
 
 

@@ -56,8 +56,7 @@ PAGES: dict[str, str] = {
 """name → path."""
 
 
-FAMILIES = ("home", "dags", "grid", "graph", "trigger", "run", "clear", "task-log", "task-why", "connections", "users",
-            "audit", "configuration", "backups", "error")  # fmt: skip
+FAMILIES = ("home", "dags", "grid", "graph", "trigger", "clear", "task-log", "configuration", "backups", "error")
 """One page of each family: what holds on these holds on most."""
 
 
