@@ -34,21 +34,19 @@ class Kept:
         with self._lock:
             turn = self._looking.setdefault(key, threading.Lock())
         with turn:
-            at, answer = self._found.get(key, (0.0, None))
+            # `clear` puts another one in its place: what a look finds that began before a change is kept for nobody.
+            found = self._found
+            at, answer = found.get(key, (0.0, None))
             if fresh or time.monotonic() - at > self._seconds:
                 answer = look()
-                with self._lock:
-                    if len(self._found) >= _MOST:
-                        self._forget()
-                    self._found[key] = time.monotonic(), answer
-            found: Answer = answer
-            return found
+                if len(found) >= _MOST:
+                    found.clear()
+                found[key] = time.monotonic(), answer
+            told: Answer = answer
+            return told
 
     def clear(self) -> None:
         """Something was changed here: nobody may see what was before."""
         with self._lock:
-            self._forget()
-
-    def _forget(self) -> None:
-        self._found = {}
-        self._looking = {}
+            self._found = {}
+            self._looking = {}

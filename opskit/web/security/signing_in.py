@@ -24,6 +24,7 @@ from opskit.core.metastore.users import User
 from opskit.errors import UsageError
 from opskit.web.faults import Forbidden, SignInNeeded, TooManyAttempts
 from opskit.web.identity import Who
+from opskit.web.kept import is_refetch
 from opskit.web.security import cookies
 from opskit.web.security.rules import rules_of
 from opskit.web.store import Store
@@ -31,10 +32,8 @@ from opskit.web.store import Store
 log = logging.getLogger(__name__)
 _WRONG = "wrong username or password"
 _WRONG_A_MINUTE = 5
-_LIVE = ("/live", "x-opskit-live")
-"""What a page asks for by itself, while nobody may sit before it: the path, and the header."""
-_LOG_STREAM = "/log/stream"
-"""The end of the path of a log that is followed: likewise."""
+_LIVE, _LOG_STREAM = "/live", "/log/stream"
+"""What a page asks for by itself, while nobody may sit before it: this path, and paths that end so."""
 
 
 def identify(request: Request, store: Store) -> Who:
@@ -154,7 +153,7 @@ def _by_session(request: Request, store: Store) -> Who:
         session, user = found
         who = _who(connection, user, "web", token)
     path = request.url.path
-    by_itself = path == _LIVE[0] or path.endswith(_LOG_STREAM) or _LIVE[1] in request.headers
+    by_itself = path == _LIVE or path.endswith(_LOG_STREAM) or is_refetch(request)
     if web_sessions.is_stale(session, now) and not by_itself:
         with transaction(store.engine) as connection:
             web_sessions.seen(connection, session, now)

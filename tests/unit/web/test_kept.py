@@ -27,6 +27,17 @@ def test_who_asks_for_it_fresh_gets_it_so_and_others_then_too() -> None:
     assert kept.get("a", lambda: next(looks)) == 1
 
 
+def test_a_look_that_began_before_a_change_is_kept_for_nobody() -> None:
+    kept = Kept(3600)
+
+    def look() -> str:
+        kept.clear()  # somebody changes something meanwhile
+        return "before"
+
+    assert kept.get("a", look) == "before"
+    assert kept.get("a", lambda: "after") == "after"
+
+
 def test_many_at_once_cost_one_look_and_a_look_that_fails_is_not_kept() -> None:
     kept, looks = Kept(3600), []
     go = threading.Event()
