@@ -77,7 +77,7 @@ def dag_pages(url: str, home: Path) -> Iterator[Site]:
     app = make_app(config, engine)
     site = Site(httpx.Client(timeout=30), engine, config.logs_folder, filled)
 
-    def me(request: Request) -> Who:
+    async def me(request: Request) -> Who:
         request.state.who = site.who
         return site.who
 

@@ -49,7 +49,7 @@ def operations_site(home: Path) -> Iterator[OperationsSite]:
         engine.dispose()
 
 
-def _somebody(request: Request) -> Who:
+async def _somebody(request: Request) -> Who:
     role = request.headers["x-role"]
     who = Who(role.lower(), (role,), ROLES[role], csrf_token="token")
     request.state.who = who

@@ -74,7 +74,7 @@ def page_site(home: Path, url: str, environment: dict[str, str] | None = None) -
         with serving(app) as address:
             site = PageSite(config, engine, app, address, statements=statements)
 
-            def identify(request: Request) -> Who:
+            async def identify(request: Request) -> Who:
                 role = request.headers["X-Test-Role"]
                 request.state.who = site.who.get(role) or Who(role.lower(), (role,), ROLES[role], csrf_token="token")
                 return request.state.who  # type: ignore[no-any-return]

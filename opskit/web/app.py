@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from importlib import import_module
-from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import Match
-from starlette.types import Scope
 
 from opskit import __version__
 from opskit.config import Config
@@ -17,11 +13,11 @@ from opskit.core.metastore.engine import Engine
 from opskit.web import faults
 from opskit.web.kept import Kept
 from opskit.web.request_rules import refuse_unknown
+from opskit.web.routes import Table
 from opskit.web.security import middleware
 from opskit.web.static_files import HashedFiles
 from opskit.web.store import Store
-
-_APIS = ("/api/v1/", "/opskit/v1/")
+from opskit.web.turns import Turns
 
 # One line for each module that has a `router`, in the order in which paths are looked up.
 AIRFLOW_API: tuple[str, ...] = (
@@ -96,37 +92,12 @@ def make_app(config: Config, engine: Engine, reader: Engine | None = None, keep_
     faults.install(app)
     middleware.install(app, config)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
+    app.state.turns = Turns()
+    table = Table(app.state.turns, dependency_overrides_provider=app)
+    app.router = table
     for prefix, modules in (("/api/v1", AIRFLOW_API), ("/opskit/v1", OPSKIT_API), ("", PAGES)):
         rules = [Depends(refuse_unknown)] if prefix else []
         for name in modules:
-            app.include_router(import_module(f"opskit.web.{name}").router, prefix=prefix, dependencies=rules)
+            table.take(import_module(f"opskit.web.{name}").router, prefix, rules)
     app.mount("/static", HashedFiles(), name="static")
-    _build(app)
     return app
-
-
-def _build(app: FastAPI) -> None:
-    """Let FastAPI make its validators now: else those who ask first wait for seconds, and all others with them.
-
-    And spare each request the patterns of all routers that begin with another word.
-    """
-    for route in app.router.routes:
-        if not hasattr(route, "effective_candidates"):
-            continue
-        words = {_first_words(one.path) for one in route.effective_candidates()}
-        if None not in words:
-            setattr(route, "matches", _matching(route.matches, words))  # noqa: B010 -- a method of one object
-
-
-def _matching(matches: Callable[[Scope], tuple[Match, Scope]], words: Collection[str | None]) -> Any:
-    def match(scope: Scope) -> tuple[Match, Scope]:
-        return matches(scope) if _first_words(scope["path"]) in words else (Match.NONE, {})
-
-    return match
-
-
-def _first_words(path: str) -> str | None:
-    """What a router is told by: the first part of a path, three of an API's. None where one is a parameter."""
-    parts = path.split("/", 4)[1:]
-    words = parts[:3] if path.startswith(_APIS) else parts[:1]
-    return None if any("{" in word for word in words) else "/".join(words)

@@ -95,7 +95,7 @@ def answer(request: Request, status: int, message: str, hint: str | None = None)
     return render(request, "error.html", status=status, title=HTTPStatus(status).phrase, message=message, hint=hint)
 
 
-def _known(request: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, OpskitError)
     if isinstance(error, SignInNeeded) and not request.url.path.startswith(_API) and request.method == "GET":
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -106,14 +106,14 @@ def _known(request: Request, error: Exception) -> Response:
     return told
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = answer(request, error.status_code, str(error.detail))
     told.headers.update(error.headers or {})
     return told
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Only where and what: the input itself may be a secret.
     said = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}" for one in error.errors())

@@ -11,16 +11,22 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from opskit.web.identity import Who
-from opskit.web.store import TheStore
+from opskit.web.store import Store, TheStore
+from opskit.web.turns import blocking
 
 
-def identify(request: Request, store: TheStore) -> Who:
+def identified(request: Request, store: Store) -> Who:
     """Who sends this request. SignInNeeded when it carries no credentials that hold."""
     from opskit.web.security import signing_in
 
     who = signing_in.identify(request, store)
     request.state.who = who
     return who
+
+
+async def identify(request: Request, store: TheStore) -> Who:
+    """The same as a dependency."""
+    return await blocking(request, identified, request, store)
 
 
 SignedIn = Annotated[Who, Depends(identify)]

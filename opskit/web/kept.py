@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 Answer = TypeVar("Answer")
-_MOST = 200
+_MOST = 1000
 
 
 def is_refetch(request: Request) -> bool:
@@ -32,6 +32,8 @@ class Kept:
         if self._seconds <= 0:
             return look()
         with self._lock:
+            if len(self._looking) >= _MOST:
+                self._found, self._looking = {}, {}
             turn = self._looking.setdefault(key, threading.Lock())
         with turn:
             # `clear` puts another one in its place: what a look finds that began before a change is kept for nobody.
@@ -39,8 +41,6 @@ class Kept:
             at, answer = found.get(key, (0.0, None))
             if fresh or time.monotonic() - at > self._seconds:
                 answer = look()
-                if len(found) >= _MOST:
-                    found.clear()
                 found[key] = time.monotonic(), answer
             told: Answer = answer
             return told

@@ -98,7 +98,7 @@ async def _events(request: Request, watcher: Watcher, topic: Topic) -> AsyncIter
 
 def _still_may(request: Request, topic: Topic) -> bool:
     try:
-        topics.require(gate.identify(request, store_of(request)), topic)
+        topics.require(gate.identified(request, store_of(request)), topic)
     except (SignInNeeded, GuardRefused):
         return False
     except OpskitError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
@@ -13,6 +13,9 @@ from opskit.config import Config
 from opskit.core.metastore.engine import Connection, Engine, querying, reading, transaction
 from opskit.system.wake import wake
 from opskit.web.kept import Kept
+from opskit.web.texts import Texts
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Store:
     """One that was opened `for_reading`; None: the same."""
     kept: Kept = field(default_factory=Kept)
     """What many ask for at once."""
+    texts: Texts = field(default_factory=Texts)
+    """Of what the API's lists hold."""
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -36,12 +41,27 @@ class Store:
             with querying(self.reader) as connection:
                 yield connection
 
+    def look(self, key: Hashable, query: Callable[[Connection], Answer], *, fresh: bool = False) -> Answer:
+        """What a query finds, or found not long ago (see Kept) under this key."""
+
+        def asked() -> Answer:
+            with self.reading() as connection:
+                return query(connection)
+
+        return self.kept.get(key, asked, fresh=fresh)
+
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """A transaction; after its commit the schedulers and the DAG processor are woken."""
+    def writing(self) -> Iterator[Connection]:
+        """A transaction. After its commit nothing that was looked up before it is told any more."""
         with transaction(self.engine) as connection:
             yield connection
         self.kept.clear()
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """One that concerns the schedulers and the DAG processor: after its commit they are woken."""
+        with self.writing() as connection:
+            yield connection
         wake(self.config.run_folder)
 
 

@@ -60,7 +60,7 @@ def create_token(
         raise UsageError("a token needs a scope", hint="all, read, or action:resource, for example can_read:DAGs")
     text = PREFIX + secrets.token_urlsafe(32)
     values = {
-        "hash": _hash(text),
+        "hash": hash_of(text),
         "user_id": user.id,
         "name": name.strip(),
         "scopes": json.dumps(scopes, ensure_ascii=False),
@@ -78,7 +78,7 @@ def find_token(connection: Connection, text: str, now: datetime) -> tuple[ApiTok
     row = connection.execute(
         select(web_user, *columns)
         .join(web_token, web_token.c.user_id == web_user.c.id)
-        .where(web_token.c.hash == _hash(text))
+        .where(web_token.c.hash == hash_of(text))
     ).first()
     if row is None or not row.is_active:
         return None
@@ -141,7 +141,7 @@ def _checked(scope: str) -> str:
     return scope
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -184,6 +184,11 @@ def narrowed(answer: BaseModel, fields: Collection[str] | None, within: str | No
     return JSONResponse(items[0] if within is None else data)
 
 
+def listing(name: str, texts: Iterable[str], total: int) -> Response:
+    """A list of what is written as JSON already."""
+    return Response(f'{{"{name}":[{",".join(texts)}],"total_entries":{total}}}', media_type="application/json")
+
+
 def changed(body: Body, mask: Collection[str] | None, fixed: Collection[str] = ()) -> dict[str, Any]:
     """The fields that a PATCH changes: those that were sent, or of these the ones that the mask names.
 

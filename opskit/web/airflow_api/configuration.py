@@ -35,7 +35,7 @@ class ConfigAnswer(Answer):
     sections: list[ConfigSection]
 
 
-def _exposed(store: TheStore, _: Annotated[Who, Depends(allow(READ, "Configurations"))]) -> Store:
+async def _exposed(store: TheStore, _: Annotated[Who, Depends(allow(READ, "Configurations"))]) -> Store:
     if str(store.config.get("webserver", "expose_config")).lower() in ("no", "false"):
         raise Forbidden(
             "the configuration is not shown here", hint="webserver.expose_config = non-sensitive-only shows it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os.path
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -186,6 +187,9 @@ class Shapes:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._cipher = crypto.open_cipher(config)
+        self._folder = str(config.dags_folder)
+        self.key = self._cipher.fingerprint
+        """Of the key that signs the tokens of files."""
 
     def dag(self, found: ListedDag) -> DAG:
         return DAG(**self._basics(found))
@@ -269,7 +273,7 @@ class Shapes:
             "is_active": dag.is_active,
             "last_parsed_time": dag.last_parsed_at,
             "default_view": (settings.default_view if settings else None) or "grid",
-            "fileloc": str(self._config.dags_folder / dag.fileloc),
+            "fileloc": os.path.join(self._folder, dag.fileloc),
             "file_token": self.file_token(dag.fileloc),
             "owners": dag.owners,
             "description": dag.description,

@@ -13,8 +13,9 @@ from opskit.core.metastore import runs as stored
 from opskit.core.metastore.browsing import datasets, runs
 from opskit.core.metastore.browsing.runs import ORDERS, RunFilter
 from opskit.core.metastore.browsing.window import Window
+from opskit.core.metastore.runs import Run
 from opskit.errors import NotFound, UsageError
-from opskit.web.airflow_api.collections import Body, Fields, Moment, narrowed, paged
+from opskit.web.airflow_api.collections import Body, Fields, Moment, listing, narrowed, paged
 from opskit.web.airflow_api.datasets import DatasetEventCollection, event_collection
 from opskit.web.airflow_api.run_models import (
     DAGRun,
@@ -128,7 +129,13 @@ def get_dag_runs(
         end_date=(end_date_gte, end_date_lte),
         updated_at=(updated_at_gte, updated_at_lte),
     )
-    return narrowed(_collection(store, which, window), fields, "dag_runs")
+    with store.reading() as database:
+        found, total = runs.list_runs(database, which, window)
+    if fields is None:
+        return listing("dag_runs", [store.texts.get(("run", one.id), one, _text) for one in found], total)
+    return narrowed(
+        DAGRunCollection(dag_runs=[DAGRun.of(one) for one in found], total_entries=total), fields, "dag_runs"
+    )
 
 
 @router.post("/dags/{dag_id}/dagRuns", operation_id="post_dag_run")
@@ -214,6 +221,10 @@ def get_upstream_dataset_events(store: TheStore, who: _Reader, dag_id: str, dag_
     with store.reading() as database:
         found = datasets.events_of_run(database, dag_id, dag_run_id)
     return event_collection(found, len(found))
+
+
+def _text(run: Run) -> str:
+    return DAGRun.of(run).model_dump_json()
 
 
 def _collection(store: TheStore, which: RunFilter, window: Window) -> DAGRunCollection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -9,15 +10,15 @@ from fastapi.responses import Response
 
 from opskit.core.metastore import dags as stored
 from opskit.core.metastore.browsing import dags
-from opskit.core.metastore.browsing.dags import DagFilter
+from opskit.core.metastore.browsing.dags import DagFilter, ListedDag
 from opskit.core.metastore.browsing.window import Window
 from opskit.errors import UsageError
-from opskit.web.airflow_api.collections import Body, Fields, UpdateMask, narrowed, paged
+from opskit.web.airflow_api.collections import Body, Fields, UpdateMask, listing, narrowed, paged
 from opskit.web.airflow_api.dag_models import DAG, DAGCollection, DAGDetail, Shapes
 from opskit.web.changes import dags as changes
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import EDIT, READ, Who
-from opskit.web.store import TheStore
+from opskit.web.store import Store, TheStore
 
 router = APIRouter(tags=["DAG"])
 _Reader = Annotated[Who, Depends(allow(READ, "DAGs"))]
@@ -46,7 +47,12 @@ def get_dags(
 ) -> Response:
     """List the DAGs that one may see."""
     which = DagFilter(_seen(who, READ), dag_id_pattern, tags, True if only_active else None, paused)
-    return narrowed(_collection(store, which, window), fields, "dags")
+    with store.reading() as database:
+        found, total = dags.list_dags(database, which, window)
+    if fields is None:
+        return listing("dags", _texts(store, found), total)
+    shapes = Shapes(store.config)
+    return narrowed(DAGCollection(dags=[shapes.dag(one) for one in found], total_entries=total), fields, "dags")
 
 
 @router.patch("/dags", operation_id="patch_dags")
@@ -76,7 +82,11 @@ def patch_dags(
 @router.get("/dags/{dag_id}", operation_id="get_dag", response_model=DAG)
 def get_dag(store: TheStore, _: _Reader, dag_id: str, fields: Fields) -> Response:
     """Get a DAG."""
-    return narrowed(_dag(store, dag_id), fields)
+    with store.reading() as database:
+        found = dags.get_dag(database, dag_id)
+    if fields is None:
+        return Response(_texts(store, [found])[0], media_type="application/json")
+    return narrowed(Shapes(store.config).dag(found), fields)
 
 
 @router.get("/dags/{dag_id}/details", operation_id="get_dag_details", response_model=DAGDetail)
@@ -121,11 +131,14 @@ def _seen(who: Who, action: str) -> list[str] | None:
     return found
 
 
-def _collection(store: TheStore, which: DagFilter, window: Window) -> DAGCollection:
-    with store.reading() as database:
-        found, total = dags.list_dags(database, which, window)
+def _texts(store: Store, found: Iterable[ListedDag]) -> list[str]:
     shapes = Shapes(store.config)
-    return DAGCollection(dags=[shapes.dag(one) for one in found], total_entries=total)
+
+    def text(made_of: tuple[ListedDag, str]) -> str:
+        return shapes.dag(made_of[0]).model_dump_json(by_alias=True)
+
+    # With another key, the tokens of files are others.
+    return [store.texts.get(("dag", one.dag.dag_id), (one, shapes.key), text) for one in found]
 
 
 def _dag(store: TheStore, dag_id: str) -> DAG:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
 from opskit.core.metastore import dags as stored_dags
@@ -22,7 +23,7 @@ from opskit.core.metastore.xcoms import list_xcoms
 from opskit.core.scheduler import explain
 from opskit.errors import NotFound
 from opskit.telemetry import rendered_fields
-from opskit.web.airflow_api.collections import Answer, Body, Moment, paged
+from opskit.web.airflow_api.collections import Answer, Body, Moment, listing, paged
 from opskit.web.airflow_api.dag_models import ClassReference
 from opskit.web.airflow_api.paths import MAP_INDEX
 from opskit.web.airflow_api.run_models import (
@@ -102,41 +103,49 @@ class ExtraLinkCollection(Answer):
     extra_links: list[ExtraLink]
 
 
+@dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a list's query parameters ask of its task instances."""
 
-    def __init__(
-        self,
-        execution_date_gte: _From = None,
-        execution_date_lte: _To = None,
-        start_date_gte: _From = None,
-        start_date_lte: _To = None,
-        end_date_gte: _From = None,
-        end_date_lte: _To = None,
-        updated_at_gte: _From = None,
-        updated_at_lte: _To = None,
-        duration_gte: Seconds = None,
-        duration_lte: Seconds = None,
-        state: Annotated[list[TaskState] | None, Query(description="In one of these; none: without a state.")] = None,
-        pool: _Names = None,
-        queue: _Names = None,
-        executor: _Names = None,
-    ) -> None:
-        self.logical_date = (execution_date_gte, execution_date_lte)
-        self.spans = {
-            "start_date": (start_date_gte, start_date_lte),
-            "end_date": (end_date_gte, end_date_lte),
-            "updated_at": (updated_at_gte, updated_at_lte),
-            "duration": (duration_gte, duration_lte),
-        }
-        self.states = _states(state)
-        self.pools = pool
-        self.queues = queue
-        self.executors = executor
+    logical_date: Any
+    spans: dict[str, Any]
+    states: Any
+    pools: list[str] | None
+    queues: list[str] | None
+    executors: list[str] | None
 
 
-@router.post("/dags/~/dagRuns/~/taskInstances/list", operation_id="get_task_instances_batch")
-def get_task_instances_batch(store: TheStore, who: _Reader, body: ListTaskInstanceForm) -> TaskInstanceCollection:
+async def _wanted(
+    execution_date_gte: _From = None,
+    execution_date_lte: _To = None,
+    start_date_gte: _From = None,
+    start_date_lte: _To = None,
+    end_date_gte: _From = None,
+    end_date_lte: _To = None,
+    updated_at_gte: _From = None,
+    updated_at_lte: _To = None,
+    duration_gte: Seconds = None,
+    duration_lte: Seconds = None,
+    state: Annotated[list[TaskState] | None, Query(description="In one of these; none: without a state.")] = None,
+    pool: _Names = None,
+    queue: _Names = None,
+    executor: _Names = None,
+) -> _Wanted:
+    spans = {
+        "start_date": (start_date_gte, start_date_lte),
+        "end_date": (end_date_gte, end_date_lte),
+        "updated_at": (updated_at_gte, updated_at_lte),
+        "duration": (duration_gte, duration_lte),
+    }
+    return _Wanted((execution_date_gte, execution_date_lte), spans, _states(state), pool, queue, executor)
+
+
+@router.post(
+    "/dags/~/dagRuns/~/taskInstances/list",
+    operation_id="get_task_instances_batch",
+    response_model=TaskInstanceCollection,
+)
+def get_task_instances_batch(store: TheStore, who: _Reader, body: ListTaskInstanceForm) -> Response:
     """List task instances of the DAGs that one may see. 403 when one is named that one may not see."""
     for dag_id in body.dag_ids or ():
         who.require(READ, "Task Instances", dag_id)
@@ -159,15 +168,15 @@ def get_task_instances_batch(store: TheStore, who: _Reader, body: ListTaskInstan
     return _collection(store, which, Window(min(body.page_limit, most), body.page_offset), body.executor or None)
 
 
-@router.get(_INSTANCES, operation_id="get_task_instances")
+@router.get(_INSTANCES, operation_id="get_task_instances", response_model=TaskInstanceCollection)
 def get_task_instances(
     store: TheStore,
     who: _Reader,
     dag_id: str,
     dag_run_id: str,
     window: Annotated[Window, paged()],
-    wanted: Annotated[_Wanted, Depends()],
-) -> TaskInstanceCollection:
+    wanted: Annotated[_Wanted, Depends(_wanted)],
+) -> Response:
     """List the task instances of a run; with ~ in the place of an id, those of all DAGs or of all runs."""
     which = TaskInstanceFilter(
         RunFilter(
@@ -179,7 +188,7 @@ def get_task_instances(
         in_states=wanted.states,
         pools=wanted.pools,
         queues=wanted.queues,
-        **wanted.spans,  # type: ignore[arg-type]
+        **wanted.spans,
     )
     return _collection(store, which, window, wanted.executors)
 
@@ -190,7 +199,7 @@ def get_task_instance(store: TheStore, _: _Reader, dag_id: str, dag_run_id: str,
     return answer(store, dag_id, dag_run_id, task_id)
 
 
-@router.get(_ONE + "/listMapped", operation_id="get_mapped_task_instances")
+@router.get(_ONE + "/listMapped", operation_id="get_mapped_task_instances", response_model=TaskInstanceCollection)
 def get_mapped_task_instances(
     store: TheStore,
     _: _Reader,
@@ -198,8 +207,8 @@ def get_mapped_task_instances(
     dag_run_id: str,
     task_id: str,
     window: Annotated[Window, paged(*_ORDERS)],
-    wanted: Annotated[_Wanted, Depends()],
-) -> TaskInstanceCollection:
+    wanted: Annotated[_Wanted, Depends(_wanted)],
+) -> Response:
     """List the instances of a mapped task in a run."""
     which = TaskInstanceFilter(
         RunFilter(dag_ids=[dag_id], run_ids=[dag_run_id], logical_date=wanted.logical_date),
@@ -208,17 +217,17 @@ def get_mapped_task_instances(
         in_states=wanted.states,
         pools=wanted.pools,
         queues=wanted.queues,
-        **wanted.spans,  # type: ignore[arg-type]
+        **wanted.spans,
     )
-    found = _collection(store, which, window, wanted.executors)
-    if not found.total_entries:
-        with store.reading() as database:
+    with store.reading() as database:
+        if not task_instances.count(database, which):
             definition = stored_dags.get_serialized(database, dag_id)
-        if task_id not in definition.by_id:
-            raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=stored_dags.nearest(task_id, definition.by_id))
-        if definition.by_id[task_id].expand is None:
-            raise NotFound(f"task {task_id} of DAG {dag_id} is not mapped")
-    return found
+            if task_id not in definition.by_id:
+                hint = stored_dags.nearest(task_id, definition.by_id)
+                raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=hint)
+            if definition.by_id[task_id].expand is None:
+                raise NotFound(f"task {task_id} of DAG {dag_id} is not mapped")
+    return _collection(store, which, window, wanted.executors)
 
 
 @router.get(_ONE + "/dependencies", operation_id="get_task_instance_dependencies")
@@ -338,17 +347,23 @@ def _states(named: Sequence[TaskState | None] | None) -> list[str | None] | None
     return [None if state in (None, "none") else state for state in named] if named else None
 
 
-def _collection(
-    store: Store, which: TaskInstanceFilter, window: Window, executors: list[str] | None
-) -> TaskInstanceCollection:
+def _collection(store: Store, which: TaskInstanceFilter, window: Window, executors: list[str] | None) -> Response:
     if executors:  # no task instance names one
-        return TaskInstanceCollection(task_instances=[], total_entries=0)
+        return listing("task_instances", [], 0)
     with store.reading() as database:
         found, total = task_instances.list_task_instances(database, which, window)
-        settings = dags.settings_of(database, {one.instance.dag_id for one in found})
-    return TaskInstanceCollection(
-        task_instances=[task_instance(one.instance, settings, one.note) for one in found], total_entries=total
-    )
+        settings = dags.settings(database, {one.version_hash for one in found if one.version_hash})
+    texts = [
+        store.texts.get(("task instance", one.instance.key), (one, settings.get(one.version_hash or "")), _text)
+        for one in found
+    ]
+    return listing("task_instances", texts, total)
+
+
+def _text(made_of: tuple[task_instances.Listed, dags.Settings | None]) -> str:
+    one, settings = made_of
+    known = {one.instance.dag_id: settings} if settings is not None else {}
+    return task_instance(one.instance, known, one.note).model_dump_json()
 
 
 def _dependencies(

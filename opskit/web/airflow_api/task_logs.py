@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from opskit.config import Config
 from opskit.core.metastore import crypto, task_instances
@@ -21,6 +21,7 @@ from opskit.web.faults import NotAcceptable
 from opskit.web.gate import allow
 from opskit.web.identity import READ, Who
 from opskit.web.store import TheStore
+from opskit.web.turns import Streamed
 
 router = APIRouter(tags=["TaskInstance"])
 _PURPOSE = "continuation_token"
@@ -73,7 +74,7 @@ def get_log(
             hint=f"{known}; opskit tasks logs also finds archived ones",
         ) from error
     if wanted == "text/plain":
-        return StreamingResponse(_stream(folder, path, text, after), media_type="text/plain")
+        return Streamed(_stream(folder, path, text, after), media_type="text/plain")
     if full_content:
         more, after = task_logs.read(folder, path, offset=after)
         text += more

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.core.metastore import roles
-from opskit.core.metastore.engine import Connection, transaction
+from opskit.core.metastore.engine import Connection
 from opskit.core.metastore.permissions import ROLES, Permission
 from opskit.core.metastore.roles import Role
 from opskit.web.changes import auditing
@@ -23,7 +23,7 @@ def create(store: Store, who: Who, name: str, permissions: Collection[Permission
     who.require(CREATE, _RESOURCE)
     now = datetime.now(UTC)
     _may_give(who, permissions)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         _require_free(connection, name)
         role = roles.create_role(connection, name, permissions)
         auditing.write(connection, who, "roles create", now, role=name, permissions=sorted(permissions))
@@ -42,7 +42,7 @@ def update(
     taken from it."""
     who.require(EDIT, _RESOURCE)
     now = datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         role = roles.get_role(connection, name, lock=True)
         before = role.permissions
         if permissions is not None:
@@ -65,7 +65,7 @@ def delete(store: Store, who: Who, name: str) -> list[str]:
     """Delete a role; the usernames that had it. GuardRefused for one that is always there."""
     who.require(DELETE, _RESOURCE)
     now = datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         _may_give(who, roles.get_role(connection, name).permissions if name not in ROLES else ())
         had = roles.delete_role(connection, name)
         auditing.write(connection, who, "roles delete", now, role=name, users=had)

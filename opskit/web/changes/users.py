@@ -10,7 +10,7 @@ from typing import Any
 
 from opskit.core.metastore import api_tokens, passwords, sign_in_limits, users, web_sessions
 from opskit.core.metastore.api_tokens import ApiToken
-from opskit.core.metastore.engine import Connection, transaction
+from opskit.core.metastore.engine import Connection
 from opskit.core.metastore.roles import permissions_of, require_roles
 from opskit.core.metastore.users import User
 from opskit.errors import GuardRefused, NotFound, UsageError
@@ -28,7 +28,7 @@ def create(store: Store, who: Who, username: str, *, password: str | None, roles
     who.require(CREATE, _RESOURCE)
     roles, now = list(roles), datetime.now(UTC)
     hashed = _hashed(password, username)
-    with _conflicts(), transaction(store.engine) as connection:
+    with _conflicts(), store.writing() as connection:
         _may_give(connection, who, roles)
         user = users.create_user(connection, username, now, roles=roles, password_hash=hashed, **fields)
         auditing.write(connection, who, "users create", now, user=username, roles=roles)
@@ -42,7 +42,7 @@ def update(store: Store, who: Who, username: str, fields: Mapping[str, Any]) -> 
     now, changed = datetime.now(UTC), dict(fields)
     if "password" in changed:
         changed["password_hash"] = _hashed(changed.pop("password"), str(changed.get("username", username)))
-    with _conflicts(), transaction(store.engine) as connection:
+    with _conflicts(), store.writing() as connection:
         before = users.get_user(connection, username)
         _may_touch(connection, who, before)
         if "roles" in changed:
@@ -66,7 +66,7 @@ def delete(store: Store, who: Who, username: str) -> None:
     """Delete a user with sessions and tokens. Nobody deletes oneself: that is how one locks oneself out."""
     who.require(DELETE, _RESOURCE)
     now = datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         user = users.get_user(connection, username)
         if user.id == who.user_id:
             raise GuardRefused("you can't delete yourself", hint="another Admin can")
@@ -82,7 +82,7 @@ def change_own_password(store: Store, who: Who, new: str) -> User:
     """Another password for oneself; all sessions end. The caller has checked the old one."""
     _require_self(who)
     hashed, now = _hashed(new, who.username), datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         user = users.update_user(connection, who.username, now, {"password_hash": hashed})
         auditing.write(connection, who, "users change-password", now, user=who.username)
     return user
@@ -94,7 +94,7 @@ def create_own_token(
     """A token in one's own name: its text, told once, and what is kept of it."""
     _require_self(who)
     now = datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         user = users.get_user(connection, who.username)
         made = api_tokens.create_token(connection, user, name, now, scopes=list(scopes), expires_at=expires_at)
         auditing.write(connection, who, "users token create", now, name=made[1].name, scopes=made[1].scopes)
@@ -105,7 +105,7 @@ def revoke_own_token(store: Store, who: Who, number: int) -> None:
     """NotFound for a token of somebody else."""
     _require_self(who)
     now = datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         token = api_tokens.revoke_token(connection, number, now, user_id=who.user_id)
         auditing.write(connection, who, "users token revoke", now, name=token.name)
 
@@ -113,7 +113,7 @@ def revoke_own_token(store: Store, who: Who, number: int) -> None:
 def end_own_session(store: Store, who: Who, identifier: str) -> None:
     """NotFound for a session of somebody else."""
     user_id, now = _require_self(who), datetime.now(UTC)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         if not web_sessions.end_one(connection, user_id, identifier):
             raise NotFound("this session has ended already")
         auditing.write(connection, who, "users end-session", now, user=who.username)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -51,8 +52,8 @@ def graph_parts(
     connection: Connection,
     version: Definition,
     run_number: int | None,
-    opened: list[str],
-    folded: list[str],
+    opened: Iterable[str],
+    folded: Iterable[str],
     arrange: str,
 ) -> dict[str, Any]:
     """What dag/graph_part.html needs."""

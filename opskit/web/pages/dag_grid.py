@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,12 +15,11 @@ from opskit.core.metastore import dags
 from opskit.core.metastore.browsing import grid
 from opskit.core.metastore.browsing.grid import RunFilter, RunRow
 from opskit.errors import NotFound
-from opskit.web import formats
 from opskit.web.definitions import Definition, definition
 from opskit.web.identity import Who
 from opskit.web.links import run_url, task_url
 from opskit.web.pages import of_dag
-from opskit.web.pages.grid_rows import Folds, Row, cell, cells, folds, rows, short
+from opskit.web.pages.grid_rows import Folds, Row, cells, cells_html, folds, rows
 from opskit.web.render import render
 from opskit.web.store import TheStore
 from opskit.web.summaries import Summary, merged
@@ -31,7 +31,7 @@ _MOST_OTHERS = 50
 """Tasks that only older versions of the DAG have."""
 _BAR_HEIGHT = 56
 Reader = Annotated[Who, Depends(of_dag.reader("DAG Runs", "Task Instances"))]
-Strings = Annotated[list[str], Query(default_factory=list)]
+Strings = Annotated[tuple[str, ...], Query()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ def show(
     store: TheStore,
     who: Reader,
     dag_id: str,
-    state: Strings,
-    run_type: Strings,
-    open: Strings,
-    fold: Strings,
+    state: Strings = (),
+    run_type: Strings = (),
+    open: Strings = (),
+    fold: Strings = (),
     start: str = "",
     end: str = "",
     before: str = "",
@@ -81,6 +81,7 @@ def show(
         others = sorted({task_id for of_run in found.values() for task_id in of_run} - known)
         lines += [Row(name, name, 0, (name,), is_gone=True) for name in others[:_MOST_OTHERS]]
     columns = _columns(page.runs[::-1], found)
+    per_run = [found.get(column.run.id, {}) for column in columns]
     return render(
         request,
         "dag/grid.html",
@@ -88,8 +89,7 @@ def show(
         columns=columns,
         lines=lines,
         folds=groups,
-        cell=lambda line, column: cell(line, found.get(column.run.id, {})),
-        sign=lambda one: formats.state_sign(one.state) if not one.words else short(one.count),
+        cells_of=lambda line: cells_html(line, per_run),
         page=page,
         filters={"state": state, "run_type": run_type, "start": start, "end": end, "runs": runs},
         is_filtered=bool(wanted.states or wanted.run_types or start or end),
@@ -105,7 +105,7 @@ def show(
 
 
 def run_filter(
-    state: list[str], run_type: list[str], start: str, end: str, before: str = "", after: str = ""
+    state: Sequence[str], run_type: Sequence[str], start: str, end: str, before: str = "", after: str = ""
 ) -> RunFilter:
     """What the URL asks for. UsageError for what can't be read."""
     return RunFilter(

@@ -20,7 +20,7 @@ from opskit.web.store import TheStore
 router = APIRouter()
 _RUNS = 50
 Reader = Annotated[Who, Depends(of_dag.reader("DAG Runs"))]
-Strings = Annotated[list[str], Query(default_factory=list)]
+Strings = Annotated[tuple[str, ...], Query()]
 
 
 @router.get("/dags/{dag_id}/runs")
@@ -29,8 +29,8 @@ def show(
     store: TheStore,
     who: Reader,
     dag_id: str,
-    state: Strings,
-    run_type: Strings,
+    state: Strings = (),
+    run_type: Strings = (),
     start: str = "",
     end: str = "",
     before: str = "",

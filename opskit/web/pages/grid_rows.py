@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+
+from markupsafe import Markup, escape
 
 from opskit.core.metastore.browsing.grid import StateCount
 from opskit.web.definitions import Definition
-from opskit.web.summaries import Summary
+from opskit.web.formats import state_class, state_sign
+from opskit.web.summaries import Summary, merged
 
 FOLDED_FROM = 80
 """With so many tasks, groups are folded at first."""
@@ -107,16 +111,6 @@ def _collect(definition: Definition, state: Folds, group: _Group, depth: int, fo
         found.append(Row(item, label, depth, (item,), is_mapped=mapped, kind=task.operator, mark=mark))
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A row in a run. `text` is the sign of the state, or how many are in it."""
-
-    state: str | None
-    count: int
-    words: str
-    """What is in it, where that is more than one state of one task instance; else empty."""
-
-
 def cells(counts: Iterable[StateCount]) -> dict[int, dict[str, Summary]]:
     """Run → task → its states."""
     found: dict[int, dict[str, Summary]] = {}
@@ -125,19 +119,30 @@ def cells(counts: Iterable[StateCount]) -> dict[int, dict[str, Summary]]:
     return found
 
 
-def cell(row: Row, of_run: Mapping[str, Summary]) -> Cell | None:
-    """None: the run has nothing of this row."""
+def cells_html(row: Row, per_run: Sequence[Mapping[str, Summary]]) -> Markup:
+    """The cells of a row, one for each run: the sign of its state, or how many are in the weightiest one.
+
+    No template: a grid has thousands of them."""
     if not row.is_group:
-        summary = of_run.get(row.id)
+        summaries = [of_run.get(row.id) for of_run in per_run]
     else:
-        summary = Summary()
-        for task_id in row.tasks:
-            for state, count in of_run[task_id].counts.items() if task_id in of_run else ():
-                summary.add(state, count)
+        summaries = [merged(of_run[task_id] for task_id in row.tasks if task_id in of_run) for of_run in per_run]
+    return Markup("".join(map(_cell, summaries)))  # noqa: S704 - what comes from outside is escaped below
+
+
+def _cell(summary: Summary | None) -> str:
     if summary is None or not summary.counts:
-        return None
-    total = summary.total
-    return Cell(summary.state, summary.counts[summary.state] if total > 1 else 1, summary.words() if total > 1 else "")
+        return "<td>"
+    state, total = summary.state, summary.total
+    if total == 1:
+        return _single(state)
+    words, count = escape(summary.words()), short(summary.counts[state])
+    return f'<td class={state_class(state)} data-words="{words}">{count}'
+
+
+@cache
+def _single(state: str | None) -> str:
+    return f"<td class={state_class(state)}>{state_sign(state)}"
 
 
 def short(count: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -73,7 +73,7 @@ def moment(text: str | None, name: str, *, end_of_day: bool = False) -> datetime
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def one_of(values: list[str], allowed: tuple[str, ...], name: str) -> list[str]:
+def one_of(values: Iterable[str], allowed: tuple[str, ...], name: str) -> list[str]:
     """The values of a filter, without empty ones. UsageError for one that is not among `allowed`."""
     wanted = [value for value in values if value]
     for value in wanted:

@@ -32,7 +32,7 @@ _ROWS = 150
 _FAILURES = 12
 MAY_READ = of_dag.reader("DAG Runs", "Task Instances")
 Reader = Annotated[Who, Depends(MAY_READ)]
-Strings = Annotated[list[str], Query(default_factory=list)]
+Strings = Annotated[tuple[str, ...], Query()]
 Page = Annotated[int, Query(ge=1)]
 
 
@@ -43,7 +43,7 @@ def tasks(
     who: Reader,
     dag_id: str,
     run_id: str,
-    state: Strings,
+    state: Strings = (),
     q: str = "",
     page: Page = 1,
 ) -> HTMLResponse:
@@ -101,8 +101,8 @@ def graph(
     who: Reader,
     dag_id: str,
     run_id: str,
-    open: Strings,
-    fold: Strings,
+    open: Strings = (),
+    fold: Strings = (),
     arrange: str = "",
 ) -> HTMLResponse:
     with store.reading() as connection:

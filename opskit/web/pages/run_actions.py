@@ -86,7 +86,7 @@ OPTIONS = {
 }
 
 
-def _by_query(
+async def _by_query(
     task_id: Annotated[list[str], Query(default_factory=list)],
     map_index: Annotated[list[int], Query(default_factory=list)],
     upstream: bool = False,
@@ -101,7 +101,7 @@ def _by_query(
     return Choice(*named, upstream, downstream, past, future, recursive, only_failed, only_running)
 
 
-def _by_form(
+async def _by_form(
     task_id: Annotated[list[str], Form(default_factory=list)],
     map_index: Annotated[list[int], Form(default_factory=list)],
     upstream: Annotated[bool, Form()] = False,

@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from opskit.core.metastore.engine import transaction
 from opskit.errors import UsageError
 from opskit.web import gate
 from opskit.web.faults import SignInNeeded, TooManyAttempts
@@ -62,7 +61,7 @@ def finish_oidc(request: Request, store: TheStore) -> Response:
     default_role = str(store.config.get("webserver", "oidc_default_role"))
     try:
         person, wanted = oidc.finish(request, store)
-        with transaction(store.engine) as connection:
+        with store.writing() as connection:
             user = outside_people.user_of(connection, person, default_role, datetime.now(UTC))
     except UsageError as error:
         answer: Response = _page(request, store, "/", error=error.message, status=400)
@@ -82,7 +81,7 @@ def logout(request: Request, store: TheStore, who: SignedIn) -> Response:
 
 def _who(request: Request, store: Store) -> Who | None:
     try:
-        return gate.identify(request, store)
+        return gate.identified(request, store)
     except SignInNeeded:
         return None
 

@@ -66,7 +66,7 @@ def show(
     dag_id: str,
     run_id: str,
     task_id: str,
-    state: Annotated[list[str], Query(default_factory=list)],
+    state: Annotated[tuple[str, ...], Query()] = (),
     map_index: Annotated[int, Query(ge=-1)] = -1,
     tab: str = "",
     try_number: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
@@ -153,7 +153,7 @@ def _content(
     connection: Connection,
     tab: str,
     found: Found,
-    wanted: list[str],
+    wanted: Sequence[str],
     page: int,
     now: datetime,
 ) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from opskit.web.live import watcher_of
 from opskit.web.pages import log_lines, of_dag, of_run
 from opskit.web.store import Store, TheStore
 from opskit.web.topics import Topic
+from opskit.web.turns import Streamed
 
 router = APIRouter()
 PIECE_BYTES = 96 * 1024
@@ -186,7 +187,7 @@ async def _events(
 
 def _still_may(request: Request, store: Store, dag_id: str) -> bool:
     try:
-        gate.identify(request, store).require(READ, "Task Logs", dag_id)
+        gate.identified(request, store).require(READ, "Task Logs", dag_id)
     except (SignInNeeded, GuardRefused):
         return False
     except OpskitError:
@@ -221,7 +222,7 @@ def file(
     try_number: TryNumber,
     map_index: MapIndex = -1,
     archived: bool = False,
-) -> StreamingResponse:
+) -> Streamed:
     """The whole log as a text file; `archived`: from the archive."""
     instance = _instance(store, dag_id, run_id, task_id, map_index)
     whose = (dag_id, instance.run_id, task_id, map_index)
@@ -245,7 +246,7 @@ def file(
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(body, media_type="text/plain; charset=utf-8", headers=headers)
+    return Streamed(body, media_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _file(store: Store, path: str) -> Iterator[bytes]:

@@ -12,13 +12,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from fastapi import Request, Response
 
 from opskit.core.metastore import api_tokens, audit, passwords, sign_in_limits, users, web_sessions
-from opskit.core.metastore.engine import Connection, transaction
-from opskit.core.metastore.permissions import PUBLIC
+from opskit.core.metastore.permissions import PUBLIC, Permission
 from opskit.core.metastore.roles import list_roles, permissions_of
 from opskit.core.metastore.users import User
 from opskit.errors import UsageError
@@ -58,23 +58,22 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     now = datetime.now(UTC)
     found = None
     if users.can_be_username(username):
-        with store.reading() as connection:
-            found = users.credentials(connection, username)
+        found = store.look(("credentials", username), lambda connection: users.credentials(connection, username))
     user, stored = found if found is not None else (None, None)
     if user is not None and user.is_active and stored and _known.holds(stored, password, address):
         return user  # who knows the password is not held up by those who guess it elsewhere
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         wait = sign_in_limits.attempt(connection, username, address, now)
     if wait is not None:
         raise TooManyAttempts(math.ceil(wait.total_seconds()))
     right = passwords.is_right(stored, password)
     if not right or user is None or stored is None or not user.is_active:
-        with transaction(store.engine) as connection:
+        with store.writing() as connection:
             users.sign_in_failed(connection, user.id if user is not None else 0)
         log.warning("somebody at %s could not sign in", address)
         raise SignInNeeded(_WRONG)
     anew = passwords.hashed(password) if passwords.is_outdated(stored) else None
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         sign_in_limits.succeeded(connection, username, address, now)
         users.signed_in(connection, user.id, now, anew)
     _known.remember(anew or stored, password, address)
@@ -86,7 +85,7 @@ def begin_session(request: Request, store: Store, answer: Response, user: User, 
     rules, now = rules_of(request), datetime.now(UTC)
     before = cookies.read(request, rules)
     address = rules.address(request)
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         if before:
             web_sessions.end(connection, before)
         web_sessions.sweep(connection, now, rules.idle)
@@ -102,14 +101,19 @@ def end_session(request: Request, store: Store, answer: Response, who: Who) -> N
     rules, now = rules_of(request), datetime.now(UTC)
     cookie = cookies.read(request, rules)
     if cookie:
-        with transaction(store.engine) as connection:
+        with store.writing() as connection:
             web_sessions.end(connection, cookie)
             audit.write(connection, "users sign-out", now, owner=who.username, extra={"by": "web"})
     cookies.take_away(answer, request, rules)
 
 
-def _who(connection: Connection, user: User, by: str, csrf_token: str = "") -> Who:
-    permissions = permissions_of(connection, user.roles)
+def _permissions(store: Store, roles: Iterable[str]) -> frozenset[Permission]:
+    names = tuple(roles)
+    return store.look(("permissions", names), lambda connection: permissions_of(connection, names))
+
+
+def _who(store: Store, user: User, by: str, csrf_token: str = "") -> Who:
+    permissions = _permissions(store, user.roles)
     return Who(user.username, user.roles, permissions, by, user.id, user.name, csrf_token)
 
 
@@ -121,20 +125,20 @@ def _by_password(request: Request, store: Store, value: str) -> Who:
     if not colon:
         raise SignInNeeded("this is no basic authentication")
     user = check_password(store, username, password, rules_of(request).address(request))
-    with store.reading() as connection:
-        return _who(connection, user, "basic")
+    return _who(store, user, "basic")
 
 
 def _by_token(store: Store, text: str) -> Who:
     now = datetime.now(UTC)
-    with store.reading() as connection:
-        found = api_tokens.find_token(connection, text, now)
-        if found is None:
-            raise SignInNeeded("this token does not hold (any more)")
-        token, user = found
-        permissions = api_tokens.narrowed(permissions_of(connection, user.roles), token.scopes)
+    found = store.look(
+        ("token", api_tokens.hash_of(text)), lambda connection: api_tokens.find_token(connection, text, now)
+    )
+    if found is None:
+        raise SignInNeeded("this token does not hold (any more)")
+    token, user = found
+    permissions = api_tokens.narrowed(_permissions(store, user.roles), token.scopes)
     if api_tokens.is_stale(token, now):
-        with transaction(store.engine) as connection:
+        with store.writing() as connection:
             api_tokens.used(connection, token, now)
     return Who(user.username, user.roles, permissions, "token", user.id, user.name)
 
@@ -143,19 +147,23 @@ def _by_session(request: Request, store: Store) -> Who:
     rules, now = rules_of(request), datetime.now(UTC)
     cookie = cookies.read(request, rules)
     token = cookies.csrf_token(cookie) if cookie else ""
-    with store.reading() as connection:
-        found = web_sessions.find(connection, cookie, now, rules.idle) if cookie else None
-        if found is None:
-            permissions = permissions_of(connection, [PUBLIC])
-            if not permissions:
-                raise SignInNeeded("sign in first")
-            return Who("anonymous", (PUBLIC,), permissions, "public", csrf_token=token)
-        session, user = found
-        who = _who(connection, user, "web", token)
+    found = None
+    if cookie:
+        found = store.look(
+            ("session", web_sessions.session_id(cookie)),
+            lambda connection: web_sessions.find(connection, cookie, now, rules.idle),
+        )
+    if found is None:
+        permissions = _permissions(store, [PUBLIC])
+        if not permissions:
+            raise SignInNeeded("sign in first")
+        return Who("anonymous", (PUBLIC,), permissions, "public", csrf_token=token)
+    session, user = found
+    who = _who(store, user, "web", token)
     path = request.url.path
     by_itself = path == _LIVE or path.endswith(_LOG_STREAM) or is_refetch(request)
     if web_sessions.is_stale(session, now) and not by_itself:
-        with transaction(store.engine) as connection:
+        with store.writing() as connection:
             web_sessions.seen(connection, session, now)
     return who
 
@@ -185,7 +193,7 @@ def _by_proxy(request: Request, store: Store, username: str) -> Who:
 
 
 def _first_seen(store: Store, username: str, role: str, now: datetime) -> User:
-    with transaction(store.engine) as connection:
+    with store.writing() as connection:
         try:
             user = users.create_user(connection, username, now, roles=[role], password_hash=None)
         except users.Taken:

@@ -53,9 +53,14 @@ def test_a_folded_group_hides_what_is_in_it_and_tells_its_weightiest_state(sampl
         StateCount(1, "transform.files", "success", 38),
         StateCount(1, "transform.files", "failed", 2),
     ]
-    cell = grid_rows.cell(lines["transform"], grid_rows.cells(counts)[1])
-    assert cell == grid_rows.Cell("failed", 2, "2 failed, 39 success")
-    assert grid_rows.cell(lines["load"], grid_rows.cells(counts)[1]) is None
+    of_run = grid_rows.cells(counts)[1]
+    group = grid_rows.cells_html(lines["transform"], [of_run, {}])
+    assert group == '<td class=state-failed data-words="2 failed, 39 success">2<td>'
+    assert grid_rows.cells_html(lines["load"], [of_run]) == "<td>"
+    alone = grid_rows.cells([StateCount(1, "load", "success", 1)])[1]
+    assert grid_rows.cells_html(lines["load"], [alone]) == "<td class=state-success>✓"
+    odd = grid_rows.cells([StateCount(1, "load", "<b>", 3)])[1]
+    assert grid_rows.cells_html(lines["load"], [odd]) == '<td class=state-none data-words="3 &lt;b&gt;">3'
 
 
 def test_groups_of_a_large_dag_are_folded_at_first() -> None:

@@ -80,16 +80,21 @@ _settings: OrderedDict[str, Settings] = OrderedDict()
 _lock = threading.Lock()
 
 
+_BROKEN = select(dag_file.c.path).where(dag_file.c.import_error.is_not(None))
+_LISTED = select(dag, dag.c.fileloc.in_(_BROKEN).label("listed_broken"))
+
+
 def list_dags(database: Connection, which: DagFilter, window: Window) -> tuple[list[ListedDag], int]:
     """Orders: dag_id."""
-    query = _filtered(select(dag), which)
-    rows = database.execute(cut(query, window, {"dag_id": dag.c.dag_id}, dag.c.dag_id)).all()
-    return _listed(database, rows), window.total(len(rows), lambda: total(database, query))
+    query = _filtered(_LISTED, which)
+    counted = query.add_columns(func.count().over().label("listed_total"))
+    rows = database.execute(cut(counted, window, {"dag_id": dag.c.dag_id}, dag.c.dag_id)).all()
+    return _listed(database, rows), rows[0].listed_total if rows else window.total(0, lambda: total(database, query))
 
 
 def get_dag(database: Connection, dag_id: str) -> ListedDag:
     """NotFound when there is none."""
-    rows = database.execute(select(dag).where(dag.c.dag_id == dag_id)).all()
+    rows = database.execute(_LISTED.where(dag.c.dag_id == dag_id)).all()
     if not rows:
         raise NotFound(f"there is no DAG {dag_id!r}")
     return _listed(database, rows)[0]
@@ -204,10 +209,7 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
 
 def _listed(database: Connection, rows: Collection[Any]) -> list[ListedDag]:
     known = settings(database, {row.version_hash for row in rows})
-    paths = {row.fileloc for row in rows}
-    query = select(dag_file.c.path).where(dag_file.c.import_error.is_not(None))
-    broken = paths & set(database.execute(query).scalars())
-    return [ListedDag(dag_of(row), known.get(row.version_hash), row.fileloc in broken) for row in rows]
+    return [ListedDag(dag_of(row), known.get(row.version_hash), bool(row.listed_broken)) for row in rows]
 
 
 def settings(database: Connection, hashes: Iterable[str]) -> dict[str, Settings]:

@@ -44,6 +44,11 @@ class RunFilter:
         spans = (self.logical_date, self.start_date, self.end_date, self.updated_at)
         return all(one is None for one in chosen) and all(span == ANY for span in spans)
 
+    @property
+    def is_one(self) -> bool:
+        """It names one run."""
+        return all(one is not None and len(one) == 1 for one in (self.dag_ids, self.run_ids))
+
 
 ORDERS: dict[str, Any] = {
     "id": dag_run.c.id,
@@ -65,7 +70,8 @@ def list_runs(database: Connection, which: RunFilter, window: Window) -> tuple[l
     query = filtered(select(dag_run), which)
     rows = database.execute(cut(query, window, ORDERS, dag_run.c.id))
     found = [Run(**{**row._mapping, "conf": json.loads(row.conf)}) for row in rows]
-    return found, window.total(len(found), lambda: totals.total(database, filtered(select(dag_run.c.id), which)))
+    counted = filtered(select(dag_run.c.id), which)
+    return found, window.total(len(found), lambda: totals.total(database, counted, repr(which)))
 
 
 def filtered(query: Select[Any], which: RunFilter) -> Select[Any]:

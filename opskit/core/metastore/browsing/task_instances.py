@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, extract, false, func, or_, select, text
 from sqlalchemy.engine import Connection
 
-from opskit.core.metastore import task_notes
 from opskit.core.metastore.browsing import dags, totals
 from opskit.core.metastore.browsing.runs import ANY, RunFilter, Span, filtered, within
 from opskit.core.metastore.browsing.window import Window
-from opskit.core.metastore.tables import dag_run, task_instance
+from opskit.core.metastore.tables import dag, dag_run, task_instance, task_instance_note
 from opskit.core.metastore.task_instances import TI_COLUMNS, TaskInstance
 
-_T = task_instance.c
+_T, _N = task_instance.c, task_instance_note.c
+_NAMES = ["dag_id", "run_id", "logical_date", *(column.name for column in TI_COLUMNS)]
 _KEY = (_T.dag_run_id, _T.task_id, _T.map_index)
 _UPDATED_AT = func.coalesce(_T.end_date, _T.start_date, _T.queued_at)
 DEFAULT_QUEUE = "default"
@@ -51,31 +51,49 @@ class Listed:
 
     instance: TaskInstance
     note: str | None
+    version_hash: str | None
+    """Of its DAG's current version."""
+
+
+_LISTED = (
+    select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *TI_COLUMNS)
+    .add_columns(_N.note.label("listed_note"), dag.c.version_hash.label("listed_version"))
+    .join_from(task_instance, dag_run, dag_run.c.id == _T.dag_run_id)
+    .outerjoin(dag, dag.c.dag_id == dag_run.c.dag_id)
+    .outerjoin(
+        task_instance_note,
+        and_(_N.dag_run_id == _T.dag_run_id, _N.task_id == _T.task_id, _N.map_index == _T.map_index),
+    )
+)
 
 
 def list_task_instances(database: Connection, which: TaskInstanceFilter, window: Window) -> tuple[list[Listed], int]:
     """Orders: map_index, state, duration, start_date, end_date; by itself the order in which the runs were made."""
-    conditions = _conditions(database, which)
-    query = _narrowed(select(*_KEY), which, conditions)
-    # The keys first: far down a long list the index alone is read.
-    found = _read(database, _ordered(database, query, window).limit(window.limit).offset(window.offset))
+    if which.runs.is_one:
+        conditions = _own_conditions(database, which)
+        query = _ordered(database, filtered(_LISTED, which.runs).where(*conditions), window)
+        found = [_listed(row) for row in database.execute(query.limit(window.limit).offset(window.offset))]
+    else:
+        conditions = _numbers(database, which) + _own_conditions(database, which)
+        query = _narrowed(select(*_KEY), which, conditions)
+        # The keys first: far down a long list the index alone is read.
+        found = _read(database, _ordered(database, query, window).limit(window.limit).offset(window.offset))
     counted = _narrowed(select(_T.dag_run_id), which, conditions)
-    return found, window.total(len(found), lambda: totals.total(database, counted))
+    return found, window.total(len(found), lambda: totals.total(database, counted, repr(which)))
 
 
 def count(database: Connection, which: TaskInstanceFilter) -> int:
     """How many there are."""
-    return totals.total(database, _narrowed(select(_T.dag_run_id), which, _conditions(database, which)))
+    conditions = _numbers(database, which) + _own_conditions(database, which)
+    return totals.total(database, _narrowed(select(_T.dag_run_id), which, conditions), repr(which))
 
 
 def _read(database: Connection, page: Select[Any]) -> list[Listed]:
     keys = [(row.dag_run_id, row.task_id, row.map_index) for row in database.execute(page)]
     if not keys:
         return []
-    query = (
-        select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *TI_COLUMNS)
-        .join_from(task_instance, dag_run, dag_run.c.id == _T.dag_run_id)
-        .where(_T.dag_run_id.in_(sorted({key[0] for key in keys})), _T.task_id.in_(sorted({key[1] for key in keys})))
+    query = _LISTED.where(
+        _T.dag_run_id.in_(sorted({key[0] for key in keys})), _T.task_id.in_(sorted({key[1] for key in keys}))
     )
     if len({key[2] for key in keys}) <= 200:
         query = query.where(_T.map_index.in_(sorted({key[2] for key in keys})))
@@ -83,8 +101,12 @@ def _read(database: Connection, page: Select[Any]) -> list[Listed]:
         indexes = [key[2] for key in keys]
         query = query.where(_T.map_index.between(min(indexes), max(indexes)))
     rows = {(row.dag_run_id, row.task_id, row.map_index): row for row in database.execute(query)}
-    notes = task_notes.notes_of(database, keys)
-    return [Listed(TaskInstance(**rows[key]._mapping), notes.get(key)) for key in keys if key in rows]
+    return [_listed(rows[key]) for key in keys if key in rows]
+
+
+def _listed(row: Any) -> Listed:
+    *values, note, version_hash = row
+    return Listed(TaskInstance(**dict(zip(_NAMES, values, strict=True))), note, version_hash)
 
 
 def _narrowed(query: Select[Any], which: TaskInstanceFilter, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
@@ -93,8 +115,8 @@ def _narrowed(query: Select[Any], which: TaskInstanceFilter, conditions: Sequenc
     return query.where(*conditions)
 
 
-def _conditions(database: Connection, which: TaskInstanceFilter) -> list[ColumnElement[bool]]:
-    conditions = _numbers(database, which)
+def _own_conditions(database: Connection, which: TaskInstanceFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
     if which.task_ids is not None:
         conditions.append(_T.task_id.in_(sorted(set(which.task_ids))))
     if which.map_indexes is not None:

@@ -21,7 +21,7 @@ _FRESH_TIMES = 100.0
 _OLDEST_SECONDS = 600.0
 _KEPT = 200
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -36,17 +36,22 @@ _counts: OrderedDict[_Key, _Count] = OrderedDict()
 _lock = threading.Lock()
 
 
-def total(connection: Connection, rows: Select[tuple[int]]) -> int:
+def total(connection: Connection, rows: Select[tuple[int]], which: str) -> int:
     """How many rows a query finds that selects one thing of each, without order. Exact up to EXACT_UP_TO; above, as it
     was some seconds ago: the longer the counting takes the longer its result is kept, and it is counted anew while the
-    old figure is still given."""
+    old figure is still given. `which` tells this query from others."""
+    key = (str(connection.engine.url), which)
+    now = time.monotonic()
+    with _lock:
+        known = _counts.get(key)
+        if known is not None and now - known.at < _FRESH_SECONDS:
+            return known.rows
     some = select(func.count()).select_from(rows.limit(EXACT_UP_TO + 1).subquery())
     few = int(connection.execute(some).scalar_one())
     if few <= EXACT_UP_TO:
+        with _lock:
+            _counts.pop(key, None)
         return few
-    compiled = rows.compile(dialect=connection.dialect)
-    key = (str(connection.engine.url), str(compiled), repr(sorted(compiled.params.items(), key=lambda item: item[0])))
-    now = time.monotonic()
     with _lock:
         known = _counts.get(key)
         if known is not None and now - known.at < _OLDEST_SECONDS:

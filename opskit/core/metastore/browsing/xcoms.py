@@ -63,7 +63,7 @@ def list_xcoms(database: Connection, which: XComFilter, window: Window) -> tuple
     page = _narrowed(select(*_COLUMNS), which).order_by(*_ORDER).limit(window.limit).offset(window.offset)
     found = [ListedXCom(*row) for row in database.execute(page)]
     counted = _narrowed(select(xcom.c.dag_run_id), which)
-    return found, window.total(len(found), lambda: totals.total(database, counted))
+    return found, window.total(len(found), lambda: totals.total(database, counted, repr(which)))
 
 
 def get_xcom(
