@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from opskit.web.identity import READ, Who
+from opskit.core.metastore.permissions import dag_of
+from opskit.web.identity import READ, Permission, Who
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,22 @@ class Navigation:
 
 def of(who: Who | None) -> Navigation:
     """For this person; nothing before signing in."""
-    if who is None:
-        return Navigation((), ())
-    shown = (Section(one.label, _allowed(who, one.links)) for one in SECTIONS)
-    return Navigation(_allowed(who, MAIN), tuple(one for one in shown if one.links))
+    return Navigation((), ()) if who is None else _of(who.permissions)
 
 
-def _allowed(who: Who, links: tuple[Link, ...]) -> tuple[Link, ...]:
+@lru_cache(maxsize=256)
+def _of(permissions: frozenset[Permission]) -> Navigation:
+    shown = (Section(one.label, _allowed(permissions, one.links)) for one in SECTIONS)
+    return Navigation(_allowed(permissions, MAIN), tuple(one for one in shown if one.links))
+
+
+def _allowed(permissions: frozenset[Permission], links: tuple[Link, ...]) -> tuple[Link, ...]:
     # Who may read a single DAG has a list of DAGs, too.
+    one_dag = any(action == READ and dag_of(resource) is not None for action, resource in permissions)
     return tuple(
         link
         for link in links
-        if link.resource is None
-        or who.can(READ, link.resource)
-        or (link.resource == "DAGs" and bool(who.readable_dags()))
+        if link.resource is None or (READ, link.resource) in permissions or (link.resource == "DAGs" and one_dag)
     )
 
 

@@ -25,8 +25,8 @@ router = APIRouter(tags=["Monitoring"])
 
 def instances(store: Store) -> list[InstanceHealth]:
     """Every instance of the cluster with its progress. MetastoreUnavailable."""
-    with store.reading() as connection:
-        return health.instances(connection, datetime.now(UTC), limits(store.config))
+    allowed = limits(store.config)
+    return store.look("instances", lambda connection: health.instances(connection, datetime.now(UTC), allowed))
 
 
 def limits(config: Config) -> Limits:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import serialized, states
@@ -83,9 +83,12 @@ def list_dags(
     return [dag_of(row) for row in connection.execute(query)]
 
 
+_BY_ID = select(dag).where(dag.c.dag_id == bindparam("named"))
+
+
 def get_dag(connection: Connection, dag_id: str) -> Dag:
     """One DAG, also an inactive one. NotFound, naming the nearest one."""
-    row = connection.execute(select(dag).where(dag.c.dag_id == dag_id)).first()
+    row = connection.execute(_BY_ID, {"named": dag_id}).first()
     if row is None:
         raise _not_found(connection, dag_id)
     return dag_of(row)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import run_conf, states, timetables
@@ -163,10 +163,16 @@ def _free_date(connection: Connection, dag_id: str, now: datetime) -> datetime:
     return now if newest is None else newest + timedelta(microseconds=1)
 
 
+_BY_RUN_ID = select(dag_run).where(dag_run.c.dag_id == bindparam("of_dag"), dag_run.c.run_id == bindparam("named"))
+
+
 def find_run(
     connection: Connection, dag_id: str, run_id: str | None = None, logical_date: datetime | None = None
 ) -> Run | None:
     """The run with this run_id or this logical date; None when there is none."""
+    if run_id is not None and logical_date is None:
+        row = connection.execute(_BY_RUN_ID, {"of_dag": dag_id, "named": run_id}).first()
+        return None if row is None else _run(row)
     query = select(dag_run).where(dag_run.c.dag_id == dag_id)
     if run_id is not None:
         query = query.where(dag_run.c.run_id == run_id)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import states
@@ -95,6 +95,15 @@ _TI_QUERY = select(dag_run.c.dag_id, dag_run.c.run_id, dag_run.c.logical_date, *
 )
 
 
+# Made once: pages and the REST API ask it all the time.
+_ONE = _TI_QUERY.where(
+    dag_run.c.dag_id == bindparam("of_dag"),
+    dag_run.c.run_id == bindparam("of_run"),
+    task_instance.c.task_id == bindparam("of_task"),
+    task_instance.c.map_index == bindparam("of_index"),
+)
+
+
 def list_task_instances(
     connection: Connection,
     dag_id: str,
@@ -135,15 +144,10 @@ def get_task_instance(
     connection: Connection, dag_id: str, run_id: str, task_id: str, map_index: int = -1
 ) -> TaskInstance:
     """One task instance. NotFound when the DAG, the run or the task in it is not there."""
-    run = get_run(connection, dag_id, run_id)
-    row = connection.execute(
-        _TI_QUERY.where(
-            task_instance.c.dag_run_id == run.id,
-            task_instance.c.task_id == task_id,
-            task_instance.c.map_index == map_index,
-        )
-    ).first()
+    named = {"of_dag": dag_id, "of_run": run_id, "of_task": task_id, "of_index": map_index}
+    row = connection.execute(_ONE, named).first()
     if row is None:
+        run = get_run(connection, dag_id, run_id)
         known = connection.execute(
             select(task_instance.c.task_id).where(task_instance.c.dag_run_id == run.id)
         ).scalars()

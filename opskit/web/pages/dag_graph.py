@@ -25,7 +25,7 @@ from opskit.web.store import TheStore
 router = APIRouter()
 _CHOICES = 25
 Reader = Annotated[Who, Depends(of_dag.reader("DAG Runs", "Task Instances"))]
-Strings = Annotated[list[str], Query(default_factory=list)]
+Strings = Annotated[tuple[str, ...], Query()]
 
 
 @router.get("/dags/{dag_id}/graph")
@@ -34,8 +34,8 @@ def show(
     store: TheStore,
     who: Reader,
     dag_id: str,
-    open: Strings,
-    fold: Strings,
+    open: Strings = (),
+    fold: Strings = (),
     run: str = "",
     arrange: str = "",
 ) -> HTMLResponse:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from markupsafe import Markup
 
 from opskit.core.dag import states
 from opskit.core.metastore import dags
@@ -19,7 +19,7 @@ from opskit.web.definitions import Definition, definition
 from opskit.web.identity import Who
 from opskit.web.links import run_url, task_url
 from opskit.web.pages import of_dag
-from opskit.web.pages.grid_rows import Folds, Row, cells, cells_html, folds, rows
+from opskit.web.pages.grid_rows import Folds, Row, cells, cells_html, column_html, folds, rows
 from opskit.web.render import render
 from opskit.web.store import TheStore
 from opskit.web.summaries import Summary, merged
@@ -32,18 +32,6 @@ _MOST_OTHERS = 50
 _BAR_HEIGHT = 56
 Reader = Annotated[Who, Depends(of_dag.reader("DAG Runs", "Task Instances"))]
 Strings = Annotated[tuple[str, ...], Query()]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A run above its cells."""
-
-    run: RunRow
-    url: str
-    seconds: float | None
-    bar: int
-    """Height, of `_BAR_HEIGHT`."""
-    summary: Summary
 
 
 @router.get("/dags/{dag_id}")
@@ -80,13 +68,14 @@ def show(
         known = set(version.dag.by_id) if version else set()
         others = sorted({task_id for of_run in found.values() for task_id in of_run} - known)
         lines += [Row(name, name, 0, (name,), is_gone=True) for name in others[:_MOST_OTHERS]]
-    columns = _columns(page.runs[::-1], found)
-    per_run = [found.get(column.run.id, {}) for column in columns]
+    now = datetime.now(UTC)
+    scale = max((run.seconds(now) or 0 for run in page.runs), default=0)
+    per_run = [found.get(run.id, {}) for run in page.runs[::-1]]
     return render(
         request,
         "dag/grid.html",
         **of_dag.frame(who, dag, "grid"),
-        columns=columns,
+        columns=_columns(page.runs[::-1], found, scale),
         lines=lines,
         folds=groups,
         cells_of=lambda line: cells_html(line, per_run),
@@ -96,8 +85,7 @@ def show(
         rows_page=min(rows_page, pages),
         rows_pages=pages,
         newest=_newest(dag_id, page.runs, found, has_newer=page.has_newer, is_whole=all_tasks),
-        scale=max((column.seconds or 0 for column in columns), default=0),
-        bar_height=_BAR_HEIGHT,
+        scale=scale,
         run_states=of_dag.RUN_STATES,
         run_types=of_dag.RUN_TYPES,
         task_states=[one or "none" for one in states.TASK_STATES],
@@ -125,17 +113,15 @@ def _definition(connection: Any, dag: dags.Dag) -> Definition | None:
         return None  # brought from a backup without its versions: runs are there all the same
 
 
-def _columns(runs: list[RunRow], found: dict[int, dict[str, Summary]]) -> list[Column]:
+def _columns(runs: list[RunRow], found: dict[int, dict[str, Summary]], scale: float) -> list[Markup]:
     now = datetime.now(UTC)
-    lengths = {run.id: run.seconds(now) for run in runs}
-    longest = max((seconds or 0 for seconds in lengths.values()), default=0) or 1
     return [
-        Column(
+        column_html(
             run,
-            run_url(run.dag_id, run.run_id, number=run.id),
-            lengths[run.id],
-            max(3, round((lengths[run.id] or 0) / longest * _BAR_HEIGHT)),
-            merged(found.get(run.id, {}).values()),
+            seconds := run.seconds(now),
+            max(3, round((seconds or 0) / (scale or 1) * _BAR_HEIGHT)),
+            _BAR_HEIGHT,
+            merged(found.get(run.id, {}).values()).words(),
         )
         for run in runs
     ]

@@ -22,10 +22,10 @@ from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import DELETE, EDIT, READ, Who
 from opskit.web.kept import is_refetch
 from opskit.web.links import run_url
-from opskit.web.render import render
+from opskit.web.render import render, render_part
 from opskit.web.run_bars import run_bars
 from opskit.web.schedule_words import schedule_words
-from opskit.web.store import TheStore
+from opskit.web.store import Store, TheStore
 
 router = APIRouter(include_in_schema=False)
 
@@ -138,29 +138,39 @@ def list_dags(
         tuple(one for one in owner if one),
         status if status in STATUSES else "all",
     )
+    url = str(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
     fresh = is_refetch(request)
+
+    def look() -> Markup:
+        return _content(request, store, who, filters, order if order in ORDERS else "dag_id", page, url, fresh=fresh)
+
+    content = store.kept.get(("page of DAGs", url, who.permissions), look, fresh=fresh)
+    return render(request, "dags.html", content=content)
+
+
+def _content(
+    request: Request, store: Store, who: Who, filters: Filters, order: str, page: int, url: str, *, fresh: bool
+) -> Markup:
     with store.reading() as connection:
         found = store.kept.get("dags", lambda: read_all(connection), fresh=fresh)
         listing = chosen(found, filters, who)
         dags = _ordered(listing.dags, order)
         pages = max(1, -(-len(dags) // PER_PAGE))
         page = min(page, pages)
-        shown = dags[(page - 1) * PER_PAGE : page * PER_PAGE]
-        key = "rows of DAGs", tuple(dag.dag_id for dag in shown), who.permissions
-        rows = store.kept.get(key, lambda: _rows(connection, shown, who), fresh=fresh)
-    return render(
+        rows = _rows(connection, dags[(page - 1) * PER_PAGE : page * PER_PAGE], who)
+    return render_part(
         request,
-        "dags.html",
+        "dags_content.html",
         rows=rows,
         listing=listing,
         filters=filters,
-        order=order if order in ORDERS else "dag_id",
+        order=order,
         orders=ORDERS,
         statuses=STATUSES,
         page=page,
         pages=pages,
         total=len(dags),
-        url_of_list=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
+        url_of_list=url,
     )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from markupsafe import Markup, escape
 
-from opskit.core.metastore.browsing.grid import StateCount
+from opskit.core.metastore.browsing.grid import RunRow, StateCount
 from opskit.web.definitions import Definition
-from opskit.web.formats import state_class, state_sign
+from opskit.web.formats import duration, stamp, state_class, state_sign
+from opskit.web.links import run_url
 from opskit.web.summaries import Summary, merged
 
 FOLDED_FROM = 80
 """With so many tasks, groups are folded at first."""
+_TYPE_MARKS = {"manual": "▶", "backfill": "⟲"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,14 @@ def _collect(definition: Definition, state: Folds, group: _Group, depth: int, fo
 def cells(counts: Iterable[StateCount]) -> dict[int, dict[str, Summary]]:
     """Run → task → its states."""
     found: dict[int, dict[str, Summary]] = {}
-    for one in counts:
-        found.setdefault(one.dag_run_id, {}).setdefault(one.task_id, Summary()).add(one.state, one.count)
+    for run, task_id, state, count in counts:
+        of_run = found.get(run)
+        if of_run is None:
+            of_run = found[run] = {}
+        if task_id in of_run:
+            of_run[task_id].add(state, count)
+        else:
+            of_run[task_id] = Summary({state: count})
     return found
 
 
@@ -133,9 +141,11 @@ def cells_html(row: Row, per_run: Sequence[Mapping[str, Summary]]) -> Markup:
 def _cell(summary: Summary | None) -> str:
     if summary is None or not summary.counts:
         return "<td>"
-    state, total = summary.state, summary.total
-    if total == 1:
-        return _single(state)
+    if len(summary.counts) == 1:
+        [(state, total)] = summary.counts.items()
+        if total == 1:
+            return _single(state)
+    state = summary.state
     words, count = escape(summary.words()), short(summary.counts[state])
     return f'<td class={state_class(state)} data-words="{words}">{count}'
 
@@ -143,6 +153,27 @@ def _cell(summary: Summary | None) -> str:
 @cache
 def _single(state: str | None) -> str:
     return f"<td class={state_class(state)}>{state_sign(state)}"
+
+
+@lru_cache(maxsize=4096)
+def column_html(run: RunRow, seconds: float | None, bar: int, height: int, words: str) -> Markup:
+    """The head of a run's column: a bar of `bar` of `height` pixels, the sign of its state, its date. Those of runs
+    that have ended stay as they are."""
+    state, kind = escape(run.state), escape(run.run_type)
+    look, run_id = state_class(run.state), escape(run.run_id)
+    mark = "" if run.run_type == "scheduled" else _TYPE_MARKS.get(run.run_type, "◆")
+    return Markup(  # noqa: S704 - what comes from outside is escaped above
+        f'<th scope="col" data-key="run-{run.id}" data-run="{run.id}" data-run-id="{run_id}" '
+        f'data-date="{stamp(run.logical_date)}" data-state="{state}" data-type="{kind}" '
+        f'data-took="{duration(seconds)}" data-words="{escape(words)}">'
+        f'<a href="{escape(run_url(run.dag_id, run.run_id, number=run.id))}" aria-label="Run {run_id}: {state}">'
+        f'<svg width="14" height="{height}" aria-hidden="true">'
+        f'<rect class="{look}" x="0" y="{height - bar}" width="14" height="{bar}" rx="2"/></svg>'
+        f'<span class="run-sign {look}" aria-hidden="true">{state_sign(run.state)}</span>'
+        f'<span class="run-date" aria-hidden="true">{run.logical_date:%m-%d %H:%M}</span>'
+        + (f'<span class="run-type" aria-hidden="true">{mark}</span>' if mark else "")
+        + "</a></th>"
+    )
 
 
 def short(count: int) -> str:

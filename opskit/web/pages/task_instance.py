@@ -212,7 +212,7 @@ def _rendered(
     return {"fields": shown, "are_rendered": bool(fields), "attempt": attempt, "tries": list(known)}
 
 
-def _instances(connection: Connection, found: Found, wanted: list[str], page: int) -> dict[str, Any]:
+def _instances(connection: Connection, found: Found, wanted: Sequence[str], page: int) -> dict[str, Any]:
     chosen = {None if one == "none" else one for one in wanted if one}
     total = sum(count for one, count in found.mapped.counts.items() if not chosen or one in chosen)
     pages = max(1, -(-total // _INSTANCES))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
@@ -209,7 +210,11 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
 
 def _listed(database: Connection, rows: Collection[Any]) -> list[ListedDag]:
     known = settings(database, {row.version_hash for row in rows})
-    return [ListedDag(dag_of(row), known.get(row.version_hash), bool(row.listed_broken)) for row in rows]
+    return [ListedDag(_dag(row), known.get(row.version_hash), bool(row.listed_broken)) for row in rows]
+
+
+_dag = lru_cache(maxsize=_KEPT)(dag_of)
+"""By the row: most DAGs are as they were when the list was last asked for."""
 
 
 def settings(database: Connection, hashes: Iterable[str]) -> dict[str, Settings]:

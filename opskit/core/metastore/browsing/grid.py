@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Connection
@@ -63,14 +63,13 @@ class RunsPage:
     has_newer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StateCount:
+class StateCount(NamedTuple):
     """So many instances of one task in one run are in this state."""
 
     dag_run_id: int
     task_id: str
     state: str | None
-    count: int
+    number: int
 
 
 def _matching(dag_id: str, wanted: RunFilter) -> list[ColumnElement[bool]]:
@@ -106,7 +105,7 @@ def page_of_runs(connection: Connection, dag_id: str, wanted: RunFilter, limit: 
 
 def _read(connection: Connection, query: Select[Any], limit: int, *, newest_first: bool) -> list[RunRow]:
     by_date = dag_run.c.logical_date.desc() if newest_first else dag_run.c.logical_date
-    return [RunRow(*row) for row in connection.execute(query.order_by(by_date).limit(limit))]
+    return [RunRow(*row) for row in connection.execute(query.order_by(by_date).limit(limit)).all()]
 
 
 def _exists(connection: Connection, dag_id: str, wanted: RunFilter, runs: Sequence[RunRow], *, older: bool) -> bool:
@@ -141,4 +140,4 @@ def count_states(
     )
     if task_ids is not None:
         query = query.where(task_instance.c.task_id.in_(sorted(task_ids)))
-    return [StateCount(*row) for row in connection.execute(query)]
+    return list(map(StateCount._make, connection.execute(query).all()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, union_all
 from sqlalchemy.engine import Connection
 
 from opskit.core.metastore.tables import dag_run, task_attempt, task_instance
@@ -74,7 +74,7 @@ def tasks_of_run(connection: Connection, run_number: int, task_id: str | None = 
     )
     if task_id is not None:
         query = query.where(each.task_id == task_id)
-    return [TaskRow(*row) for row in connection.execute(query)]
+    return [TaskRow(*row) for row in connection.execute(query).all()]
 
 
 def earlier_tries(connection: Connection, run_number: int) -> list[EarlierTry]:
@@ -104,9 +104,9 @@ def neighbours(
     mine = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == dag_id)
     before = mine.where(dag_run.c.logical_date < logical_date).order_by(dag_run.c.logical_date.desc()).limit(1)
     after = mine.where(dag_run.c.logical_date > logical_date).order_by(dag_run.c.logical_date).limit(1)
-    found = [connection.execute(query).first() for query in (before, after)]
-    older, newer = [None if row is None else (row.run_id, row.id) for row in found]
-    return older, newer
+    both = union_all(*[select(query.subquery(), literal(is_newer)) for is_newer, query in enumerate((before, after))])
+    found = {is_newer: (run_id, number) for run_id, number, is_newer in connection.execute(both).all()}
+    return found.get(0), found.get(1)
 
 
 def run_id_of(connection: Connection, dag_id: str, run_number: int) -> str | None:

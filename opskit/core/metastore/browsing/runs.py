@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Row, Select, and_, func, select
 from sqlalchemy.engine import Connection
 
 from opskit.core.metastore.browsing import totals
@@ -16,6 +17,7 @@ from opskit.core.metastore.browsing.window import Window, cut
 from opskit.core.metastore.runs import Run
 from opskit.core.metastore.tables import dag_run
 
+_KEPT = 4_096
 Span = tuple[datetime | None, datetime | None]
 """From and to, both included; None: without a bound."""
 ANY: Span = (None, None)
@@ -68,10 +70,18 @@ ORDERS: dict[str, Any] = {
 def list_runs(database: Connection, which: RunFilter, window: Window) -> tuple[list[Run], int]:
     """Orders: those of ORDERS."""
     query = filtered(select(dag_run), which)
-    rows = database.execute(cut(query, window, ORDERS, dag_run.c.id))
-    found = [Run(**{**row._mapping, "conf": json.loads(row.conf)}) for row in rows]
-    counted = filtered(select(dag_run.c.id), which)
-    return found, window.total(len(found), lambda: totals.total(database, counted, repr(which)))
+    found = list(map(_run, database.execute(cut(query, window, ORDERS, dag_run.c.id)).all()))
+
+    def counted() -> int:
+        return totals.total(database, filtered(select(dag_run.c.id), which), repr(which))
+
+    return found, window.total(len(found), counted)
+
+
+@lru_cache(maxsize=_KEPT)
+def _run(row: Row[Any]) -> Run:
+    """By the row: runs that have ended hardly ever change."""
+    return Run(**{**row._mapping, "conf": json.loads(row.conf)})
 
 
 def filtered(query: Select[Any], which: RunFilter) -> Select[Any]:

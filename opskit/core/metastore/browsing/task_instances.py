@@ -19,6 +19,7 @@ from opskit.core.metastore.task_instances import TI_COLUMNS, TaskInstance
 _T, _N = task_instance.c, task_instance_note.c
 _NAMES = ["dag_id", "run_id", "logical_date", *(column.name for column in TI_COLUMNS)]
 _KEY = (_T.dag_run_id, _T.task_id, _T.map_index)
+_ORDERS = {"state": _T.state, "start_date": _T.start_date, "end_date": _T.end_date}
 _UPDATED_AT = func.coalesce(_T.end_date, _T.start_date, _T.queued_at)
 DEFAULT_QUEUE = "default"
 _SLACK = timedelta(hours=1)
@@ -78,8 +79,11 @@ def list_task_instances(database: Connection, which: TaskInstanceFilter, window:
         query = _narrowed(select(*_KEY), which, conditions)
         # The keys first: far down a long list the index alone is read.
         found = _read(database, _ordered(database, query, window).limit(window.limit).offset(window.offset))
-    counted = _narrowed(select(_T.dag_run_id), which, conditions)
-    return found, window.total(len(found), lambda: totals.total(database, counted, repr(which)))
+
+    def counted() -> int:
+        return totals.total(database, _narrowed(select(_T.dag_run_id), which, conditions), repr(which))
+
+    return found, window.total(len(found), counted)
 
 
 def count(database: Connection, which: TaskInstanceFilter) -> int:
@@ -134,9 +138,10 @@ def _own_conditions(database: Connection, which: TaskInstanceFilter) -> list[Col
         (_T.start_date, which.start_date),
         (_T.end_date, which.end_date),
         (_UPDATED_AT, which.updated_at),
-        (_seconds(database, _T.start_date, _T.end_date), which.duration),
     )
     conditions += [within(column, span) for column, span in spans if span != ANY]
+    if which.duration != ANY:
+        conditions.append(within(_seconds(database, _T.start_date, _T.end_date), which.duration))
     return conditions
 
 
@@ -184,14 +189,7 @@ def _seconds(database: Connection, start: Any, end: Any) -> Any:
 
 
 def _ordered(database: Connection, query: Select[Any], window: Window) -> Select[Any]:
-    columns = {
-        "map_index": _T.map_index,
-        "state": _T.state,
-        "start_date": _T.start_date,
-        "end_date": _T.end_date,
-        "duration": _seconds(database, _T.start_date, _T.end_date),
-    }
     if window.order in ("", "map_index"):
         return query.order_by(*[column.desc() if window.descending else column for column in _KEY])
-    first = columns[window.order]
+    first = _seconds(database, _T.start_date, _T.end_date) if window.order == "duration" else _ORDERS[window.order]
     return query.order_by(first.desc() if window.descending else first, *_KEY)
