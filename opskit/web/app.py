@@ -48,6 +48,7 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.xcoms",
 )
 OPSKIT_API: tuple[str, ...] = (
+    "opskit_api.answers",
     "opskit_api.backups",
     "opskit_api.documents",
     "opskit_api.health",
@@ -83,6 +84,7 @@ PAGES: tuple[str, ...] = (
     "pages.run_actions",
     "pages.task_instance",
     "pages.task_log",
+    "pages.answers",
 )
 
 

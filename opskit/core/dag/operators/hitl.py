@@ -34,6 +34,7 @@ class HITLOperator(BaseOperator):
     chosen is pushed: `chosen_options`, `params_input`, `responded_at`, `responded_by_user`."""
 
     template_fields: Sequence[str] = ("subject", "body")
+    asks_people = True
 
     def __init__(
         self,
