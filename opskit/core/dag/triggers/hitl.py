@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from opskit.core.dag import human_input
 from opskit.core.dag.triggers.base import BaseTrigger, TriggerEvent
 from opskit.core.dag.triggers.temporal import LONGEST_SLEEP
 
 NOBODY = "nobody can answer here: only a task that a scheduler runs is answered, by page or API"
+
+
+class HITLUser(TypedDict):
+    """A person: `id` is the username."""
+
+    id: str
+    name: str
 
 
 class HITLTrigger(BaseTrigger):
