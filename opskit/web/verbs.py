@@ -26,11 +26,11 @@ from opskit.web.job_files import DONE, QUEUED, RUNNING, Job, JobFiles
 from opskit.web.job_runner import JobRunner, bury, is_left, stop_before_it_began, this_process
 from opskit.web.verb_list import READ, verb_of
 
-__all__ = ["Job", "TheVerbs", "Verbs", "end_all", "of_app", "verbs_of"]
+__all__ = ["PROGRAM", "Job", "TheVerbs", "Verbs", "end_all", "of_app", "verbs_of"]
 
 _WAITING = 8
 _MOST_PATIENT = 5
-_PROGRAM = (sys.executable, "-m", "opskit")
+PROGRAM = (sys.executable, "-m", "opskit")
 
 
 class Verbs:
@@ -43,7 +43,7 @@ class Verbs:
     def __init__(
         self,
         config: Config,
-        program: Sequence[str] = _PROGRAM,
+        program: Sequence[str] = PROGRAM,
         *,
         webserver: Process | None = None,
         most_patient: int = _MOST_PATIENT,
