@@ -19,6 +19,7 @@ from opskit.core.metastore import passwords, roles, tables, users
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.web.faults import SignInNeeded, TooManyAttempts
 from opskit.web.security import signing_in
+from opskit.web.security.known_passwords import KnownPasswords
 from opskit.web.security.middleware import HEADERS
 from opskit.web.store import Store
 from tests.databases import KINDS, Databases
@@ -43,7 +44,7 @@ def one_site(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def site(one_site: WebSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebSite]:
     """On SQLite, with nobody held up for wrong passwords of other tests."""
-    monkeypatch.setattr(signing_in, "_known", signing_in._KnownPasswords())
+    monkeypatch.setattr(signing_in, "_known", KnownPasswords())
     with transaction(one_site.engine) as connection:
         connection.execute(tables.web_sign_in_limit.delete())
     yield one_site
