@@ -80,6 +80,7 @@ PAGES: tuple[str, ...] = (
     "pages.dag_calendar",
     "pages.dag_durations",
     "pages.dag_runs",
+    "pages.run_batch",
     "pages.run",
     "pages.run_actions",
     "pages.task_instance",
