@@ -18,6 +18,6 @@ for (const form of document.querySelectorAll("form[data-selecting]")) {
     show(form);
   });
   // The table may be exchanged for a newer one, and a browser that goes back keeps what was ticked.
-  new MutationObserver(() => show(form)).observe(form, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key"] });
+  new MutationObserver(() => show(form)).observe(form.querySelector("table"), { childList: true, subtree: true });
   show(form);
 }
