@@ -78,6 +78,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         self._proven = proven
         self._taken = 0
+        self._not_said = 0
         self._own: set[asyncio.Task[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -134,9 +135,20 @@ class Server(uvicorn.Server):
                 return
             for descriptor in descriptors:
                 self._taken += 1
+                self._say_taken()
                 connection = socket.socket(fileno=descriptor)
                 connection.setblocking(False)
                 self._begin(self._serve_one(connection))
+
+    def _say_taken(self) -> None:
+        """The supervisor keeps what we have not taken, for others."""
+        assert self._channel is not None
+        self._not_said += 1
+        try:
+            self._channel.send(self._not_said.to_bytes(4, "big"))
+            self._not_said = 0
+        except OSError:
+            pass  # with the next one
 
     async def _serve_one(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()

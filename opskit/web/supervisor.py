@@ -17,7 +17,9 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -47,6 +49,7 @@ _MOST_FAILURES = 6
 """Ends of one child in a row, each soon after its start, after which the webserver gives up while none serves."""
 _STOP_SECONDS = {"worker": 8.0, "keeper": 20.0}
 _AT_ONCE = 64
+_MOST_NOT_TAKEN = 200
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Child:
     """Through which a worker gets its connections."""
     given: int = 0
     """Connections, since it was started."""
+    not_taken: deque[socket.socket] = field(default_factory=deque)
+    """Of these, what it has not said to have: when it dies, others get them."""
     started_at: float = 0.0
     due_at: float = 0.0
     pause: float = 0.0
@@ -105,6 +110,7 @@ class Supervisor:
         self._poller = select.poll()
         self._read_end = -1
         self._is_listening = False
+        self._for_nobody: list[socket.socket] = []
         self._ready = False
         self._looked_at = time.monotonic()
 
@@ -140,8 +146,11 @@ class Supervisor:
         due = [child.due_at for child in self._children if child.process is None]
         self._listen(self._fit(now) is not None)
         events = self._poller.poll(max(0.0, min([self._looked_at + _LOOK_SECONDS, *due]) - now) * 1000 + 1)
+        channels = {child.channel.fileno(): child for child in self._workers if child.channel is not None}
         for descriptor, _ in events:
-            if descriptor == self._listening.fileno():
+            if descriptor in channels:
+                self._hear(channels[descriptor])
+            elif descriptor == self._listening.fileno():
                 self._accept()
             elif descriptor == self._read_end:
                 os.read(self._read_end, 4096)
@@ -155,6 +164,8 @@ class Supervisor:
             self._look_at_all(now)
         for child in self._children:
             self._look_after(child)
+        if self._for_nobody:
+            self._give_again()
 
     def _look_at_all(self, now: float) -> None:
         self._board.seats[0].turn()
@@ -188,8 +199,7 @@ class Supervisor:
                     time.sleep(0.1)
                     return
                 continue  # whoever called has gone
-            with connection:
-                self._give(connection)
+            self._give(connection)
 
     def _give(self, connection: socket.socket) -> None:
         refused: list[Child] = []
@@ -200,15 +210,42 @@ class Supervisor:
                 refused.append(child)  # its queue is full, or it has just died
                 continue
             child.given += 1
+            child.not_taken.append(connection)
             return
-        log.warning("a connection was closed: no worker could take it")
+        self._for_nobody.append(connection)
+
+    def _hear(self, child: Child) -> None:
+        """Which connections it has taken: ours of them must go, or they would not end where it ends them."""
+        assert child.channel is not None
+        while True:
+            try:
+                said = child.channel.recv(8)
+            except BlockingIOError:
+                return
+            except OSError:
+                said = b""
+            if not said:
+                with suppress(KeyError):
+                    self._poller.unregister(child.channel)  # it ends
+                return
+            for _ in range(min(int.from_bytes(said, "big"), len(child.not_taken))):
+                child.not_taken.popleft().close()
+
+    def _give_again(self) -> None:
+        """What was given to workers that have died, and what nobody could take."""
+        waiting, self._for_nobody = self._for_nobody, []
+        for connection in waiting:
+            self._give(connection)
 
     def _fit(self, now: float, refused: list[Child] | None = None) -> Child | None:
         """Who gets the next connection; None: nobody serves."""
         serving = [
             child
             for child in self._workers
-            if child.channel is not None and child.seat.turned_at and child not in (refused or ())
+            if child.channel is not None
+            and child.seat.turned_at
+            and len(child.not_taken) < _MOST_NOT_TAKEN
+            and child not in (refused or ())
         ]
         turning = [child for child in serving if child.turned_ago(now) < _SLOW_SECONDS]
         # Among those with equally many, the one that was given the fewest: else the first would get each single one.
@@ -239,6 +276,7 @@ class Supervisor:
         if child.kind == "worker":
             ours.setblocking(False)
             child.channel = ours
+            self._poller.register(ours, select.POLLIN)
         else:
             ours.close()
         log.info("%s: started (pid %d)", child.name, pid)
@@ -287,6 +325,10 @@ class Supervisor:
                 os.close(child.pidfd)
             if child.channel is not None and child.channel is not kept:
                 child.channel.close()
+            for connection in child.not_taken:
+                connection.close()
+        for connection in self._for_nobody:
+            connection.close()
 
     def _look_after(self, child: Child) -> None:
         if child.process is not None and (ended := self._ended(child)) is not None:
@@ -326,7 +368,12 @@ class Supervisor:
         self._poller.unregister(child.pidfd)
         os.close(child.pidfd)
         if child.channel is not None:
+            self._hear(child)
+            with suppress(KeyError):
+                self._poller.unregister(child.channel)
             child.channel.close()
+            self._for_nobody += child.not_taken
+            child.not_taken.clear()
         child.process, child.pidfd, child.channel = None, -1, None
 
     def _judge(self, child: Child, now: float) -> None:
@@ -378,10 +425,11 @@ class Supervisor:
                     log.warning("%s: killed, it did not stop", child.name)
                     self._signal(child, signal.SIGKILL)
             self._poller.poll(100)
-            try:
+            with suppress(BlockingIOError):
                 os.read(self._read_end, 4096)
-            except BlockingIOError:
-                pass
+            for child in self._workers:
+                if child.channel is not None:
+                    self._hear(child)
 
     def _kill_all(self) -> None:
         """Whatever happened: nobody is left."""
