@@ -18,7 +18,7 @@ from sqlalchemy import insert, select, update
 from opskit.core.metastore import passwords, roles, tables, users
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.web.faults import SignInNeeded, TooManyAttempts
-from opskit.web.security import signing_in
+from opskit.web.security import cookies, signing_in
 from opskit.web.security.known_passwords import KnownPasswords
 from opskit.web.security.middleware import HEADERS
 from opskit.web.store import Store
@@ -263,6 +263,20 @@ def test_the_token_is_taken_from_a_form_a_multipart_form_or_a_header(site: WebSi
     assert status(answer) == 200
     with reading(site.engine) as connection:
         assert {"R1", "R2", "R3"} <= {role.name for role in roles.list_roles(connection)}
+
+
+def test_no_page_holds_the_token_itself_and_each_has_another_mask_over_it(site: WebSite) -> None:
+    browser = site.signed_in("ada")
+    [cookie] = [value for name, value in browser.http.cookies.items() if name.endswith("opskit_session")]
+    token = cookies.csrf_token(cookie)
+    pages = [browser.http.get(path).text for path in ("/roles", "/roles", "/me")]
+    assert not any(token in page for page in pages)
+    masked = [csrf_token(page) for page in pages]
+    assert len(set(masked)) == 3
+    # An older page stays good, and so does a program that makes the token of its cookie.
+    for number, given in enumerate((*masked, token)):
+        assert status(browser.http.post("/roles", data={"name": f"M{number}", "csrf_token": given})) == 303
+    assert status(browser.http.post("/roles", data={"name": "Forged", "csrf_token": masked[0][:-1]})) == 403
 
 
 @pytest.mark.parametrize(
