@@ -418,6 +418,13 @@ SETTINGS: tuple[Setting, ...] = (
             'Role by value of that claim: [webserver.oidc_role_map] ops-team = "Op". Empty: values are names of roles.',
         ),
         Setting("webserver", "oidc_default_role", "str", "Public", "Role of a person for whom the claim gives none."),
+        Setting(
+            "webserver",
+            "oidc_end_session",
+            "bool",
+            False,
+            "Whether signing out here ends the session at the provider, too, where its metadata names a page for that.",
+        ),
         Setting("webserver", "oidc_label", "str", "Single sign-on", "What the button on the page for signing in says."),
         Setting(
             "webserver",
