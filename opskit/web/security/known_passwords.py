@@ -41,6 +41,7 @@ class KnownPasswords:
         os.ftruncate(self._file, self._marks + _PLACES * _MARK.size)
         self._memory = mmap.mmap(self._file, 0)
         self._lock = threading.Lock()
+        self._turns = [threading.Lock() for _ in range(256)]
 
     def holds(self, stored: str, password: str, address: str) -> bool:
         """Whether this is known to be right, from this address."""
@@ -65,13 +66,24 @@ class KnownPasswords:
             _MARK.pack_into(self._memory, self._marks + self._place(mark) * _MARK.size, mark, until)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+    def turn(self, username: str, password: str, address: str) -> Iterator[None]:
+        """Those who send the same from the same address come one after the other, whichever process they ask."""
+        place = self._place(self._digest(f"{username}\0{address}\0{password}"))
+        with self._turns[place % len(self._turns)]:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, 1 + place)
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, 1 + place)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, 0)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, 0)
 
     def _place(self, digest: bytes) -> int:
         return int.from_bytes(digest[:8], "big") % _PLACES

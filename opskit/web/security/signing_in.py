@@ -55,8 +55,17 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
         with store.reading() as connection:
             found = users.credentials(connection, username)
     user, stored = found if found is not None else (None, None)
-    if user is not None and user.is_active and stored and _known.holds(stored, password, address):
-        return user  # who knows the password is not held up by those who guess it elsewhere
+    # A program that begins with many requests at once is no guesser: one is looked at, and then the others are known.
+    # (It is the same for names that nobody has: how long an answer takes must not tell them.)
+    with _known.turn(username, password, address):
+        if user is not None and user.is_active and stored and _known.holds(stored, password, address):
+            return user  # who knows the password is not held up by those who guess it elsewhere
+        return _checked(store, user, stored, username, password, address, now)
+
+
+def _checked(
+    store: Store, user: User | None, stored: str | None, username: str, password: str, address: str, now: datetime
+) -> User:
     with transaction(store.engine) as connection:
         wait = sign_in_limits.attempt(connection, username, address, now)
     if wait is not None:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -423,6 +424,19 @@ def test_a_session_does_not_speak_for_a_request_that_says_otherwise_who_it_is(si
     for value in ("", "Basic", "Negotiate abc", "Bearer"):
         answer = browser.http.post("/api/v1/pools", json={"name": "f"}, headers={"Authorization": value})
         assert status(answer) == 401, value
+
+
+def test_a_program_that_begins_with_many_requests_at_once_is_no_guesser(
+    site: WebSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = passwords.is_right
+    monkeypatch.setattr(passwords, "is_right", lambda stored, given: looked.append(given) or real(stored, given))
+    clients = [site.client() for _ in range(12)]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda http: status(http.get("/api/v1/pools", headers=basic("viola"))), clients))
+    assert answers == [200] * 12
+    assert looked == [PASSWORD]
 
 
 def test_basic_authentication_looks_at_the_password_once_and_at_a_new_one_at_once(

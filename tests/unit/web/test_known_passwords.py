@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from opskit.web.security.known_passwords import KnownPasswords
 
@@ -56,6 +57,28 @@ def test_what_is_known_is_forgotten_after_a_while() -> None:
     known = KnownPasswords(seconds=-1.0)
     known.remember("hash", "right", "10.0.0.1")
     assert not known.holds("hash", "right", "10.0.0.1")
+
+
+def test_those_who_send_the_same_come_one_after_the_other_in_all_processes(tmp_path: Path) -> None:
+    known = KnownPasswords()
+    parent = os.getpid()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with known.turn("ada", "right", "10.0.0.1"):
+            os.write(write_end, b"x")
+            while os.getppid() == parent and not os.path.exists(tmp_path / "go"):
+                pass
+            known.remember("hash", "right", "10.0.0.1")
+            os._exit(0)
+    os.read(read_end, 1)
+    with known.turn("ada", "another", "10.0.0.1"):  # is nobody's turn
+        (tmp_path / "go").touch()
+    with known.turn("ada", "right", "10.0.0.1"):
+        assert known.holds("hash", "right", "10.0.0.1")
+        assert os.waitpid(pid, 0) == (pid, 0)
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_a_process_that_dies_with_the_lock_holds_up_nobody() -> None:
