@@ -37,6 +37,8 @@ class Provider:
     keys: list[RSAKey] = field(default_factory=lambda: [_new_key()])
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    ends_sessions: bool = False
+    """Whether its metadata name a page for signing out."""
 
     def rotate(self) -> None:
         self.keys = [OTHER_KEY]
@@ -90,6 +92,8 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
                 base = provider.issuer
                 names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
                 described = {name: f"{base}/{path}" for name, path in names.items()}
+                if provider.ends_sessions:
+                    described["end_session_endpoint"] = f"{base}/logout?realm=main"
                 self._json({"issuer": base, "userinfo_endpoint": f"{base}/userinfo", **described})
             elif parts.path == "/realm/keys":
                 self._json({"keys": [key.as_dict(private=False) for key in provider.keys]})

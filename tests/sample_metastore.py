@@ -131,6 +131,8 @@ def fill(url: str, *, runs: int = 12, encrypt: Any = None, filler_bytes: int = 0
             add(tables.task_state, [{**kept, "key": "page", "expires_at": None}])
             written = {"dag_run_id": 1, "task_id": "task_1", "map_index": -1, "at": START}
             add(tables.task_instance_note, [{**written, "note": "".join(AWKWARD[2:]), "username": "mia"}])
+            asked = {"dag_run_id": 1, "task_id": "task_1", "map_index": -1, "try_number": 1, "is_open": True}
+            add(tables.question, [{**asked, "subject": "".join(AWKWARD[2:]), "asked": "{}", "created_at": START}])
             people = [{"username": f"u{number}", "first_name": text} for number, text in enumerate(AWKWARD)]
             add(tables.web_user, [{**one, "password": "scrypt:2:1:1$salt$00", "roles": '["Op"]'} for one in people])
             add(tables.web_role, [{"name": "Öps", "permissions": '[["can_read", "DAG:d 1"]]'}])

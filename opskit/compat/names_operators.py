@@ -178,6 +178,10 @@ opskit.core.dag.triggers.external_task
     airflow.triggers.external_task airflow.providers.standard.triggers.external_task
 opskit.core.dag.triggers.file
     airflow.triggers.file airflow.providers.standard.triggers.file
+opskit.core.dag.triggers.hitl:HITLTrigger
+    airflow.providers.standard.triggers.hitl.HITLTrigger
+opskit.core.dag.triggers.hitl:HITLUser
+    airflow.sdk.execution_time.hitl.HITLUser airflow.providers.standard.triggers.hitl.HITLUser
 opskit.core.dag.triggers.temporal
     airflow.triggers.temporal airflow.providers.standard.triggers.temporal
 """

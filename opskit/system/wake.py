@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -31,6 +32,13 @@ class WakeSocket:
         except BlockingIOError:
             pass
         return woken
+
+    def wait(self, seconds: float) -> bool:
+        """Until a wake-up, or so many seconds; whether there was one."""
+        poller = select.poll()  # select() takes no descriptor above 1,023
+        poller.register(self._socket, select.POLLIN)
+        poller.poll(max(0.0, seconds) * 1000)
+        return self.drain()
 
     def close(self) -> None:
         self._socket.close()

@@ -44,6 +44,7 @@ AIRFLOW_API: tuple[str, ...] = (
     "airflow_api.xcoms",
 )
 OPSKIT_API: tuple[str, ...] = (
+    "opskit_api.answers",
     "opskit_api.backups",
     "opskit_api.documents",
     "opskit_api.health",
@@ -75,10 +76,12 @@ PAGES: tuple[str, ...] = (
     "pages.dag_calendar",
     "pages.dag_durations",
     "pages.dag_runs",
+    "pages.run_batch",
     "pages.run",
     "pages.run_actions",
     "pages.task_instance",
     "pages.task_log",
+    "pages.answers",
 )
 
 

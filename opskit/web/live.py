@@ -16,7 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from opskit.errors import GuardRefused, OpskitError
-from opskit.web import gate, topics
+from opskit.web import gate, topics, verbs
 from opskit.web.faults import SignInNeeded
 from opskit.web.gate import SignedIn
 from opskit.web.store import store_of
@@ -36,7 +36,11 @@ def watcher_of(app: FastAPI) -> Watcher:
     """The one watcher of this process."""
     watcher: Watcher | None = getattr(app.state, "watcher", None)
     if watcher is None:
-        watcher = app.state.watcher = Watcher(app.state.store)
+        jobs = verbs.of_app(app)
+        watcher = app.state.watcher = Watcher(
+            app.state.store,
+            lambda connection, watched: topics.fingerprints(connection, watched, jobs.generation()),
+        )
     return watcher
 
 

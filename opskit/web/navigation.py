@@ -26,7 +26,12 @@ class Section:
     links: tuple[Link, ...]
 
 
-MAIN = (Link("/", "Home"), Link("/dags", "DAGs", "DAGs"), Link("/datasets", "Assets", "Datasets"))
+MAIN = (
+    Link("/", "Home"),
+    Link("/dags", "DAGs", "DAGs"),
+    Link("/answers", "Answers", "Task Instances"),
+    Link("/datasets", "Assets", "Datasets"),
+)
 SECTIONS = (
     Section(
         "Operations",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.core.dag import json_schema
+from opskit.core.dag.params import ParamsDict
 from opskit.core.dag.run_conf import params_of
 from opskit.core.dag.serialized import SerializedDag
 
@@ -53,9 +54,15 @@ class Field:
 
 def fields_of(dag: SerializedDag, values: Mapping[str, Any] | None = None) -> list[Field]:
     """In the order in which the author wrote the params; `values` take the place of defaults."""
+    return fields_of_params(params_of(dag), dag.ui.get("param_order", ()), values)
+
+
+def fields_of_params(
+    params: ParamsDict, order_of: Sequence[str], values: Mapping[str, Any] | None = None
+) -> list[Field]:
+    """As `fields_of`, of params in this order."""
     made = []
-    params = params_of(dag)
-    order = {name: place for place, name in enumerate(dag.ui.get("param_order", ()))}
+    order = {name: place for place, name in enumerate(order_of)}
     for name in sorted(params, key=lambda name: order.get(name, len(order))):
         param = params.get_param(name)
         schema = param.schema if isinstance(param.schema, dict) else {}
@@ -64,6 +71,17 @@ def fields_of(dag: SerializedDag, values: Mapping[str, Any] | None = None) -> li
         one.required = not one.nullable and not param.has_value and one.kind != "boolean"
         made.append(one)
     return made
+
+
+def from_text(texts: Sequence[str], schema: Mapping[str, Any], default: Any) -> Any:
+    """What the query of an address says about one param, where it can be read; else the default."""
+    one = _field("", dict(schema), default, "")
+    try:
+        if one.kind == "choice" and texts[0] not in {value for value, _ in one.options}:
+            return _value(one, [json.dumps(texts[0])])
+        return texts[0] == "True" or texts[0] == "true" if one.kind == "boolean" else _value(one, list(texts))
+    except ValueError:
+        return default
 
 
 def sections(fields: Sequence[Field]) -> list[tuple[str, list[Field]]]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from opskit import __version__
 from opskit.web import flash, formats, links, navigation
+from opskit.web.security import csrf
 from opskit.web.static_files import static_url
 from opskit.web.topics import topic_text
 
@@ -79,7 +80,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         .render(
             request=request,
             who=who,
-            csrf_token=who.csrf_token if who else "",
+            csrf_token=csrf.masked(who.csrf_token) if who else "",
             now=datetime.now(UTC),
             nav=navigation.of(who),
             theme=theme if theme in THEMES else "system",

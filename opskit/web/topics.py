@@ -10,7 +10,6 @@ from urllib.parse import quote, unquote
 from opskit.core.metastore.browsing import pulse
 from opskit.core.metastore.engine import Connection
 from opskit.errors import UsageError
-from opskit.web import verbs
 from opskit.web.identity import READ, Who
 
 _GENERAL = ("home", "dags", "operations")
@@ -70,15 +69,18 @@ def require(who: Who, topic: Topic) -> None:
             who.require(READ, "Task Instances", topic.parts[0])
 
 
-def fingerprints(connection: Connection, topics: Collection[Topic]) -> dict[Topic, str]:
-    """The fingerprint of each topic; empty for what is not there. Few statements, whatever the number of topics."""
+def fingerprints(connection: Connection, topics: Collection[Topic], jobs: int = 0) -> dict[Topic, str]:
+    """The fingerprint of each topic; empty for what is not there. Few statements, whatever the number of topics.
+
+    `jobs`: a number that rises with every change of a job.
+    """
     found = dict.fromkeys(topics, "")
     kinds = {topic.kind for topic in topics}
     if kinds & {"home", "dags"}:
         runs = pulse.of_all_dags(connection)
         found.update((topic, runs) for topic in topics if topic.kind in ("home", "dags"))
     if kinds & {"home", "operations"}:
-        operations = f"{pulse.of_operations(connection)} {pulse.of_processes(connection)} {verbs.generation()}"
+        operations = f"{pulse.of_operations(connection)} {pulse.of_processes(connection)} {jobs}"
         found.update((t, f"{found[t]} {operations}") for t in topics if t.kind in ("home", "operations"))
     if "dag" in kinds:
         dags = pulse.of_dags(connection, {topic.parts[0] for topic in topics if topic.kind == "dag"})

@@ -22,8 +22,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
-THREADS = 20
-"""Requests that are answered at once; each may hold a connection to the metastore."""
+_THREADS = 20
 _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 _MARK = "opskit.in_thread"
 
@@ -54,10 +53,14 @@ class Streamed(StreamingResponse):
 
 
 class Turns:
-    """The threads. `prove` says whether one becomes free."""
+    """The threads."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "request")
+        self.open(_THREADS)
+
+    def open(self, threads: int) -> None:
+        """So many requests are answered at once; each may hold a connection to the metastore."""
+        self._threads = ThreadPoolExecutor(threads, "request")
 
     async def take(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an application answer one request, whose handlers were made by `takes_a_turn`."""
@@ -85,9 +88,6 @@ class Turns:
     async def prove(self) -> None:
         """Come back when a thread was free."""
         await asyncio.get_running_loop().run_in_executor(self._threads, _nothing)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

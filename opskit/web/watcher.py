@@ -16,7 +16,7 @@ from opskit.core.metastore.engine import Connection
 from opskit.errors import MetastoreUnavailable
 from opskit.system.wake import WakeSocket
 from opskit.web.store import Store
-from opskit.web.topics import Topic, fingerprints
+from opskit.web.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class _Watched:
 class Watcher:
     """Started by the first listener; its thread ends some seconds after the last one."""
 
-    def __init__(self, store: Store, look: Look = fingerprints) -> None:
+    def __init__(self, store: Store, look: Look) -> None:
         self._store = store
         self._look = look
         self._lock = threading.Lock()
@@ -123,7 +123,9 @@ class Watcher:
 
     def _run(self) -> None:
         socket = self._wake_socket()
-        waits: list[int] = [self._signal_out, *([socket.fileno()] if socket else [])]
+        waits = select.poll()  # select() takes no descriptor above 1,023, and each listener has one
+        for descriptor in (self._signal_out, *([socket.fileno()] if socket else [])):
+            waits.register(descriptor, select.POLLIN)
         unavailable = False
         try:
             while not self._closing:
@@ -142,7 +144,7 @@ class Watcher:
                     except Exception:
                         # Whatever it is, those who listen are not to wait for a thread that is gone.
                         log.exception("live pages could not be looked after")
-                if select.select(waits, [], [], EVERY_SECONDS)[0]:
+                if waits.poll(EVERY_SECONDS * 1000):
                     self._drain(socket)
                     # What woke it may be one of many: they are seen together.
                     time.sleep(max(0.0, SHORTEST_SECONDS - (time.monotonic() - began)))

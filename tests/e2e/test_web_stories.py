@@ -122,6 +122,26 @@ def _paused(site: Site) -> set[str]:
     return {one["dag_id"] for one in found if one["is_paused"]}
 
 
+def test_a_run_waits_for_an_approval_and_goes_on_with_it(site: Site, sign_in: Any) -> None:
+    site.opskit("dags", "trigger", "release", "--run-id", "r7")
+    page = sign_in(site, "ursula")
+    page.goto("/answers")
+    page.get_by_role("link", name="Ship r7 to the shops?").click(timeout=PATIENCE)  # live: it comes without a reload
+    expect(page.locator("main")).to_contain_text("The tests of last night are green.")
+    page.get_by_label("Approve").check()
+    page.get_by_label(re.compile("^Share")).fill("500")
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.locator("main")).to_contain_text("500 is greater than the maximum of 100")
+    expect(page.get_by_label("Approve")).to_be_checked()
+    page.get_by_label(re.compile("^Share")).fill("25")
+    page.get_by_label(re.compile("^Reason")).fill("green")
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.locator("#answer")).to_contain_text("Approve")
+    expect(state(page)).to_contain_text("success", timeout=PATIENCE)
+    page.goto("/dags/release/runs/r7/tasks/ship?tab=log")
+    expect(page.locator("body")).to_contain_text("shipping to 25 percent, by Ursula Example", timeout=PATIENCE)
+
+
 def test_create_a_connection_and_use_it(site: Site, sign_in: Any) -> None:
     page = sign_in(site, "otto")
     page.goto("/connections")

@@ -112,12 +112,43 @@ with DAG("hourly_sync", schedule="0 * * * *", start_date=datetime(2026, 1, 1), c
     BashOperator(task_id="fetch", bash_command="echo fetched") >> BashOperator(task_id="store", bash_command="true")
 """
 
+APPROVAL = """
+from datetime import datetime
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLBranchOperator
+from airflow.sdk import DAG, Param, task
+
+with DAG("release", schedule=None, start_date=datetime(2026, 1, 1), is_paused_upon_creation=False,
+         tags=["tools"], description="Ships what was tested, when somebody says so") as dag:
+    approve = ApprovalOperator(
+        task_id="approve", subject="Ship {{ run_id }} to the shops?",
+        body="The tests of **last night** are green.\\n\\n* 1,250 rows\\n* see [the report](https://example.org/report)",
+        params={
+            "share": Param(10, type="integer", minimum=1, maximum=100, title="Share", description="Percent of shops"),
+            "reason": Param(type="string", title="Reason"),
+        },
+    )
+
+    @task
+    def ship(ti=None):
+        answer = ti.xcom_pull(task_ids="approve")
+        print(f"shipping to {answer['params_input']['share']} percent, by {answer['responded_by_user']['name']}")
+
+    approve >> ship()
+"""
+
 BROKEN = """
 from opskit import DAG
 import a_module_that_nobody_installed
 """
 
-FILES = {"nightly_orders": NIGHTLY, "recompute": PARAMS, "uses_a_connection": CONNECTION, "hourly_sync": SLOW}
+FILES = {
+    "nightly_orders": NIGHTLY,
+    "recompute": PARAMS,
+    "uses_a_connection": CONNECTION,
+    "hourly_sync": SLOW,
+    "release": APPROVAL,
+}
 
 
 def write(folder: Path, *, broken: bool = False) -> None:

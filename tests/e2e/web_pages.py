@@ -34,6 +34,8 @@ PAGES: dict[str, str] = {
     "task-xcom": f"{_TASK}/regions?tab=xcom",
     "task-why": f"{_TASK}/report?tab=why",
     "task-mapped": f"{_TASK}/convert?map_index=1",
+    "answers": "/answers",
+    "answer": "/dags/release/runs/r7/tasks/approve",
     "connections": "/connections",
     "variables": "/variables",
     "pools": "/pools",
@@ -56,7 +58,19 @@ PAGES: dict[str, str] = {
 """name → path."""
 
 
-FAMILIES = ("home", "dags", "grid", "graph", "trigger", "clear", "task-log", "configuration", "backups", "error")
+FAMILIES = (
+    "home",
+    "dags",
+    "grid",
+    "graph",
+    "trigger",
+    "clear",
+    "task-log",
+    "answer",
+    "configuration",
+    "backups",
+    "error",
+)
 """One page of each family: what holds on these holds on most."""
 
 
@@ -72,6 +86,7 @@ def prepare(site: Site, nights: int = 3) -> None:
     site.opskit("variables", "set", "exchange_rate", "1.08")
     site.opskit("variables", "set", "partner_api_key", "not shown either")
     site.opskit("pools", "set", "warehouse", "4", "Loads into the warehouse")
+    site.opskit("dags", "trigger", "release", "--run-id", "r7")
     for number in range(nights):
         site.opskit("dags", "trigger", "nightly_orders", "--run-id", f"night_{number}", "--wait")
     for number in range(min(2, nights)):

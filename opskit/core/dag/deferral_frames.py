@@ -2,6 +2,8 @@
 
     {"class": "module:Class", "kwargs": {...}, "method": name, "method_kwargs": {...}, "timeout_at": time or null}
 
+A task that asks a person has `"question"` in it (`human_input`): no process waits for the answer.
+
 To it is added, by the process that has waited, `"event": {"method": name, "kwargs": {...}}` or `"event": {"end": state,
 "xcoms": {...}}`; by the scheduler, `"error": text` when no process could wait.
 """
@@ -12,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
-from opskit.core.dag import deferral
+from opskit.core.dag import deferral, human_input
 from opskit.core.dag.exceptions import (
     AirflowFailException,
     AirflowSkipException,
@@ -21,6 +23,7 @@ from opskit.core.dag.exceptions import (
     TaskDeferred,
 )
 from opskit.core.dag.states import FAILED, SKIPPED, SUCCESS
+from opskit.core.dag.triggers.hitl import HITLTrigger
 from opskit.core.dag.xcom import decode, encode
 
 
@@ -28,6 +31,17 @@ def pack(deferred: TaskDeferred, within: float | None) -> dict[str, Any]:
     """What a task waits for. `within`: seconds that are left of its execution_timeout. TypeError for an argument of the
     trigger or of the method that is no plain value."""
     cls, kwargs = deferral.made_of(deferred.trigger)
+    if isinstance(deferred.trigger, HITLTrigger):
+        # The time that the person has is the trigger's own; what the task's own work may take does not count.
+        until = deferred.trigger.timeout_datetime
+        return {
+            "class": f"{cls.__module__}:{cls.__qualname__}",
+            "kwargs": {},
+            "method": deferred.method_name,
+            "method_kwargs": encode(deferred.kwargs or {}),
+            "timeout_at": until and until.isoformat(),
+            "question": encode(deferred.trigger.question()),
+        }
     timeout = deferred.timeout.total_seconds() if isinstance(deferred.timeout, timedelta) else deferred.timeout
     limits = [seconds for seconds in (timeout, within) if seconds is not None]
     until = datetime.now(UTC) + timedelta(seconds=min(limits)) if limits else None
@@ -73,6 +87,9 @@ def resume(frame: dict[str, Any], task: Any, context: Any) -> Any:
     event = frame.get("event")
     if event is None:
         raise TaskDeferralError(f"{deferral.TRIGGER_FAILURE}: {frame.get('error', 'no event came')}")
+    if "question" in frame:
+        kwargs = {**decode(frame["method_kwargs"]), "event": human_input.event_of(frame)}
+        return task.resume_execution(frame["method"], kwargs, context)
     if "end" not in event:
         return task.resume_execution(event["method"], decode(event["kwargs"]), context)
     for key, value in event["xcoms"].items():

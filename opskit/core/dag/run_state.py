@@ -64,6 +64,8 @@ class RunState:
     superseded: list[Superseded] = field(default_factory=list)
     to_trigger: list[TaskInstance] = field(default_factory=list)
     """Deferred ones whose trigger is to be dispatched once that is durable."""
+    asked: list[TaskInstance] = field(default_factory=list)
+    """Deferred ones that ask a person: the question is to be kept; or that asked in vain, and go on."""
     resumed: list[Key] = field(default_factory=list)
     """Those whose deferral is over."""
     stopped: list[TaskInstance] = field(default_factory=list)
@@ -128,10 +130,12 @@ class RunState:
         instance = self.instances.get(key)
         if instance is None or instance.state in states.FINISHED or instance.state in states.IN_FLIGHT:
             return
-        if instance.state == states.DEFERRED:
-            self._trigger(instance)
-        else:
+        if instance.state != states.DEFERRED:
             self._consider(instance)
+        elif instance.deferral is not None and "question" in instance.deferral:
+            self._stop_asking(instance)
+        else:
+            self._trigger(instance)
         self._check_end()
 
     def claim(self, instance: TaskInstance, worker_id: str, now: datetime) -> None:
@@ -213,7 +217,30 @@ class RunState:
         instance.state = states.DEFERRED
         instance.deferral = deferral
         self.resumed = [key for key in self.resumed if key != instance.key]
-        self._trigger(instance)
+        if "question" in deferral:
+            self._ask(instance, deferral)
+        else:
+            self._trigger(instance)
+
+    def _ask(self, instance: TaskInstance, deferral: dict[str, Any]) -> None:
+        """Let it wait for a person. Who answers makes it ready in the rows, as a change from outside."""
+        instance.next_at = None
+        if deferral["timeout_at"]:
+            instance.next_at = datetime.fromisoformat(deferral["timeout_at"])
+            self.due.append((instance.next_at, instance.key))
+        self.changed[instance.key] = instance
+        self.asked.append(instance)
+
+    def _stop_asking(self, instance: TaskInstance) -> None:
+        """Nobody has answered in time: the task goes on, with its defaults or with an error."""
+        assert instance.deferral is not None
+        at = instance.deferral["timeout_at"]
+        instance.deferral = {**instance.deferral, "event": {"timed_out_at": at}}
+        instance.state = states.SCHEDULED
+        instance.next_at = None
+        self.changed[instance.key] = instance
+        self.asked.append(instance)
+        self._make_ready(instance)
 
     def _trigger(self, instance: TaskInstance) -> None:
         """Let a worker wait for what a deferred task waits for, in a process that occupies no slot."""
@@ -281,6 +308,7 @@ class RunState:
 
     def _give_up_trigger(self, instance: TaskInstance) -> None:
         if instance.state == states.DEFERRED:
+            # Of one that asks a person there is no such process; who is told to end it finds none.
             self.unneeded.append((instance.key, instance.dispatches))
         if instance.deferral is not None:
             instance.deferral = None

@@ -237,6 +237,7 @@ def _task_ui(task: BaseOperator) -> dict[str, Any]:
             "fields": {name: text for name, text in fields.items() if text},
             "connections": _connections(task),
             "links": _links(task),
+            "asks": getattr(getattr(task, "operator_class", task), "asks_people", False),
         }
     )
 

@@ -16,6 +16,7 @@ from opskit.core.metastore.tables import (
     dag,
     dag_run,
     dag_version,
+    question,
     task_attempt,
     task_instance,
     task_instance_note,
@@ -26,7 +27,7 @@ from opskit.errors import NotFound
 REASON = "restored from a backup: it was {state} when the backup was taken, and did not end there"
 _RUNS = 200
 """Per transaction."""
-_CHILDREN: tuple[Table, ...] = (task_instance, task_attempt, xcom, task_instance_note)
+_CHILDREN: tuple[Table, ...] = (task_instance, task_attempt, xcom, task_instance_note, question)
 _ENDED = (states.SUCCESS, states.FAILED)
 
 

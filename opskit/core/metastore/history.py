@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from opskit.core.metastore.tables import (
     asset_event_run,
     dag_run,
+    question,
     task_attempt,
     task_instance,
     task_instance_note,
@@ -30,7 +31,7 @@ def delete_runs(connection: Connection, numbers: Sequence[int] | Select[tuple[in
         some = found[start : start + 1000]
         for table in CHILDREN:
             connection.execute(delete(table).where(table.c.dag_run_id.in_(some)))
-        for table in (asset_event_run, task_state, task_instance_note):
+        for table in (asset_event_run, task_state, task_instance_note, question):
             connection.execute(delete(table).where(table.c.dag_run_id.in_(some)))
         removed += connection.execute(delete(dag_run).where(dag_run.c.id.in_(some))).rowcount
     return removed

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 from opskit.core.dag import states
 from opskit.core.metastore.bulk import bulk_insert
 from opskit.core.metastore.engine import reading
+from opskit.core.metastore.questions import still_asks
 from opskit.core.metastore.schema import current_revision
 from opskit.core.metastore.tables import attempt_result, dag, held_dag, instance, pool, task_instance, web_session
 from opskit.errors import MetastoreUnavailable
@@ -82,11 +83,11 @@ def make_consistent(
 
     An attempt that was running is lost, as with a lost worker: it is retried at once when its task has retries left,
     else failed, with the reason. One that was queued may not have begun, and a deferred one waits for a trigger that is
-    gone: they are tried again and it costs no retry. Those whose result waits in attempt_result are left alone: the
-    result will end them. Instances are ended, leases given back with epochs that no process of the old world can have
-    (`known`: what the replaced metastore last knew), every DAG is looked at again, and no pool slot is used. A DAG that
-    is paused in the replaced metastore stays so unless `unpause`; and those that were paused all at once can still be
-    resumed.
+    gone: they are tried again and it costs no retry. One that asks a person goes on asking. Those whose result waits in
+    attempt_result are left alone: the result will end them. Instances are ended, leases given back with epochs that no
+    process of the old world can have (`known`: what the replaced metastore last knew), every DAG is looked at again,
+    and no pool slot is used. A DAG that is paused in the replaced metastore stays so unless `unpause`; and those that
+    were paused all at once can still be resumed.
     """
     waiting = {
         tuple(json.loads(payload)["key"][:3]) for payload in target.execute(select(attempt_result.c.payload)).scalars()
@@ -100,7 +101,10 @@ def make_consistent(
             task_instance.c.state,
             task_instance.c.try_number,
             task_instance.c.max_tries,
-        ).where(task_instance.c.state.in_([states.QUEUED, states.RUNNING, states.RESTARTING, states.DEFERRED]))
+        ).where(
+            task_instance.c.state.in_([states.QUEUED, states.RUNNING, states.RESTARTING, states.DEFERRED]),
+            ~still_asks(),
+        )
     ).all()
     for row in found:
         if (row.dag_run_id, row.task_id, row.map_index) in waiting:

@@ -28,6 +28,7 @@ from opskit.core.metastore.tables import (
     dag_version,
     instance,
     log,
+    question,
     task_instance_note,
     task_state,
 )
@@ -287,6 +288,7 @@ def lost_links(before: Mapping[str, datetime]) -> list[tuple[Table, ColumnElemen
         (asset_alias, ~exists().where(asset.c.id == asset_alias.c.asset_id), "their asset is gone"),
         (task_state, _lost_state(before[asset_event.name]), "their time is over, or their DagRun is gone"),
         (task_instance_note, orphan(task_instance_note), "their DagRun is gone"),
+        (question, orphan(question), "their DagRun is gone"),
     ]
 
 
@@ -339,9 +341,10 @@ def plan(
     found.append(Removal(asset_alias.name, count(connection, asset_alias, links), "of these assets"))
     kept = or_(_lost_state(before[asset_event.name]), exists().where(dag_run.c.id == task_state.c.dag_run_id, going))
     found.append(Removal(task_state.name, count(connection, task_state, kept), "of these DagRuns, or over"))
-    noted = or_(orphan(task_instance_note), exists().where(dag_run.c.id == task_instance_note.c.dag_run_id, going))
-    written = count(connection, task_instance_note, noted)
-    found.append(Removal(task_instance_note.name, written, "of these DagRuns, or of DagRuns that are gone"))
+    for table in (task_instance_note, question):
+        gone = or_(orphan(table), exists().where(dag_run.c.id == table.c.dag_run_id, going))
+        rows = count(connection, table, gone)
+        found.append(Removal(table.name, rows, "of these DagRuns, or of DagRuns that are gone"))
     held = _count_versions(connection, before["dag_version"], going)
     found.append(Removal(dag_version.name, held, "no DAG and no DagRun uses them"))
     return [removal for removal in found if removal.rows]

@@ -18,7 +18,7 @@ from opskit.core.metastore.engine import reading, redacted, sqlite_path, transac
 from opskit.core.metastore.tables import metadata, pool
 from opskit.errors import GuardRefused, LockHeld, MetastoreUnavailable, SchemaNotCurrent
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this opskit needs."""
 DEFAULT_POOL = "default_pool"
 _VERSION_TABLE = "alembic_version"

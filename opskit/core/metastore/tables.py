@@ -425,6 +425,26 @@ task_instance_note = Table(
     comment="what people write on task instances",
 )
 
+question = Table(
+    "hitl_detail",
+    metadata,
+    Column("dag_run_id", _BIG, primary_key=True, autoincrement=False),
+    Column("task_id", ID, primary_key=True),
+    Column("map_index", Integer, primary_key=True, autoincrement=False),
+    Column("try_number", Integer, primary_key=True, autoincrement=False),
+    Column("asked", _LONG, nullable=False, comment="JSON: the question, see core/dag/human_input.py"),
+    Column("subject", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("timeout_at", UtcDateTime, comment="when the defaults are taken; NULL: it waits for ever"),
+    Column("is_open", Boolean(create_constraint=False), nullable=False, comment="nobody has answered yet"),
+    Column("responded_at", UtcDateTime, comment="by a person, or when the time was over"),
+    Column("responded_by", ID, comment="username; NULL: nobody answered in time"),
+    Column("responded_by_name", String(500)),
+    Column("answer", _LONG, comment="JSON: chosen_options, params_input; NULL: there is none"),
+    Index(None, "is_open", "created_at"),
+    comment="what tasks ask people, and the answers",
+)
+
 web_user = Table(
     "web_user",
     metadata,

@@ -231,6 +231,11 @@ def _claimed(seen: Observation, stored: TaskInstance) -> _Found:
 
 def _deferred(seen: Observation, stored: TaskInstance) -> str:
     deferral = stored.deferral or {}
+    if "question" in deferral:
+        users = ", ".join(one["name"] for one in deferral["question"]["assigned_users"])
+        end = "takes its defaults" if deferral["question"]["defaults"] is not None else "fails"
+        limit = f"; without one it {end} at {_moment(stored.next_at)}" if stored.next_at is not None else ""
+        return f"it waits for an answer of {users or 'somebody who may edit it'}{limit}"
     name = str(deferral.get("class", "a trigger")).rpartition(":")[2]
     until = f"; it gives up at {deferral['timeout_at']}" if deferral.get("timeout_at") else ""
     if stored.next_at is not None and stored.next_at > seen.now:

@@ -273,7 +273,8 @@ class Scheduler:
         state = run.finished(instance, result, now)
         if state == states.DEFERRED:
             owned.deferred += 1
-            instance.worker_id = self.executor.worker_id
+            # No worker has anything of one that asks a person.
+            instance.worker_id = None if run.asked and run.asked[-1] is instance else self.executor.worker_id
             self._keep_deferral(owned, run, instance, now)
         for row in xcom_rows(run.id, instance.task.task_id, instance.map_index, result, now):
             self._pending.xcoms.append((owned.dag_id, row))
@@ -367,7 +368,11 @@ class Scheduler:
             else:
                 instance = run.instances.get(key)
                 if instance is not None and instance.next_at is not None and instance.next_at <= now:
+                    waited = instance.state == states.DEFERRED
                     run.consider(key)
+                    if waited and instance.state != states.DEFERRED:
+                        owned.deferred -= 1
+                        self._keep_deferral(owned, run, instance, now)
                     self._after_change(owned, run)
 
     def _time_out(self, owned: OwnedDag, run: RunState, now: datetime) -> None:

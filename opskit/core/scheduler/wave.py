@@ -14,7 +14,7 @@ from typing import Any
 from opskit.core.dag import states
 from opskit.core.dag.run_instance import TaskInstance
 from opskit.core.dag.run_state import RunState
-from opskit.core.metastore import asset_events, dags, scheduling
+from opskit.core.metastore import asset_events, dags, questions, scheduling
 from opskit.core.metastore.engine import Connection, Engine, TransactionConflict, transaction
 from opskit.core.scheduler import claims
 from opskit.core.scheduler.claims import Claim
@@ -283,7 +283,7 @@ class Wave:
             return False
         changed = []
         for run in dag.runs.values():
-            if run.ended or run.added or run.dropped or run.superseded or run.to_trigger or run.resumed:
+            if run.ended or run.added or run.dropped or run.superseded or run.to_trigger or run.resumed or run.asked:
                 return False
             for instance in run.changed.values():
                 if instance.state == states.QUEUED and instance.dispatches > 1:
@@ -319,6 +319,7 @@ class Wave:
         forget: list[tuple[int, str, int]] = []
         dropped: list[tuple[int, str, int]] = []
         resumed: list[tuple[int, str, int]] = []
+        asked: list[tuple[int, TaskInstance]] = []
         deltas: dict[str, int] = {}
         release: dict[str, datetime | None] = {}
         started = {id(run) for _, run in outcome.started}
@@ -338,6 +339,7 @@ class Wave:
                 dropped.extend((run.id, *key) for key in run.dropped)
                 resumed.extend((run.id, *key) for key in run.resumed)
                 outcome.triggers.extend((dag, run, instance) for instance in run.to_trigger)
+                asked.extend((run.id, instance) for instance in run.asked)
                 attempts.extend(
                     (
                         run.id,
@@ -363,6 +365,7 @@ class Wave:
                 run.dropped.clear()
                 run.resumed.clear()
                 run.to_trigger.clear()
+                run.asked.clear()
                 run.superseded.clear()
             for _, run in outcome.ended:
                 dag.runs.pop(run.id, None)
@@ -384,6 +387,8 @@ class Wave:
             scheduling.delete_xcoms(connection, resumed, scheduling.DEFER_KEY)
         if attempts:
             scheduling.insert_attempts(connection, attempts)
+        if asked:
+            questions.keep(connection, asked, now)
         xcoms = [row for dag_id, row in pending.xcoms if dag_id in concerned]
         if xcoms:
             scheduling.insert_xcoms(connection, xcoms)

@@ -111,6 +111,9 @@ class CoreServices:
                 ]
                 for member in family(process.pid, {component.pid, *self._spared(component)}):
                     parts.append((f"its process {member.pid}", describe(member)))
+                    dump = stacks_path(config.run_folder, member.pid)
+                    if dump.exists():
+                        parts.append((f"stacks of {member.pid}", python_stacks(member, dump)))
             from opskit.platforms.core.health import CoreHealth
 
             parts.append(("sessions of the database", CoreHealth(config).lock_waits()))

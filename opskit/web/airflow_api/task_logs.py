@@ -13,20 +13,24 @@ from fastapi.responses import JSONResponse, Response
 
 from opskit.config import Config
 from opskit.core.metastore import crypto, task_instances
+from opskit.core.metastore.task_instances import TaskInstance
 from opskit.errors import NotFound, UsageError
 from opskit.telemetry import task_logs
+from opskit.web import archived_logs
 from opskit.web.airflow_api.accepting import best_type
 from opskit.web.airflow_api.collections import Answer
 from opskit.web.faults import NotAcceptable
 from opskit.web.gate import allow
 from opskit.web.identity import READ, Who
-from opskit.web.store import TheStore
+from opskit.web.store import Store, TheStore
 from opskit.web.turns import Streamed
 
 router = APIRouter(tags=["TaskInstance"])
 _PURPOSE = "continuation_token"
 _PIECE = 1024 * 1024
 """Bytes of one piece of JSON, and of a stream."""
+_MOST = 64 * _PIECE
+"""Bytes of an archived log in one piece of JSON."""
 _BOTH: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
@@ -55,7 +59,8 @@ def get_log(
     token: Annotated[str | None, Query(description="The continuation_token of the piece before.")] = None,
     accept: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Get the log of a try. As text/plain it is all that there is now; as JSON it comes in pieces of 1 MiB."""
+    """Get the log of a try. As text/plain it is all that there is now; as JSON it comes in pieces of 1 MiB. One that
+    clean-up has archived is read from the archive."""
     wanted = best_type(accept, ("text/plain", "application/json"))
     if wanted is None:
         raise NotAcceptable("a log comes as text/plain or application/json")
@@ -67,11 +72,13 @@ def get_log(
     try:
         text, after = task_logs.read(folder, path, offset=offset, limit=_PIECE)
     except NotFound as error:
+        if task_try_number and archived_logs.is_kept(store) and archived_logs.is_over(instance, task_try_number):
+            return _archived(store, instance, path, task_try_number, offset, wanted, full_content)
         there = task_logs.list_attempts(folder, dag_id, dag_run_id, task_id, map_index)
         known = f"there are logs of {', '.join(map(str, there))}" if there else f"its state is {instance.state}"
         raise NotFound(
             f"{task_id} of run {dag_run_id} has no log of try {task_try_number} on this host",
-            hint=f"{known}; opskit tasks logs also finds archived ones",
+            hint=f"{known}; logs.archive_to names no archive" if not archived_logs.is_kept(store) else known,
         ) from error
     if wanted == "text/plain":
         return Streamed(_stream(folder, path, text, after), media_type="text/plain")
@@ -79,6 +86,23 @@ def get_log(
         more, after = task_logs.read(folder, path, offset=after)
         text += more
     return JSONResponse({"content": text, "continuation_token": _token(store.config, path, after)})
+
+
+def _archived(
+    store: Store, instance: TaskInstance, path: str, attempt: int, offset: int, wanted: str, full_content: bool
+) -> Response:
+    """A log that clean-up has archived, as one that is there; all at once is at most 64 MiB of it."""
+    if wanted == "text/plain":
+        pieces = archived_logs.read(store, instance, attempt)
+        first = next(pieces, b"")  # what is wrong is said before the answer begins
+        return Streamed(_all(first, pieces), media_type="text/plain")
+    text, after = archived_logs.piece(store, instance, attempt, offset, _MOST if full_content else _PIECE)
+    return JSONResponse({"content": text, "continuation_token": _token(store.config, path, after)})
+
+
+def _all(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from pieces
 
 
 def _stream(folder: Any, path: str, text: str, offset: int) -> Iterator[str]:

@@ -67,7 +67,7 @@ class Job(Answer):
 
 
 class JobCollection(Answer):
-    """Since this webserver began; the newest first."""
+    """The newest first; of those that have ended, the newest 50, and the newest that came to a report of each kind."""
 
     jobs: list[Job]
     total_entries: int
@@ -105,7 +105,7 @@ def get_verbs(_: _Reader) -> VerbCollection:
 
 @router.get("/jobs", operation_id="get_jobs")
 def get_jobs(verbs: TheVerbs, _: _Reader) -> JobCollection:
-    """What was started since this webserver began."""
+    """What was started from here, on this host."""
     found = verbs.jobs()
     return JobCollection(jobs=[shown(job) for job in found], total_entries=len(found))
 

@@ -12,7 +12,7 @@ from opskit.core.metastore import dags
 from opskit.core.metastore.browsing import grid
 from opskit.web.identity import Who
 from opskit.web.links import run_url
-from opskit.web.pages import of_dag
+from opskit.web.pages import of_dag, run_batch
 from opskit.web.pages.dag_grid import run_filter
 from opskit.web.render import render
 from opskit.web.store import TheStore
@@ -52,4 +52,5 @@ def show(
         run_types=of_dag.RUN_TYPES,
         link=lambda run: run_url(dag_id, run.run_id, number=run.id),
         seconds=lambda run: run.seconds(now),
+        actions=run_batch.allowed(who, dag_id),
     )

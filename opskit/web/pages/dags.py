@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from opskit.core.metastore.browsing import dag_list
 from opskit.core.metastore.browsing.dag_list import ListedDag, RecentRun
+from opskit.core.metastore.browsing.dag_removal import going
+from opskit.core.metastore.dags import get_dag
 from opskit.core.metastore.engine import Connection
 from opskit.errors import NotFound
 from opskit.web.changes import dags as changes
@@ -21,7 +23,8 @@ from opskit.web.flash import redirect
 from opskit.web.gate import SignedIn, allow
 from opskit.web.identity import DELETE, EDIT, READ, Who
 from opskit.web.kept import is_refetch
-from opskit.web.links import run_url
+from opskit.web.links import dag_url, run_url
+from opskit.web.pages import of_dag
 from opskit.web.render import render, render_part
 from opskit.web.run_bars import run_bars
 from opskit.web.schedule_words import schedule_words
@@ -51,6 +54,7 @@ class Row:
     last_url: str
     may_edit: bool
     may_trigger: bool
+    may_delete: bool
 
     @property
     def last(self) -> RecentRun | None:
@@ -197,6 +201,7 @@ def _row(dag: ListedDag, words: dict[str, str], runs: list[RecentRun], who: Who,
         run_url(dag.dag_id, runs[-1].run_id, number=runs[-1].number) if runs else "",
         who.can(EDIT, "DAGs", dag.dag_id),
         who.can("can_create", "DAG Runs", dag.dag_id),
+        who.can(DELETE, "DAGs", dag.dag_id),
     )
 
 
@@ -239,6 +244,18 @@ def pause(
     changed = changes.set_paused(store, who, [dag_id], paused)
     said = f"{dag_id} is {'paused' if paused else 'no longer paused'}" if changed else None
     return redirect(request, _own_path(next), said)
+
+
+@router.get("/dags/{dag_id}/delete")
+def preview_delete(
+    request: Request, store: TheStore, dag_id: str, who: Annotated[Who, Depends(allow(DELETE, "DAGs"))]
+) -> HTMLResponse:
+    """What would go, and the button."""
+    with store.reading() as connection:
+        dag = get_dag(connection, dag_id)
+        found = going(connection, dag_id)
+    back = dag_url(dag_id) if who.can(READ, "DAGs", dag_id) else "/dags"
+    return render(request, "dag/delete.html", **of_dag.frame(who, dag, "details"), going=found, back=back)
 
 
 @router.post("/dags/{dag_id}/delete")

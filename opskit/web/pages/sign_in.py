@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from opskit.errors import UsageError
-from opskit.web import gate
+from opskit.errors import OpskitError, UsageError
+from opskit.web import flash, gate
 from opskit.web.faults import SignInNeeded, TooManyAttempts
 from opskit.web.gate import SignedIn
 from opskit.web.identity import Who
 from opskit.web.render import render
-from opskit.web.security import oidc, outside_people, signing_in
+from opskit.web.security import cookies, oidc, oidc_sign_out, outside_people, signing_in
 from opskit.web.security.local_paths import local_path
 from opskit.web.security.rules import rules_of
 from opskit.web.store import Store, TheStore
 
+log = logging.getLogger(__name__)
 router = APIRouter(include_in_schema=False)
 
 
@@ -48,6 +50,7 @@ def login(
         return answer
     to = RedirectResponse(local_path(next), 303)
     signing_in.begin_session(request, store, to, user, "password")
+    oidc_sign_out.forget(request, to)
     return to
 
 
@@ -60,7 +63,7 @@ def begin_oidc(request: Request, store: TheStore, next: str = "/") -> Response:
 def finish_oidc(request: Request, store: TheStore) -> Response:
     default_role = str(store.config.get("webserver", "oidc_default_role"))
     try:
-        person, wanted = oidc.finish(request, store)
+        person, wanted, id_token = oidc.finish(request, store)
         with store.writing() as connection:
             user = outside_people.user_of(connection, person, default_role, datetime.now(UTC))
     except UsageError as error:
@@ -68,14 +71,28 @@ def finish_oidc(request: Request, store: TheStore) -> Response:
     else:
         answer = RedirectResponse(local_path(wanted), 303)
         signing_in.begin_session(request, store, answer, user, "oidc")
+        oidc_sign_out.remember(request, store, answer, user.username, id_token)
     oidc.forget(request, answer)
     return answer
 
 
 @router.post("/logout")
 def logout(request: Request, store: TheStore, who: SignedIn) -> Response:
-    answer = RedirectResponse("/login", 303)
+    """End the session here, then the one at the provider, where both is wanted."""
+    answer: Response = RedirectResponse("/login", 303)
     signing_in.end_session(request, store, answer, who)
+    try:
+        provider_url = oidc_sign_out.url(request, store, who)
+    except OpskitError as error:
+        log.warning("%s is signed out here, and not at the provider: %s", who.username, error.message)
+        answer = flash.redirect(request, "/login", "You are signed out here, but the provider can't be asked", "warn")
+    else:
+        if provider_url is not None:
+            request.state.who = None
+            # A page, and no redirect: forms may only lead to our own site, also by way of redirects.
+            answer = render(request, "signed_out.html", provider_url=provider_url)
+    cookies.take_away(answer, request, rules_of(request))
+    oidc_sign_out.forget(request, answer)
     return answer
 
 

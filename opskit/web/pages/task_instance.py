@@ -13,10 +13,11 @@ from fastapi.responses import HTMLResponse
 
 from opskit.core.dag import states
 from opskit.core.dag.serialized import SerializedTask
-from opskit.core.metastore import dags, task_instances, task_notes
+from opskit.core.metastore import dags, questions, task_instances, task_notes
 from opskit.core.metastore.browsing import task_page
 from opskit.core.metastore.browsing.task_page import XComText
 from opskit.core.metastore.engine import Connection
+from opskit.core.metastore.questions import Question
 from opskit.core.metastore.runs import Run
 from opskit.core.metastore.task_instances import TaskInstance
 from opskit.core.scheduler import explain
@@ -25,7 +26,7 @@ from opskit.telemetry import rendered_fields
 from opskit.web.definitions import of_run as version_of
 from opskit.web.identity import READ, Who
 from opskit.web.links import task_url
-from opskit.web.pages import of_dag, of_run, task_log
+from opskit.web.pages import answers, of_dag, of_run, task_log
 from opskit.web.pages.log_lines import plain
 from opskit.web.pages.run import hidden
 from opskit.web.render import render
@@ -38,6 +39,7 @@ _WAITING = (None, states.SCHEDULED, states.QUEUED)
 Reader = Annotated[Who, Depends(of_dag.reader("DAG Runs", "Task Instances"))]
 TABS = {
     "instances": "Instances",
+    "answer": "Answer",
     "log": "Log",
     "why": "Why",
     "attempts": "Attempts",
@@ -83,10 +85,14 @@ def show(
         found = _find(connection, run, task_id, map_index)
         version = version_of(connection, dag_id, run.version_hash, dag.version_hash)
         task = version.dag.by_id.get(task_id)
-        tabs = _tabs(who, dag_id, found)
+        asked = _question(connection, found, task, wanted=tab == "answer")
+        tabs = _tabs(who, dag_id, found, asked)
         tab = tab if tab in tabs else _first_tab(found, tabs)
         shown = _content(connection, tab, found, state, page, now)
         shown["note"], shown["links"] = _aside(connection, found, task)
+        if tab == "answer" and asked is not None:
+            query = {name: request.query_params.getlist(name) for name in request.query_params}
+            shown["form"] = answers.form_of(who, asked, query)
         if tab == "why" and found.instance is not None:
             whose = (dag_id, run.run_id, task_id, found.instance.map_index)
             seen = explain.observe(connection, store.config, *whose, now)
@@ -129,10 +135,21 @@ def _find(connection: Connection, run: Run, task_id: str, map_index: int) -> Fou
     return Found(run, task_id, instance, mapped)
 
 
-def _tabs(who: Who, dag_id: str, found: Found) -> list[str]:
+def _question(connection: Connection, found: Found, task: SerializedTask | None, *, wanted: bool) -> Question | None:
+    """What the task instance has asked of people, if it is one that asks."""
+    one = found.instance
+    may_ask = wanted or (task is not None and task.ui.get("asks"))
+    if one is None or not (may_ask or one.state == states.DEFERRED):
+        return None
+    return questions.find(connection, one.dag_run_id, one.task_id, one.map_index)
+
+
+def _tabs(who: Who, dag_id: str, found: Found, asked: Question | None) -> list[str]:
     if found.instance is None:
         return ["instances", "history", "details"]
     names = ["log", "why", "attempts", "rendered", "xcom", "history", "details"]
+    if asked is not None:
+        names.insert(0 if asked.waits else 1, "answer")
     if not who.can(READ, "Task Logs", dag_id):
         names.remove("log")
     if not who.can(READ, "XComs", dag_id):

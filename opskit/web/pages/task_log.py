@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -21,9 +18,9 @@ from opskit.core.dag import states
 from opskit.core.metastore import dags, task_instances
 from opskit.core.metastore.runs import Run
 from opskit.core.metastore.task_instances import TaskInstance
-from opskit.errors import GuardRefused, LockHeld, NotFound, OpskitError, RemoteError, UsageError
+from opskit.errors import GuardRefused, LockHeld, NotFound, OpskitError, UsageError
 from opskit.telemetry import task_logs
-from opskit.web import gate
+from opskit.web import archived_logs, gate
 from opskit.web.faults import SignInNeeded
 from opskit.web.identity import READ
 from opskit.web.live import watcher_of
@@ -42,7 +39,6 @@ _POLL_SECONDS = 0.4
 _CHECK_SECONDS = 60
 """Between two looks whether the person may still read."""
 _MOST_STREAMS = 200
-_ARCHIVE_SECONDS = 60
 _streams = 0
 MAY_READ = Depends(of_dag.reader("DAG Runs", "Task Instances", "Task Logs"))
 TryNumber = Annotated[int, Query(ge=1, le=1_000_000)]
@@ -79,7 +75,7 @@ def view(store: Store, instance: TaskInstance, attempt: int | None, offset: int 
     number = attempt or max(known, default=1)
     if archived:
         return _from_archive(store, instance, number, known)
-    growing = not _is_over(instance, number)
+    growing = not archived_logs.is_over(instance, number)
     start = -PIECE_BYTES if offset is None else offset
     try:
         piece = _bounded(folder, task_logs.log_path(*whose, number), start)
@@ -98,13 +94,6 @@ def _bounded(folder: Any, path: str, start: int) -> task_logs.Piece:
         if len(log_lines.as_html(piece.text)[0].encode(errors="replace")) <= _MOST_HTML or limit < 4096:
             return piece
         limit //= 2
-
-
-def _is_over(instance: TaskInstance, attempt: int) -> bool:
-    """Whether nothing more will be written into the log of this attempt."""
-    if instance.try_number != attempt:
-        return instance.try_number > attempt or instance.state in states.FINISHED
-    return instance.state not in (*states.HELD, states.SCHEDULED, states.UP_FOR_RESCHEDULE, states.RESTARTING, None)
 
 
 @router.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/log/stream", dependencies=[MAY_READ])
@@ -156,7 +145,7 @@ async def _events(
             listener.changed.clear()
             # Asked first: what was written before the end is then read after it.
             try:
-                over = _is_over(await run_in_threadpool(_instance, store, *whose), attempt)
+                over = archived_logs.is_over(await run_in_threadpool(_instance, store, *whose), attempt)
             except OpskitError as error:
                 if isinstance(error, NotFound):
                     over = True  # the run is deleted
@@ -227,7 +216,7 @@ def file(
     instance = _instance(store, dag_id, run_id, task_id, map_index)
     whose = (dag_id, instance.run_id, task_id, map_index)
     if archived:
-        pieces = _archived(store, instance, try_number)
+        pieces = archived_logs.read(store, instance, try_number)
         first = next(pieces, b"")  # what is wrong is said before the answer begins
 
         def content() -> Iterator[bytes]:
@@ -263,7 +252,7 @@ def _from_archive(store: Store, instance: TaskInstance, attempt: int, known: lis
     """The end of an archived log, as much as a page holds."""
     size, tail = 0, b""
     try:
-        for piece in _archived(store, instance, attempt):
+        for piece in archived_logs.read(store, instance, attempt):
             size += len(piece)
             tail = (tail + piece)[-PIECE_BYTES:]
     except OpskitError as error:
@@ -277,32 +266,3 @@ def _from_archive(store: Store, instance: TaskInstance, attempt: int, known: lis
         html, level = log_lines.as_html(tail[-PIECE_BYTES // 4 :].decode(errors="backslashreplace"))
         start = size - PIECE_BYTES // 4
     return LogView(known, attempt, html, start, size, size, True, False, True, level)
-
-
-def _archived(store: Store, instance: TaskInstance, attempt: int) -> Iterator[bytes]:
-    """From `opskit logs show`, which reads the archive. NotFound when there is none; RemoteError for all else."""
-    if not store.config.get("logs", "archive_to"):
-        raise NotFound("there is no archive of logs: logs.archive_to names none")
-    command = [sys.executable, "-m", "opskit", "logs", "show"]
-    command += ["--try", str(attempt), "--map-index", str(instance.map_index), "--"]
-    command += [instance.dag_id, instance.task_id, instance.run_id]
-    environment = {**os.environ, "OPSKIT_HOME": str(store.config.home)}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        until = time.monotonic() + _ARCHIVE_SECONDS
-        try:
-            while piece := process.stdout.read1(_FILE_BYTES):  # type: ignore[attr-defined]
-                yield piece
-                if time.monotonic() > until:
-                    raise RemoteError("reading the archived log took too long", hint="use: opskit logs show")
-            said = process.stderr.read().decode(errors="backslashreplace").strip()
-            code = process.wait(_ARCHIVE_SECONDS)
-        finally:
-            if process.poll() is None:
-                process.kill()
-    if code == 2:
-        raise NotFound(f"there is no log of attempt {attempt}, neither in the log folder nor in the archive")
-    if code:
-        raise RemoteError(said.splitlines()[-1][:500] if said else f"opskit logs show ended with {code}")

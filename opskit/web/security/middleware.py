@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opskit.config import Config
 from opskit.web import faults
-from opskit.web.security import cookies
+from opskit.web.security import cookies, csrf
 from opskit.web.security.rules import read_rules, rules_of
 
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -160,7 +159,7 @@ class Forgeries:
             except ClientDisconnect:
                 return
             receive = _again(body, receive)
-        if not hmac.compare_digest((given or "").encode(), wanted.encode()):
+        if not csrf.holds(given or "", wanted):
             hint = "load the page again, then repeat it"
             refused = faults.answer(request, 403, "this request lacks the token of your session", hint)
             await refused(scope, receive, send)

@@ -52,13 +52,13 @@ def is_used(config: Config) -> bool:
 
 def begin(request: Request, store: Store, next: str) -> Response:
     """Send the browser to the provider."""
-    provider = _provider(request, store)
+    provider = provider_of(request, store)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     asked = {
         "response_type": "code",
         "client_id": provider.client_id,
-        "redirect_uri": _callback_url(request, store.config),
+        "redirect_uri": own_url(request, store.config, CALLBACK),
         "scope": str(store.config.get("webserver", "oidc_scopes")),
         "state": state,
         "nonce": nonce,
@@ -81,9 +81,9 @@ def begin(request: Request, store: Store, next: str) -> Response:
     return answer
 
 
-def finish(request: Request, store: Store) -> tuple[Person, str]:
-    """The person, and the page that was wanted, from the provider's answer. UsageError when it is not the answer to
-    what this browser began, or the provider refused; RemoteError when it can't be asked."""
+def finish(request: Request, store: Store) -> tuple[Person, str, str]:
+    """The person, the page that was wanted, and the ID token, from the provider's answer. UsageError when it is not the
+    answer to what this browser began, or the provider refused; RemoteError when it can't be asked."""
     kept = _kept(request, store.config)
     given = request.query_params
     if not hmac.compare_digest(str(kept["state"]).encode(), given.get("state", "").encode()):
@@ -92,8 +92,8 @@ def finish(request: Request, store: Store) -> tuple[Person, str]:
         # Its words may come from anybody who made the link: only a word that the standard could know is shown.
         reason = given.get("error", "no code")[:60]
         raise UsageError(f"the provider did not sign you in: {reason if reason.isascii() else 'error'}")
-    provider = _provider(request, store)
-    tokens = provider.exchange(given["code"], str(kept["verifier"]), _callback_url(request, store.config))
+    provider = provider_of(request, store)
+    tokens = provider.exchange(given["code"], str(kept["verifier"]), own_url(request, store.config, CALLBACK))
     claims = provider.verified(tokens.get("id_token"), str(kept["nonce"]))
     get = store.config.get
     wanted = [str(get("webserver", "oidc_username_claim")), str(get("webserver", "oidc_roles_claim"))]
@@ -102,7 +102,7 @@ def finish(request: Request, store: Store) -> tuple[Person, str]:
         if more.get("sub") != claims["sub"]:
             raise UsageError("the provider told of another person")
         claims = {**more, **claims}
-    return _person(provider.issuer, claims, store.config), str(kept["next"])
+    return _person(provider.issuer, claims, store.config), str(kept["next"]), str(tokens["id_token"])
 
 
 def forget(request: Request, answer: Response) -> None:
@@ -154,7 +154,8 @@ def _find(claims: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _provider(request: Request, store: Store) -> Provider:
+def provider_of(request: Request, store: Store) -> Provider:
+    """UsageError when none is used; ConfigError when its settings don't fit together."""
     if not is_used(store.config):
         raise UsageError("OpenID Connect is not used here", hint="set webserver.oidc_issuer")
     provider: Provider | None = getattr(request.app.state, "oidc", None)
@@ -163,12 +164,13 @@ def _provider(request: Request, store: Store) -> Provider:
     return provider
 
 
-def _callback_url(request: Request, config: Config) -> str:
+def own_url(request: Request, config: Config, path: str) -> str:
+    """A page of ours as the provider knows it."""
     base = str(config.get("webserver", "base_url")).rstrip("/")
     if not base:
         scheme = "https" if rules_of(request).is_secure(request) else "http"
         base = f"{scheme}://{request.headers['host']}"
-    return base + CALLBACK
+    return base + path
 
 
 def _kept(request: Request, config: Config) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class Provider:
     def has_userinfo(self) -> bool:
         return isinstance(self._description().get("userinfo_endpoint"), str)
 
+    @property
+    def has_end_session(self) -> bool:
+        return isinstance(self._description().get("end_session_endpoint"), str)
+
     def exchange(self, code: str, verifier: str, redirect_uri: str) -> dict[str, Any]:
         """The tokens for a code. UsageError when the provider does not take it."""
         fields = {

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import logging
 import math
-import secrets
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -26,12 +20,12 @@ from opskit.web.faults import Forbidden, SignInNeeded, TooManyAttempts
 from opskit.web.identity import Who
 from opskit.web.kept import is_refetch
 from opskit.web.security import cookies
+from opskit.web.security.known_passwords import KnownPasswords
 from opskit.web.security.rules import rules_of
 from opskit.web.store import Store
 
 log = logging.getLogger(__name__)
 _WRONG = "wrong username or password"
-_WRONG_A_MINUTE = 5
 _LIVE, _LOG_STREAM = "/live", "/log/stream"
 """What a page asks for by itself, while nobody may sit before it: this path, and paths that end so."""
 
@@ -60,8 +54,17 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     if users.can_be_username(username):
         found = store.look(("credentials", username), lambda connection: users.credentials(connection, username))
     user, stored = found if found is not None else (None, None)
-    if user is not None and user.is_active and stored and _known.holds(stored, password, address):
-        return user  # who knows the password is not held up by those who guess it elsewhere
+    # A program that begins with many requests at once is no guesser: one is looked at, and then the others are known.
+    # (It is the same for names that nobody has: how long an answer takes must not tell them.)
+    with _known.turn(username, password, address):
+        if user is not None and user.is_active and stored and _known.holds(stored, password, address):
+            return user  # who knows the password is not held up by those who guess it elsewhere
+        return _checked(store, user, stored, username, password, address, now)
+
+
+def _checked(
+    store: Store, user: User | None, stored: str | None, username: str, password: str, address: str, now: datetime
+) -> User:
     with store.writing() as connection:
         wait = sign_in_limits.attempt(connection, username, address, now)
     if wait is not None:
@@ -204,50 +207,5 @@ def _first_seen(store: Store, username: str, role: str, now: datetime) -> User:
     return user
 
 
-class _KnownPasswords:
-    """Passwords that were right not long ago, so that not every request costs a scrypt. Kept are HMACs under a key of
-    this process alone, over the stored hash, too: with another password, what is known here is worth nothing.
-
-    It answers without the limits of signing in, so an address gets few wrong answers, and then none at all.
-    """
-
-    def __init__(self, most: int = 2000, seconds: float = 300.0) -> None:
-        self._key = secrets.token_bytes(32)
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
-        self._most, self._seconds = most, seconds
-        self._lock = threading.Lock()
-
-    def holds(self, stored: str, password: str, address: str) -> bool:
-        """Whether this is known to be right, from this address."""
-        with self._lock:
-            now = time.monotonic()
-            wrong = [at for at in self._wrong.pop(address, ()) if at > now - 60.0]
-            if len(wrong) < _WRONG_A_MINUTE:
-                if self._until.get(self._mark(stored, password, address), 0.0) > now:
-                    self._keep(address, wrong)
-                    return True
-                wrong.append(now)
-            self._keep(address, wrong)
-            return False
-
-    def _keep(self, address: str, wrong: list[float]) -> None:
-        if wrong:
-            self._wrong[address] = wrong
-        while len(self._wrong) > self._most:
-            self._wrong.popitem(last=False)
-
-    def remember(self, stored: str, password: str, address: str) -> None:
-        with self._lock:
-            mark = self._mark(stored, password, address)
-            self._until[mark] = time.monotonic() + self._seconds
-            self._until.move_to_end(mark)
-            while len(self._until) > self._most:
-                self._until.popitem(last=False)
-
-    def _mark(self, stored: str, password: str, address: str) -> bytes:
-        text = f"{stored}\0{address}\0{password}".encode("utf-8", "surrogatepass")
-        return hmac.new(self._key, text, hashlib.sha256).digest()
-
-
-_known = _KnownPasswords()
+_known = KnownPasswords()
+"""Made before the processes of a webserver are forked, so that it is theirs together."""

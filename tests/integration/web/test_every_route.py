@@ -59,6 +59,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/variables"): {"key": "x", "value": "y"},
     ("PATCH", "/variables/{variable_key}"): {"key": "x", "value": "y"},
     ("POST", "/jobs"): {"verb": "doctor"},
+    ("PATCH", f"{_TASKS}/{{task_id}}/{{map_index}}/hitlDetails"): {"chosen_options": ["x"]},
 }
 QUERIES = {("PATCH", "/dags"): {"dag_id_pattern": "%"}}
 FIELDS = {"name": "x", "key": "x", "value": "y", "state": "failed", "paused": "true", "note": "x", "conf": "{}"}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +22,7 @@ from opskit.errors import ConfigError, RemoteError
 from opskit.web.security import oidc_provider as provider_module
 from tests.databases import Databases
 from tests.oidc_server import CLIENT, OTHER_KEY, SECRET, Provider, oidc_provider
-from tests.web_site import CHEAP, WebSite, web_site
+from tests.web_site import CHEAP, PASSWORD, WebSite, csrf_token, web_site
 
 MIA = {
     "sub": "f81d",
@@ -222,3 +226,79 @@ def test_somebody_who_wants_to_sign_in_is_told_that_the_provider_is_down(site: W
     answer = site.client().get("/login/oidc")
     site.app.state.oidc = before
     assert answer.status_code == 502 and "asked" in answer.text and SECRET not in answer.text
+
+
+# --- signing out there, too ---
+
+
+@pytest.fixture
+def ending(site: WebSite, provider: Provider) -> Iterator[WebSite]:
+    """A site that signs out at the provider, too, which has a page for that."""
+    provider.ends_sessions, site.app.state.oidc = True, None
+    with site.having(oidc_end_session=True):
+        yield site
+    provider.ends_sessions, site.app.state.oidc = False, None
+
+
+def sign_out(http: httpx.Client) -> httpx.Response:
+    return http.post("/logout", data={"csrf_token": csrf_token(http.get("/me").text)})
+
+
+def provider_url(answer: httpx.Response) -> str:
+    found = re.search(r'http-equiv="refresh" content="0; url=([^"]*)"', answer.text)
+    assert found, answer.text
+    return html.unescape(found[1])
+
+
+def test_signing_out_ends_the_session_here_and_leads_to_the_providers_page(ending: WebSite, provider: Provider) -> None:
+    http = ending.client()
+    sign_in(http)
+    answer = sign_out(http)
+    assert answer.status_code == 200 and "Mia Muster" not in answer.text
+    assert http.get("/me").status_code == 303  # it is over here, whether the browser goes there or not
+    there = urlsplit(provider_url(answer))
+    query = {name: values[0] for name, values in parse_qs(there.query).items()}
+    assert f"{there.scheme}://{there.netloc}{there.path}" == f"{provider.issuer}/logout"
+    assert (query["realm"], query["client_id"]) == ("main", CLIENT)
+    assert query["post_logout_redirect_uri"] == f"{ending.url}/login"
+    claims = json.loads(base64.urlsafe_b64decode(query["id_token_hint"].split(".")[1] + "=="))
+    assert claims["sub"] == MIA["sub"]
+    # What was remembered is used up, and only this page was ever sent it.
+    assert not [one for one in http.cookies.jar if one.name == "opskit_oidc_end"]
+    sign_in(http)
+    assert [one.path for one in http.cookies.jar if one.name == "opskit_oidc_end"] == ["/logout"]
+
+
+def test_a_long_token_is_left_out_and_the_provider_is_told_who_we_are(ending: WebSite, provider: Provider) -> None:
+    provider.claims |= {"groups": ["ops-team", *(f"a group with a long name {number}" for number in range(300))]}
+    http = ending.client()
+    sign_in(http)
+    query = parse_qs(urlsplit(provider_url(sign_out(http))).query)
+    assert "id_token_hint" not in query and query["client_id"] == [CLIENT]
+
+
+def test_who_has_signed_in_otherwise_or_where_nobody_asks_for_it_only_leaves_here(
+    ending: WebSite, provider: Provider
+) -> None:
+    http = ending.client()
+    sign_in(http)
+    assert http.post("/login", data={"username": "ada", "password": PASSWORD}).status_code == 303
+    answer = sign_out(http)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    sign_in(http)
+    with ending.having(oidc_end_session=False):
+        assert sign_out(http).status_code == 303
+    provider.ends_sessions, ending.app.state.oidc = False, None
+    sign_in(http)
+    assert sign_out(http).status_code == 303
+
+
+def test_a_provider_that_can_not_be_asked_holds_nobody_back(ending: WebSite) -> None:
+    http = ending.client()
+    sign_in(http)
+    token = csrf_token(http.get("/me").text)
+    ending.app.state.oidc = provider_module.Provider("http://127.0.0.1:9/realm", CLIENT, SECRET)
+    answer = http.post("/logout", data={"csrf_token": token})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert http.get("/me").status_code == 303
+    assert "the provider can&#39;t be asked" in http.get("/login").text

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,8 @@ from sqlalchemy import insert, select, update
 from opskit.core.metastore import passwords, roles, tables, users
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.web.faults import SignInNeeded, TooManyAttempts
-from opskit.web.security import signing_in
+from opskit.web.security import cookies, signing_in
+from opskit.web.security.known_passwords import KnownPasswords
 from opskit.web.security.middleware import HEADERS
 from opskit.web.store import Store
 from tests.databases import KINDS, Databases
@@ -43,7 +45,7 @@ def one_site(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def site(one_site: WebSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebSite]:
     """On SQLite, with nobody held up for wrong passwords of other tests."""
-    monkeypatch.setattr(signing_in, "_known", signing_in._KnownPasswords())
+    monkeypatch.setattr(signing_in, "_known", KnownPasswords())
     with transaction(one_site.engine) as connection:
         connection.execute(tables.web_sign_in_limit.delete())
     yield one_site
@@ -264,6 +266,20 @@ def test_the_token_is_taken_from_a_form_a_multipart_form_or_a_header(site: WebSi
         assert {"R1", "R2", "R3"} <= {role.name for role in roles.list_roles(connection)}
 
 
+def test_no_page_holds_the_token_itself_and_each_has_another_mask_over_it(site: WebSite) -> None:
+    browser = site.signed_in("ada")
+    [cookie] = [value for name, value in browser.http.cookies.items() if name.endswith("opskit_session")]
+    token = cookies.csrf_token(cookie)
+    pages = [browser.http.get(path).text for path in ("/roles", "/roles", "/me")]
+    assert not any(token in page for page in pages)
+    masked = [csrf_token(page) for page in pages]
+    assert len(set(masked)) == 3
+    # An older page stays good, and so does a program that makes the token of its cookie.
+    for number, given in enumerate((*masked, token)):
+        assert status(browser.http.post("/roles", data={"name": f"M{number}", "csrf_token": given})) == 303
+    assert status(browser.http.post("/roles", data={"name": "Forged", "csrf_token": masked[0][:-1]})) == 403
+
+
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -408,6 +424,19 @@ def test_a_session_does_not_speak_for_a_request_that_says_otherwise_who_it_is(si
     for value in ("", "Basic", "Negotiate abc", "Bearer"):
         answer = browser.http.post("/api/v1/pools", json={"name": "f"}, headers={"Authorization": value})
         assert status(answer) == 401, value
+
+
+def test_a_program_that_begins_with_many_requests_at_once_is_no_guesser(
+    site: WebSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = passwords.is_right
+    monkeypatch.setattr(passwords, "is_right", lambda stored, given: looked.append(given) or real(stored, given))
+    clients = [site.client() for _ in range(12)]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda http: status(http.get("/api/v1/pools", headers=basic("viola"))), clients))
+    assert answers == [200] * 12
+    assert looked == [PASSWORD]
 
 
 def test_basic_authentication_looks_at_the_password_once_and_at_a_new_one_at_once(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from opskit import DAG
+from opskit import DAG, Param
+from opskit.core.dag import human_input
 from opskit.core.dag.exceptions import AirflowSkipException
-from opskit.core.dag.execution import Outcome
+from opskit.core.dag.execution import Outcome, execute
 from opskit.core.dag.notifiers import BaseNotifier
 from opskit.core.dag.operators.hitl import (
     ApprovalOperator,
@@ -18,10 +21,13 @@ from opskit.core.dag.operators.hitl import (
     HITLEntryOperator,
     HITLOperator,
 )
+from opskit.core.dag.xcom import decode
+from opskit.errors import UsageError
 from opskit.operators import EmptyOperator, PythonOperator
 
 Attempt = Callable[..., Outcome]
 SOON = timedelta(milliseconds=10)
+RUN = {"run_type": "manual", "logical_date": "2024-03-01T00:00:00+00:00", "conf": {}}
 sent: list[str] = []
 
 
@@ -82,13 +88,136 @@ def test_a_notifier_that_fails_is_logged_and_changes_nothing(
     assert "no mailbox" in caplog.text
 
 
-def test_a_person_can_not_answer_yet_and_that_is_said_at_once(dag: DAG, attempt: Attempt) -> None:
+def test_nobody_can_answer_in_a_test_of_a_dag_and_that_is_said_at_once(dag: DAG, attempt: Attempt) -> None:
     HITLEntryOperator(task_id="form", subject="Name it", params={"name": "x"})
     ApprovalOperator(task_id="ask", subject="Go on?", defaults="Approve")
     for task_id in dag.task_ids:
-        outcome = attempt(dag, task_id, max_tries=3)
-        assert (outcome.state, outcome.retry) == ("failed", False)
-        assert "asks for a person's answer, which can't be given here yet" in (outcome.reason or "")
+        outcome = attempt(dag, task_id)
+        assert outcome.state == "failed"
+        assert "nobody can answer here" in (outcome.reason or "")
+
+
+def test_without_defaults_a_task_that_nobody_answers_fails_when_the_time_is_over(dag: DAG, attempt: Attempt) -> None:
+    ApprovalOperator(task_id="t", subject="?", response_timeout=SOON)
+    outcome = attempt(dag, "t")
+    assert outcome.state == "failed" and "HITLTimeoutError" in (outcome.reason or "")
+
+
+def asked(dag: DAG, task_id: str) -> dict[str, Any]:
+    """What an attempt of this task leaves when nobody waits in its process, as it travels."""
+    frame = {"key": [1, task_id, -1, 1], "kind": "task", "dag_id": "d", "run_id": "r", "task_id": task_id}
+    outcome = execute(dag, {**frame, "map_index": -1, "try_number": 1, "max_tries": 0, "run": RUN})
+    assert outcome.state == "deferred" and outcome.deferral is not None
+    made: dict[str, Any] = json.loads(json.dumps(outcome.deferral))
+    return made
+
+
+def test_a_question_travels_with_all_that_a_person_needs_and_without_the_params_of_the_dag() -> None:
+    with DAG("d", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC), params={"of_dag": 1}) as dag:
+        HITLOperator(
+            task_id="t",
+            subject="Which on {{ ds }}?",
+            body="**all** of it",
+            options=["a", "b"],
+            params={"n": Param(3, type="integer", minimum=1), "name": Param(type="string")},
+            assigned_users={"id": "mia", "name": "Mia"},
+            response_timeout=timedelta(hours=1),
+            execution_timeout=timedelta(seconds=30),
+        )
+    frame = asked(dag, "t")
+    assert frame["question"] == {
+        "subject": "Which on 2024-03-01?",
+        "body": "**all** of it",
+        "options": ["a", "b"],
+        "defaults": None,
+        "multiple": False,
+        "params": {
+            "n": {"value": 3, "description": None, "schema": {"type": "integer", "minimum": 1}},
+            "name": {"value": None, "description": None, "schema": {"type": "string"}, "required": True},
+        },
+        "assigned_users": [{"id": "mia", "name": "Mia"}],
+    }
+    left = (datetime.fromisoformat(frame["timeout_at"]) - datetime.now(UTC)).total_seconds()
+    assert 3000 < left <= 3600  # the time of the task's own work is another one
+
+
+def test_a_task_goes_on_with_the_answer_of_a_person(dag: DAG, attempt: Attempt) -> None:
+    ask = HITLBranchOperator(task_id="t", subject="?", options=["left", "right"], params={"n": 1}, multiple=True)
+    ask >> [EmptyOperator(task_id="left"), EmptyOperator(task_id="right")]
+    frame = asked(dag, "t")
+    at = "2024-03-02T10:00:00+00:00"
+    by = {"id": "mia", "name": "Mia"}
+    said = {"chosen_options": ["right"], "params_input": {"n": 5}, "responded_at": at, "responded_by_user": by}
+    outcome = attempt(dag, "t", deferral={**frame, "event": {"answer": said}})
+    assert (outcome.state, outcome.skip) == ("success", ["left"])
+    outcome = attempt(dag, "t", deferral={**frame, "event": {"answer": {**said, "params_input": {"n": 1, "m": 1}}}})
+    assert outcome.state == "failed" and "does not match params" in (outcome.reason or "")
+
+
+def test_an_answer_is_pushed_with_who_gave_it_and_when(dag: DAG, attempt: Attempt) -> None:
+    HITLEntryOperator(task_id="t", subject="?", params={"n": 1})
+    frame = asked(dag, "t")
+    by = {"id": "mia", "name": "Mia"}
+    at = "2024-03-02T10:00:00+00:00"
+    said = {"chosen_options": ["OK"], "params_input": {"n": 5}, "responded_at": at, "responded_by_user": by}
+    outcome = attempt(dag, "t", deferral={**frame, "event": {"answer": said}})
+    assert decode(dict(outcome.xcoms)["return_value"]) == {**said, "responded_at": datetime.fromisoformat(at)}
+
+
+def test_the_address_for_an_answer_has_the_options_and_params_in_it(dag: DAG) -> None:
+    ask = HITLOperator(task_id="t", subject="?", options=["a b", "c"], params={"n": 1})
+    ti = SimpleNamespace(dag_id="d", run_id="r 1", task_id="t", map_index=-1)
+    link = ask.generate_link_to_ui(task_instance=ti, base_url="https://x/", options="a b", params_input={"n": 2})
+    assert link == "https://x/dags/d/runs/r%201/tasks/t?map_index=-1&tab=answer&_options=a+b&n=2"
+    with pytest.raises(ValueError, match="not valid options"):
+        ask.generate_link_to_ui(task_instance=ti, base_url="https://x", options=["z"])
+
+
+QUESTION = {
+    "options": ["a", "b", "c"],
+    "multiple": False,
+    "assigned_users": [],
+    "params": {
+        "n": {"value": 1, "description": None, "schema": {"type": "integer"}},
+        "name": {"value": None, "description": None, "schema": {"type": "string"}, "required": True},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "filled", "message"),
+    [
+        (["z"], {}, "'z' can't be chosen"),
+        ([], {}, "choose an option"),
+        (["a", "b"], {}, "only one option"),
+        (["a"], {"m": 1, "name": "x"}, "there is no param m"),
+        (["a"], {}, "param name: no value was given"),
+        (["a"], {"name": 5}, "param name: 5 is not of type"),
+        (["a"], {"name": "x", "n": "5"}, "param n"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_refused(chosen: list[str], filled: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        human_input.checked(QUESTION, chosen, filled)
+
+
+def test_an_answer_is_completed_with_the_defaults_and_has_the_order_of_the_options() -> None:
+    several = {**QUESTION, "multiple": True}
+    assert human_input.checked(several, ["c", "a", "c"], {"name": "x"}) == (["a", "c"], {"n": 1, "name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("users", "may"),
+    [
+        ([], True),
+        ([{"id": "mia", "name": "Mia M"}], True),
+        ([{"id": "bob", "name": "mia"}], False),
+        ([{"id": "17", "name": "mia"}], True),
+        ([{"id": "bob", "name": "Bob"}], False),
+    ],
+)
+def test_only_those_who_are_asked_may_answer(users: list[dict[str, str]], may: bool) -> None:
+    assert human_input.may_answer({**QUESTION, "assigned_users": users}, "mia") is may
 
 
 def test_defaults_are_taken_when_the_time_is_over(dag: DAG, attempt: Attempt) -> None:

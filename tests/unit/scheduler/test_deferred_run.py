@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+from unittest.mock import ANY
 
 from opskit.core.dag.run_state import TRIGGER_DEATHS, RunState
 from tests.unit.scheduler.test_run_state import NOW, make_dag, make_run
@@ -56,3 +58,34 @@ def test_a_trigger_that_is_lost_with_its_worker_is_started_again_as_often_as_it_
         run.consider(("a", -1))
     trigger_ends(run, state="up_for_reschedule")
     assert run.instances[("a", -1)].state == "deferred"
+
+
+ASKS = {**WAITS, "question": {"subject": "?", "options": ["a"], "defaults": ["a"], "params": {}}}
+
+
+def asking(timeout_at: str | None) -> RunState:
+    run = make_run(make_dag({"a": []}))
+    instance = run.instances[("a", -1)]
+    run.claim(instance, "w", NOW)
+    deferral = {**ASKS, "timeout_at": timeout_at}
+    run.finished(instance, {"state": "deferred", "deferral": deferral, "started_at": NOW}, NOW)
+    return run
+
+
+def test_a_task_that_asks_a_person_waits_without_a_process() -> None:
+    run = asking(None)
+    instance = run.instances[("a", -1)]
+    assert (instance.state, instance.dispatches, instance.next_at) == ("deferred", 1, None)
+    assert run.asked == [instance] and not run.to_trigger and not run.due and not run.ready
+
+
+def test_a_task_that_nobody_answers_in_time_goes_on_within_the_same_try() -> None:
+    run = asking((NOW + timedelta(hours=1)).isoformat())
+    instance = run.instances[("a", -1)]
+    assert run.due == [(NOW + timedelta(hours=1), ("a", -1))]
+    run.asked.clear()
+    run.consider(instance.key)
+    assert instance.state == "scheduled" and run.asked == [instance] and instance.key in run.ready
+    run.claim(instance, "w", NOW)
+    assert (instance.try_number, instance.dispatches) == (1, 2)
+    assert instance.deferral is not None and instance.deferral["event"] == {"timed_out_at": ANY}

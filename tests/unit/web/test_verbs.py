@@ -4,7 +4,9 @@ tests/integration/web."""
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 from opskit import config as settings
 from opskit.errors import LockHeld, NotFound, UsageError
 from opskit.system.processes import process_state
-from opskit.web import verbs as web_verbs
+from opskit.web.job_files import JobFiles
+from opskit.web.job_runner import JobRunner, this_process
 from opskit.web.verb_list import VERBS, Verb
 from opskit.web.verbs import Job, Verbs
 from tests.waiting import wait_until
@@ -53,6 +56,20 @@ def verbs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Verbs]:
     made = Verbs(settings.load(), (sys.executable, "-S", str(program)))
     yield made
     made.close()
+
+
+@pytest.fixture
+def workers(home: Path) -> Iterator[tuple[Verbs, Verbs]]:
+    """Of two processes of a webserver that has another one for jobs."""
+    program = home / "program.py"
+    program.write_text(PROGRAM)
+    config = settings.load()
+    runner = JobRunner(
+        JobFiles(config.run_folder), home, config.run_folder, (sys.executable, "-S", str(program)), stays=True
+    )
+    runner.look()
+    yield Verbs(config, webserver=this_process()), Verbs(config, webserver=this_process())
+    runner.close()
 
 
 def calls(home: Path) -> int:
@@ -108,6 +125,55 @@ def test_stopping_a_job_ends_all_its_processes(verbs: Verbs) -> None:
     job = ended(verbs, job)
     assert (job.state, job.exit_code) == ("failed", 143)
     wait_until(lambda: _is_gone(child))
+
+
+def test_what_one_process_starts_another_sees_shares_and_stops(workers: tuple[Verbs, Verbs], home: Path) -> None:
+    one, other = workers
+    before = other.generation()
+    job = one.start("dags-drift", by="ann")
+    assert other.start("dags-drift", by="bob").id == job.id
+    assert other.generation() > before
+    child = int(wait_until(lambda: other.job(job.id).message.split()[1:])[0])
+    assert [seen.id for seen in other.jobs()] == [job.id]
+    other.stop(job.id)
+    assert one.wait(job.id, 30).exit_code == 143
+    wait_until(lambda: _is_gone(child))
+    answer = one.answer("doctor", fresh_for=60, patience=30)
+    assert (answer.state, other.answer("doctor", fresh_for=60)) == ("done", answer)
+    assert calls(home) == 2
+
+
+def test_a_job_whose_process_was_killed_with_its_webserver_has_failed(verbs: Verbs, home: Path) -> None:
+    begun = textwrap.dedent(f"""
+        import sys, time
+        from opskit import config
+        from opskit.web.verbs import Verbs
+        verbs = Verbs(config.load(), (sys.executable, "-S", {str(home / "program.py")!r}))
+        verbs.start("dags-drift", by="ann")
+        verbs.start("backup")
+        for name in ("watchdog", "permissions-check", "doctor"):
+            verbs.start(name)
+        time.sleep(100)
+    """)
+    with subprocess.Popen([sys.executable, "-c", begun]) as other:
+        try:
+            wait_until(lambda: len(verbs.jobs()) == 5, 30)
+            child = int(wait_until(lambda: verbs.jobs()[-1].message.split()[1:])[0])
+        finally:
+            other.kill()
+    wait_until(lambda: all(job.has_ended for job in verbs.jobs()), 30)
+    drift = verbs.last("dags-drift")
+    assert drift is not None
+    assert (drift.state, drift.by) == ("failed", "ann")
+    assert "the process that ran it has ended" in drift.message
+    assert _is_gone(child)
+
+
+def test_a_file_that_is_no_job_harms_nobody(verbs: Verbs, home: Path) -> None:
+    job = ended(verbs, verbs.start("doctor"))
+    (home / "run" / "jobs" / "00.1.json").write_text('{"id": "00"')
+    (home / "run" / "jobs" / ".0a.2.json").write_text("")
+    assert [one.id for one in Verbs(settings.load()).jobs()] == [job.id]
 
 
 def _is_gone(pid: int) -> bool:
@@ -176,6 +242,9 @@ def test_a_long_one_holds_up_no_short_one_and_nothing_holds_up_reading(
 
 
 def test_whoever_shows_jobs_hears_that_one_has_ended(verbs: Verbs) -> None:
-    before = web_verbs.generation()
-    ended(verbs, verbs.start("doctor"))
-    assert web_verbs.generation() >= before + 2
+    before = verbs.generation()
+    job = verbs.start("doctor")
+    begun = verbs.generation()
+    assert begun > before
+    ended(verbs, job)
+    assert verbs.generation() > begun

@@ -1,7 +1,6 @@
 """Operators that wait for a person: HITLOperator and its kin.
 
-A person's answer is given in a web page that does not exist yet. Until it does, such a task goes on with its defaults
-when `response_timeout` is over, and fails at once when it has no defaults to go on with."""
+They defer until somebody answers by page or API, or `response_timeout` is over; no process and no slot waits."""
 
 from __future__ import annotations
 
@@ -10,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opskit.core.dag.base_operator import BaseOperator
-from opskit.core.dag.exceptions import AirflowException, AirflowFailException
+from opskit.core.dag.exceptions import AirflowException
 from opskit.core.dag.operators.branch import BranchMixIn
 from opskit.core.dag.operators.python import short_circuit
-from opskit.core.dag.params import ParamsDict
+from opskit.core.dag.params import NOTSET, ParamsDict
 
 
 class HITLTriggerEventError(AirflowException):
@@ -30,10 +29,12 @@ class HITLRejectException(AirflowException):
 
 class HITLOperator(BaseOperator):
     """Asks a person to choose among `options` (one, or several with `multiple`), and to fill `params` in. `defaults`
-    are taken when `response_timeout` is over. What was chosen is pushed: `chosen_options`, `params_input`,
-    `responded_at`, `responded_by_user`."""
+    are taken when `response_timeout` is over; without them the task fails then. `assigned_users` (each an `id`, the
+    username, and a `name`) are those who may answer; without them everybody who may edit the task instance. What was
+    chosen is pushed: `chosen_options`, `params_input`, `responded_at`, `responded_by_user`."""
 
     template_fields: Sequence[str] = ("subject", "body")
+    asks_people = True
 
     def __init__(
         self,
@@ -50,6 +51,9 @@ class HITLOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(params=params, **kwargs)
+        # The params of the DAG are among them by now, and are no part of the question.
+        of_dag = dict(self._dag.params.items()) if self._dag is not None else {}
+        self.params = ParamsDict({name: one for name, one in self.params.items() if of_dag.get(name) is not one})
         if self.execution_timeout and not response_timeout:
             # Airflow's old name for the time that a person has.
             response_timeout, self.execution_timeout = self.execution_timeout, None
@@ -61,9 +65,29 @@ class HITLOperator(BaseOperator):
         self.multiple = multiple
         self.notifiers = notifiers if isinstance(notifiers, (list, tuple)) else [notifiers] if notifiers else []
         self.assigned_users = [assigned_users] if isinstance(assigned_users, dict) else assigned_users
+        self.hitl_summary_extra: dict[str, Any] = {}
         self.validate_options()
         self.validate_params()
         self.validate_defaults()
+
+    @property
+    def hitl_summary(self) -> dict[str, Any]:
+        """The question, and what has come of it, for listeners."""
+        return {
+            "subject": self.subject,
+            "body": self.body,
+            "options": self.options,
+            "defaults": self.defaults,
+            "multiple": self.multiple,
+            "assigned_users": self.assigned_users,
+            "serialized_params": self.serialized_params or None,
+            **self.hitl_summary_extra,
+        }
+
+    @property
+    def serialized_params(self) -> dict[str, dict[str, Any]]:
+        """Name → value, description, schema."""
+        return {name: one.dump() for name, one in self.params.items()}
 
     def validate_options(self) -> None:
         if not self.options:
@@ -82,42 +106,57 @@ class HITLOperator(BaseOperator):
             raise ValueError('More than one defaults given when "multiple" is set to False.')
 
     def execute(self, context: Any) -> Any:
-        if not self.defaults or self.response_timeout is None:
-            raise AirflowFailException(
-                f"{self.subject!r} asks for a person's answer, which can't be given here yet: set defaults and "
-                "response_timeout to go on without one"
-            )
+        from opskit.core.dag.triggers.hitl import HITLTrigger
+
+        until = datetime.now(UTC) + self.response_timeout if self.response_timeout else None
+        self.hitl_summary_extra["timeout_datetime"] = until.isoformat() if until else None
+        self.log.info("Waiting for response%s", f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")
         for notifier in self.notifiers:
             notifier(context)
-        from opskit.core.dag.triggers.temporal import TimeDeltaTrigger
-
-        self.log.info("Waiting for response until the defaults are taken: %s", self.defaults)
-        self.defer(trigger=TimeDeltaTrigger(self.response_timeout), method_name="take_defaults")
-
-    def take_defaults(self, context: Any, event: Any = None) -> Any:
-        """Go on when the time is over."""
-        answer = {
-            "chosen_options": self.defaults,
-            "params_input": self.params.dump(),
-            "responded_at": datetime.now(UTC),
-            "responded_by_user": None,
-            "timedout": True,
+        params = {
+            name: {**one.dump(), **({"required": True} if one.value is NOTSET else {})}
+            for name, one in self.params.items()
         }
-        return self.execute_complete(context, answer)
+        self.defer(
+            trigger=HITLTrigger(
+                subject=self.subject,
+                body=self.body,
+                options=self.options,
+                defaults=self.defaults,
+                multiple=self.multiple,
+                params=params,
+                assigned_users=self.assigned_users,
+                timeout_datetime=until,
+            ),
+            method_name="execute_complete",
+        )
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Go on with an answer."""
         if "error" in event:
-            raise (HITLTimeoutError if event.get("error_type") == "timeout" else HITLTriggerEventError)(event)
+            self.hitl_summary_extra["error_type"] = event.get("error_type")
+            self.process_trigger_event_error(event)
         chosen, filled = event["chosen_options"], event["params_input"] or {}
         self.validate_chosen_options(chosen)
         self.validate_params_input(filled)
+        by = event["responded_by_user"]
+        self.log.info("Chosen: %s, %s", ", ".join(chosen), f"by {by['name']}" if by else "as nobody answered in time")
+        self.hitl_summary_extra.update(
+            chosen_options=chosen,
+            params_input=filled,
+            responded_at=event["responded_at"].isoformat(),
+            responded_by_user=by,
+        )
         return {
             "chosen_options": chosen,
             "params_input": filled,
             "responded_at": event["responded_at"],
             "responded_by_user": event["responded_by_user"],
         }
+
+    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
+        """HITLTimeoutError when nobody answered in time, else HITLTriggerEventError."""
+        raise (HITLTimeoutError if event.get("error_type") == "timeout" else HITLTriggerEventError)(event)
 
     def validate_chosen_options(self, chosen_options: list[str]) -> None:
         unknown = set(chosen_options) - set(self.options)
@@ -127,6 +166,51 @@ class HITLOperator(BaseOperator):
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
         if self.params and params_input and set(self.params) ^ set(params_input):
             raise ValueError(f"params_input {params_input} does not match params {self.params}")
+        for name, value in params_input.items():
+            self.params[name] = value
+
+    def generate_link_to_ui(
+        self,
+        *,
+        task_instance: Any,
+        base_url: str | None = None,
+        options: str | list[str] | None = None,
+        params_input: dict[str, Any] | None = None,
+    ) -> str:
+        """The address of the page that answers, with these options chosen and these params filled in. ValueError for
+        options or params that there are not, and where neither `base_url` nor webserver.base_url is given."""
+        from urllib.parse import quote, urlencode
+
+        from opskit.config import load
+
+        chosen = [options] if isinstance(options, str) else options or []
+        if unknown := set(chosen) - set(self.options):
+            raise ValueError(f"options {unknown} are not valid options")
+        if unknown := set(params_input or ()) - set(self.params):
+            raise ValueError(f"params {unknown} are not valid params")
+        base = base_url or str(load().get("webserver", "base_url"))
+        if not base:
+            raise ValueError("Not able to retrieve base_url: give it, or set webserver.base_url")
+        parts = [quote(one, safe="+:~") for one in (task_instance.dag_id, task_instance.run_id, task_instance.task_id)]
+        query = {"map_index": task_instance.map_index, "tab": "answer", "_options": chosen, **(params_input or {})}
+        path = f"/dags/{parts[0]}/runs/{parts[1]}/tasks/{parts[2]}"
+        return f"{base.rstrip('/')}{path}?{urlencode(query, doseq=True)}"
+
+    @staticmethod
+    def generate_link_to_ui_from_context(
+        *,
+        context: Any,
+        base_url: str | None = None,
+        options: list[str] | None = None,
+        params_input: dict[str, Any] | None = None,
+    ) -> str:
+        """As `generate_link_to_ui`, of the task that runs."""
+        task = context["task"]
+        if not isinstance(task, HITLOperator):
+            raise ValueError("This method only supports HITLOperator")
+        return task.generate_link_to_ui(
+            task_instance=context["task_instance"], base_url=base_url, options=options, params_input=params_input
+        )
 
 
 class ApprovalOperator(HITLOperator):

@@ -25,6 +25,7 @@ from opskit.core.metastore.tables import (
     dag_run,
     instance,
     log,
+    question,
     task_attempt,
     task_instance,
     task_instance_note,
@@ -91,7 +92,7 @@ def _instances(database_: Connection, keys: Keys) -> int:
     for (number, map_index), task_ids in by_run.items():
         alike.setdefault((map_index, tuple(sorted(task_ids))), []).append(number)
     for (map_index, names), numbers in alike.items():
-        for table in (*CHILDREN, task_instance_note):
+        for table in (*CHILDREN, task_instance_note, question):
             database_.execute(
                 delete(table).where(
                     table.c.dag_run_id.in_(numbers), table.c.map_index == map_index, table.c.task_id.in_(names)

@@ -120,6 +120,12 @@ def _exists(connection: Connection, dag_id: str, wanted: RunFilter, runs: Sequen
     return connection.execute(query).first() is not None
 
 
+def runs_of_numbers(connection: Connection, dag_id: str, numbers: Collection[int]) -> list[RunRow]:
+    """Those runs of a DAG that have these `dag_run.id`, the newest first."""
+    query = select(*_COLUMNS).where(dag_run.c.dag_id == dag_id, dag_run.c.id.in_(sorted(set(numbers))))
+    return [RunRow(*row) for row in connection.execute(query.order_by(dag_run.c.logical_date.desc()))]
+
+
 def newest_run(connection: Connection, dag_id: str) -> RunRow | None:
     """The run of the latest logical date."""
     query = select(*_COLUMNS).where(dag_run.c.dag_id == dag_id).order_by(dag_run.c.logical_date.desc()).limit(1)
