@@ -11,6 +11,7 @@ from fastapi import Request
 
 Answer = TypeVar("Answer")
 _MOST = 1000
+_NOTHING: tuple[float, Any] = (float("-inf"), None)
 
 
 def is_refetch(request: Request) -> bool:
@@ -19,7 +20,8 @@ def is_refetch(request: Request) -> bool:
 
 
 class Kept:
-    """Keeps what was found for `seconds`; 0: nothing. Whoever asks while another is looking waits for that look."""
+    """Keeps what was found for `seconds`; 0: nothing. While somebody looks again, others get what there is, if it is
+    not older than twice that, or else wait for that look."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
@@ -34,15 +36,23 @@ class Kept:
         with self._lock:
             if len(self._looking) >= _MOST:
                 self._found, self._looking = {}, {}
-            turn = self._looking.setdefault(key, threading.Lock())
-        with turn:
             # `clear` puts another one in its place: what a look finds that began before a change is kept for nobody.
             found = self._found
-            at, answer = found.get(key, (0.0, None))
-            if fresh or time.monotonic() - at > self._seconds:
-                answer = look()
-                found[key] = time.monotonic(), answer
-            told: Answer = answer
+            turn = self._looking.setdefault(key, threading.Lock())
+        told: Answer
+        if not fresh:
+            at, told = found.get(key, _NOTHING)
+            age = time.monotonic() - at
+            if age <= self._seconds or (age <= 2 * self._seconds and turn.locked()):
+                return told
+        asked_at = time.monotonic()
+        with turn:
+            at, told = found.get(key, _NOTHING)
+            if at <= (asked_at if fresh else time.monotonic() - self._seconds):
+                # As old as the beginning of the look, not its end: what came about meanwhile may not be in it.
+                asked_at = time.monotonic()
+                told = look()
+                found[key] = asked_at, told
             return told
 
     def clear(self) -> None:

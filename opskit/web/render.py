@@ -68,6 +68,12 @@ def environment() -> Environment:
     return made
 
 
+def prepare() -> None:
+    """Compile all templates: else those who ask first wait for it, in every process anew."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page. Every template has `request`, `who` (None before signing in), `csrf_token`, `now`, `nav`, `theme` and
     `flash`, too."""

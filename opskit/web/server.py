@@ -18,7 +18,7 @@ from opskit.core.metastore.engine import open_engine
 from opskit.core.runner import asking
 from opskit.errors import ConfigError
 from opskit.system import daemon
-from opskit.web import verbs
+from opskit.web import render, verbs
 from opskit.web.app import make_app
 from opskit.web.board import Board
 from opskit.web.job_runner import this_process
@@ -48,6 +48,7 @@ def run(config: Config) -> int:
     pid_file = daemon.write_pid_file(config.run_folder, KIND, me, datetime.now(UTC).isoformat())
     host, port = listening.getsockname()[:2]
     address = f"{'https' if made.is_ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    render.prepare()
     log.info("listening on %s (%d %s)", address, workers, "process" if workers == 1 else "processes")
     try:
         if workers > 1:

@@ -92,6 +92,9 @@ def main() -> int:
         place = {**os.environ, "OPSKIT_HOME": str(home), "OPSKIT__DATABASE__SQL_ALCHEMY_CONN": url,
                  "OPSKIT__WEBSERVER__WEB_SERVER_PORT": "18089"}  # fmt: skip
         opskit(place, "db", "migrate")
+        if arguments.keep:
+            subprocess.run([sys.executable, "-m", "opskit", "users", "delete", "--username", USER, "--yes"], env=place,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         opskit(place, "users", "create", "--username", USER, "--role", "Admin", "--password", PASSWORD,
                "--firstname", "B", "--lastname", "B", "--email", "b@example.com")  # fmt: skip
         with daemon(place, home, "webserver") as server:
@@ -208,20 +211,26 @@ class Load:
             self.answers.append((name, time.perf_counter() - due))
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of a process and its workers."""
+    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
+    return sum(one.user + one.system for one in times)
+
+
 def load(wanted: dict[str, tuple[int, list[str]]], rate: float, seconds: float, pid: int) -> None:
     process = psutil.Process(pid)
     warm = Load(wanted, rate / 4)
     warm.run(2)
-    before = process.cpu_times()
+    before = cpu_seconds(process)
     asked = Load(wanted, rate)
     began = time.perf_counter()
     asked.run(seconds)
     spent = time.perf_counter() - began
-    after = process.cpu_times()
-    cpu = after.user + after.system - before.user - before.system
+    cpu = cpu_seconds(process) - before
+    memory = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
     print(f"{len(asked.answers)} requests in {spent:.1f} s, {len(asked.failures)} failed {asked.failures[:3]}")
     print(f"webserver: {cpu / spent:.0%} of a core, {cpu / len(asked.answers) * 1e3:.2f} ms of CPU a request, "
-          f"{process.memory_info().rss >> 20} MiB")  # fmt: skip
+          f"{memory >> 20} MiB")  # fmt: skip
     print(f"{'at ' + format(rate, '.0f') + '/s':24} {'p50':>8} {'p99':>8} {'longest':>8}")
     for name in [*wanted, "all"]:
         times = sorted(took * 1e3 for kind, took in asked.answers if name in (kind, "all"))

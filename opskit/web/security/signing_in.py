@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from fastapi import Request, Response
 
 from opskit.core.metastore import api_tokens, audit, passwords, sign_in_limits, users, web_sessions
+from opskit.core.metastore.engine import transaction
 from opskit.core.metastore.permissions import PUBLIC, Permission
 from opskit.core.metastore.roles import list_roles, permissions_of
 from opskit.core.metastore.users import User
@@ -54,6 +55,8 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
     if users.can_be_username(username):
         found = store.look(("credentials", username), lambda connection: users.credentials(connection, username))
     user, stored = found if found is not None else (None, None)
+    if user is not None and user.is_active and stored and _known.knows(stored, password, address):
+        return user
     # A program that begins with many requests at once is no guesser: one is looked at, and then the others are known.
     # (It is the same for names that nobody has: how long an answer takes must not tell them.)
     with _known.turn(username, password, address):
@@ -65,18 +68,18 @@ def check_password(store: Store, username: str, password: str, address: str) -> 
 def _checked(
     store: Store, user: User | None, stored: str | None, username: str, password: str, address: str, now: datetime
 ) -> User:
-    with store.writing() as connection:
+    with transaction(store.engine) as connection:
         wait = sign_in_limits.attempt(connection, username, address, now)
     if wait is not None:
         raise TooManyAttempts(math.ceil(wait.total_seconds()))
     right = passwords.is_right(stored, password)
     if not right or user is None or stored is None or not user.is_active:
-        with store.writing() as connection:
+        with transaction(store.engine) as connection:
             users.sign_in_failed(connection, user.id if user is not None else 0)
         log.warning("somebody at %s could not sign in", address)
         raise SignInNeeded(_WRONG)
     anew = passwords.hashed(password) if passwords.is_outdated(stored) else None
-    with store.writing() as connection:
+    with transaction(store.engine) as connection:
         sign_in_limits.succeeded(connection, username, address, now)
         users.signed_in(connection, user.id, now, anew)
     _known.remember(anew or stored, password, address)
@@ -141,7 +144,7 @@ def _by_token(store: Store, text: str) -> Who:
     token, user = found
     permissions = api_tokens.narrowed(_permissions(store, user.roles), token.scopes)
     if api_tokens.is_stale(token, now):
-        with store.writing() as connection:
+        with transaction(store.engine) as connection:
             api_tokens.used(connection, token, now)
     return Who(user.username, user.roles, permissions, "token", user.id, user.name)
 
@@ -166,7 +169,7 @@ def _by_session(request: Request, store: Store) -> Who:
     path = request.url.path
     by_itself = path == _LIVE or path.endswith(_LOG_STREAM) or is_refetch(request)
     if web_sessions.is_stale(session, now) and not by_itself:
-        with store.writing() as connection:
+        with transaction(store.engine) as connection:
             web_sessions.seen(connection, session, now)
     return who
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from opskit.web.kept import Kept
 
 
@@ -65,3 +67,55 @@ def test_many_at_once_cost_one_look_and_a_look_that_fails_is_not_kept() -> None:
         thread.join(10)
     assert len(looks) == 2
     assert sorted(map(str, found)) == ["", *["7"] * 7]
+
+
+def test_while_somebody_looks_again_others_get_what_there_is_unless_it_is_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("opskit.web.kept.time.monotonic", lambda: now[0])
+    kept, looking, go = Kept(1.0), threading.Event(), threading.Event()
+    assert kept.get("a", lambda: "old") == "old"
+
+    def look() -> str:
+        looking.set()
+        go.wait(10)
+        return "new"
+
+    now[0] += 1.5
+    one = threading.Thread(target=kept.get, args=("a", look))
+    one.start()
+    assert looking.wait(10)
+    assert kept.get("a", lambda: "another look") == "old"
+    now[0] += 1.0
+    found: list[str] = []
+    other = threading.Thread(target=lambda: found.append(kept.get("a", lambda: "another look")))
+    other.start()
+    other.join(0.2)
+    assert not found, "2.5 s old: it waits"
+    go.set()
+    one.join(10)
+    other.join(10)
+    assert found == ["new"] or found == ["another look"]
+
+
+def test_who_asks_for_it_fresh_does_not_get_what_a_look_found_that_began_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, looking, go = Kept(3600), threading.Event(), threading.Event()
+
+    def look() -> str:
+        looking.set()
+        go.wait(10)
+        return "before"
+
+    one = threading.Thread(target=kept.get, args=("a", look))
+    one.start()
+    assert looking.wait(10)
+    found: list[str] = []
+    other = threading.Thread(target=lambda: found.append(kept.get("a", lambda: "after", fresh=True)))
+    other.start()
+    go.set()
+    one.join(10)
+    other.join(10)
+    assert found == ["after"]
