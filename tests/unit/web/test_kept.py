@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from opskit.web.kept import Kept
@@ -65,3 +66,14 @@ def test_many_at_once_cost_one_look_and_a_look_that_fails_is_not_kept() -> None:
         thread.join(10)
     assert len(looks) == 2
     assert sorted(map(str, found)) == ["", *["7"] * 7]
+
+
+def test_a_change_by_another_process_of_the_webserver_is_seen_at_once() -> None:
+    kept, seen = Kept(1000.0), iter(("before", "after", "never"))
+    assert [kept.get("who", lambda: next(seen)) for _ in range(2)] == ["before", "before"]
+    pid = os.fork()
+    if pid == 0:
+        kept.clear()
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert [kept.get("who", lambda: next(seen)) for _ in range(2)] == ["after", "after"]
