@@ -68,7 +68,8 @@ def keep(config: Config, board: Board, seat: Seat, instance_id: str, webserver: 
     pulse = Pulse(
         config, engine, instance_id, webserver, lambda: (rounds.count, datetime.fromtimestamp(rounds.at, UTC))
     )
-    runner = JobRunner(JobFiles(config.run_folder), config.home, config.run_folder, PROGRAM, stays=True)
+    files = JobFiles(config.run_folder)
+    runner = JobRunner(files, config.home, config.run_folder, PROGRAM, webserver=webserver, stays=True)
     pulse.start()
     runner.look()
     while not ended(_LOOK_SECONDS):
