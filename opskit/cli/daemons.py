@@ -77,10 +77,15 @@ def dag_processor() -> int:
 @click.command()
 @click.option("-p", "--port", type=click.IntRange(min=0, max=65535), help="Port; default: webserver.web_server_port.")
 @click.option("-H", "--hostname", help="Address; default: webserver.web_server_host.")
-def webserver(port: int | None, hostname: str | None) -> int:
+@click.option("-w", "--workers", type=click.IntRange(min=1), help="Processes that answer; default: webserver.workers.")
+def webserver(port: int | None, hostname: str | None, workers: int | None) -> int:
     """Run the webserver: pages, Airflow's REST API under /api/v1, opskit's own under /opskit/v1."""
     config = _set_up("webserver")
-    given = {"webserver.web_server_port": port, "webserver.web_server_host": hostname}
+    given = {
+        "webserver.web_server_port": port,
+        "webserver.web_server_host": hostname,
+        "webserver.workers": workers,
+    }
     flags = {name: value for name, value in given.items() if value is not None}
     config = dataclasses.replace(
         config,

@@ -9,7 +9,7 @@ import click
 from opskit.cli.deploy_report import host_options, one_line, phases
 from opskit.cli.output import output_option, plain, show
 from opskit.config import load
-from opskit.errors import DriftFound, PartialFailure, RemoteError
+from opskit.errors import DriftFound, NotFound, PartialFailure, RemoteError
 from opskit.telemetry import reports
 
 
@@ -20,9 +20,10 @@ from opskit.telemetry import reports
 def dags_drift(hosts: tuple[str, ...], groups: tuple[str, ...], everyone: bool, repair: bool, output: str) -> None:
     """Compare the DAG folder of every host, byte by byte, with the release it should have.
 
-    Exit code 5: a host differs. 13: a host can't be reached. With --repair, 3: not all could be repaired.
+    Exit code 5: a host differs. 13: a host can't be reached. 2: a host has no DAG folder, and none that it should have.
+    With --repair, 3: not all could be repaired.
     """
-    from opskit.ops.dags_drift import DRIFTED, OTHER_RELEASE, UNREACHABLE, drift
+    from opskit.ops.dags_drift import DRIFTED, NO_FOLDER, OTHER_RELEASE, UNREACHABLE, drift
     from opskit.ops.deploy_run import choose_hosts
     from opskit.platforms import find
 
@@ -59,3 +60,6 @@ def dags_drift(hosts: tuple[str, ...], groups: tuple[str, ...], everyone: bool, 
         raise DriftFound(f"{names}: not what was deployed", hint="opskit dags-drift --repair")
     if away:
         raise RemoteError(f"not compared: {names}")
+    if without := report.of(NO_FOLDER):
+        hint = "deploy to it with opskit deploy-dag, or see core.dags_folder"
+        raise NotFound(f"{', '.join(host.host for host in without)}: there is no DAG folder", hint=hint)

@@ -24,6 +24,7 @@ IN_SYNC = "in sync"
 DRIFTED = "drifted"
 OTHER_RELEASE = "other release"
 UNREACHABLE = "unreachable"
+NO_FOLDER = "no DAG folder"
 REPAIRED = "repaired"
 
 
@@ -31,7 +32,8 @@ REPAIRED = "repaired"
 class HostDrift:
     host: str
     state: str
-    """in sync, drifted, other release, unreachable, or repaired."""
+    """in sync, drifted, other release, unreachable, no DAG folder (and no release that should be there), or
+    repaired."""
     release: str
     """What the host has; empty: no release."""
     expected: str
@@ -58,7 +60,7 @@ def judge(host: str, release: str, expected: str, differences: Mapping[str, Sequ
     if expected and release_hash(release) != expected:
         state = OTHER_RELEASE
     else:
-        state = DRIFTED if differences else IN_SYNC
+        state = DRIFTED if any(differences.values()) else IN_SYNC
     missing, extra, edited, modes = (
         tuple(differences.get(kind, ())) for kind in ("missing", "extra", "edited", "modes")
     )
@@ -112,6 +114,9 @@ def _inspect(target: Target, entry: Released | None, manifests: Mapping[str, dic
     view = target.seen
     manifest = manifests.get(entry.release) if entry else None
     expected = entry.release if entry and manifest else ""
+    if view.kind == "absent" and not manifest:
+        why = f"there is no DAG folder {view.dags}, and no deployment to it is recorded here: nothing to compare"
+        return HostDrift(target.name, NO_FOLDER, "", "", error=why)
     files = manifest["files"] if manifest else view.files
     answer = target.session.ask("inspect", files=files, deep=True)
     return judge(target.name, view.current or "", expected, answer["differences"])

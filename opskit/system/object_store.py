@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from opskit.errors import RemoteError, UsageError
+from opskit.errors import ConfigError, RemoteError, UsageError
 
 CHUNK_BYTES = 1 << 20
 """Streams come in pieces of about this size."""
@@ -128,7 +128,8 @@ def open_store(
     lock: ObjectLock | None = None,
     patience_seconds: float = 0.0,
 ) -> ObjectStore:
-    """The store that a URL names: `s3://bucket/prefix`, `file:///folder` or a folder. UsageError for anything else.
+    """The store that a URL names: `s3://bucket/prefix`, `file:///folder` or a folder (which need not be there yet).
+    UsageError for anything else, ConfigError where a file is in the way.
 
     The others concern S3 only: `endpoint_url`, `part_size_bytes` (the smallest part of a multipart upload),
     `max_parts`, `lock`, and for how long a stream waits in its middle for a store out of reach. UsageError for a `lock`
@@ -162,7 +163,14 @@ def open_store(
         raise UsageError("the target of the backup is empty", hint="use s3://bucket/prefix or a folder")
     from opskit.system.folder_store import FolderStore
 
-    return FolderStore(Path(os.path.abspath(os.path.expanduser(url))))
+    root = Path(os.path.abspath(os.path.expanduser(url)))
+    there = next((place for place in (root, *root.parents) if place.exists()), root)
+    if there.exists() and not there.is_dir():
+        # Else it would look like a store with nothing in it.
+        raise ConfigError(
+            f"{url!r} can't hold objects: {there} is a file, and no folder", hint="use s3://bucket/prefix or a folder"
+        )
+    return FolderStore(root)
 
 
 def check_key(key: str) -> str:

@@ -44,13 +44,23 @@ _LEFT = "the process that ran it has ended, and it with that"
 class JobRunner:
     """Thread-safe. `stays`: it waits for work as long as it is not closed; else its thread ends when there is none."""
 
-    def __init__(self, files: JobFiles, home: Path, run_folder: Path, program: Sequence[str], *, stays: bool) -> None:
+    def __init__(
+        self,
+        files: JobFiles,
+        home: Path,
+        run_folder: Path,
+        program: Sequence[str],
+        *,
+        webserver: Process | None = None,
+        stays: bool,
+    ) -> None:
         self._files = files
         self._home = home
         self._run_folder = run_folder
         self._program = tuple(program)
         self._stays = stays
         self._me = this_process()
+        self._webserver = webserver or self._me
         # Before the lock of the folder comes the first of these, after it the other.
         self._threads = threading.Lock()
         self._changed = threading.Condition()
@@ -92,14 +102,16 @@ class JobRunner:
         if thread is not None:
             thread.join(5)
         try:
-            if any(job.state == QUEUED and job.asked_of == self._me for job in self._files.all()):
+            if any(map(self._waits_for_us, self._files.all())):
                 with self._files.changing() as jobs:
-                    for job in jobs:
-                        if job.state == QUEUED and job.asked_of == self._me:
-                            jobs.put(_ended(job, _NO_SERVER))
+                    for job in filter(self._waits_for_us, jobs):
+                        jobs.put(_ended(job, _NO_SERVER))
         except OpskitError as error:
             log.warning("%s", error.message)
         self._give_up_the_lock()
+
+    def _waits_for_us(self, job: Job) -> bool:
+        return job.state == QUEUED and job.asked_of == self._webserver
 
     def _run(self) -> None:
         try:
@@ -252,7 +264,7 @@ class JobRunner:
         verb = VERBS[job.verb]
         environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
         # When we are killed, what we run ends cleanly (util-linux has setpriv).
-        setpriv = shutil.which("setpriv")
+        setpriv = _setpriv()
         tied = (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
         process = subprocess.Popen(
             [*tied, *self._program, *verb.words_with(job.parameter), "--output", "json"],
@@ -292,6 +304,10 @@ class JobRunner:
         return replace(known, state=state, exit_code=code, report=report, message=said, ended_at=now)
 
 
+def _setpriv() -> str | None:
+    return shutil.which("setpriv")
+
+
 def this_process() -> Process:
     return Process(os.getpid(), process_started(os.getpid()) or 0.0)
 
@@ -315,7 +331,8 @@ def bury(jobs: Jobs) -> None:
             jobs.put(_ended(job, _LEFT))
         elif job.to_end_since is None:
             jobs.put(replace(job, to_end_since=now))
-            _signal(job.process, signal.SIGTERM)
+            if _setpriv() is None:  # else the kernel has told it: once more could cut short what it takes back
+                _signal(job.process, signal.SIGTERM)
         elif job.to_end_since and (now - job.to_end_since).total_seconds() > GRACE_SECONDS:
             _signal(job.process, signal.SIGKILL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -21,18 +22,24 @@ def is_refetch(request: Request) -> bool:
 
 class Kept:
     """Keeps what was found for `seconds`; 0: nothing. While somebody looks again, others get what there is, if it is
-    not older than twice that, or else wait for that look."""
+    not older than twice that, or else wait for that look.
+
+    Forks keep each their own, but `clear` in one of them is heard by all, so it must be made before them.
+    """
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._found: dict[Hashable, tuple[float, Any]] = {}
         self._looking: dict[Hashable, threading.Lock] = {}
+        self._cleared = memoryview(mmap.mmap(-1, 8)).cast("Q")
+        self._heard = 0
 
     def get(self, key: Hashable, look: Callable[[], Answer], *, fresh: bool = False) -> Answer:
         """What `look` gives, or gave not long ago. `fresh`: look in any case, and keep that."""
         if self._seconds <= 0:
             return look()
+        self._hear()
         with self._lock:
             if len(self._looking) >= _MOST:
                 self._found, self._looking = {}, {}
@@ -56,7 +63,14 @@ class Kept:
             return told
 
     def clear(self) -> None:
-        """Something was changed here: nobody may see what was before."""
-        with self._lock:
-            self._found = {}
-            self._looking = {}
+        """Something was changed here: nobody may see what was before, in no process of this webserver."""
+        self._cleared[0] = time.monotonic_ns()
+        self._hear()
+
+    def _hear(self) -> None:
+        cleared = self._cleared[0]
+        if cleared != self._heard:
+            with self._lock:
+                self._heard = cleared
+                self._found = {}
+                self._looking = {}

@@ -29,6 +29,7 @@ from opskit.core.runner.processes import ParentGone, die_with_parent, set_name
 from opskit.errors import OpskitError
 from opskit.system import daemon
 from opskit.system.processes import Process, process_state, tail
+from opskit.telemetry import logs
 from opskit.web.board import Board, Rounds, Seat
 from opskit.web.job_runner import this_process
 from opskit.web.worker_process import keep, serve
@@ -47,7 +48,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
 _MOST_FAILURES = 6
 """Ends of one child in a row, each soon after its start, after which the webserver gives up while none serves."""
-_STOP_SECONDS = {"worker": 8.0, "keeper": 20.0}
+_STOP_SECONDS = {"worker": 8.0, "keeper": 18.0}
 _AT_ONCE = 64
 _MOST_NOT_TAKEN = 200
 
@@ -171,7 +172,7 @@ class Supervisor:
         self._board.seats[0].turn()
         for child in self._children:
             self._judge(child, now)
-        if not self._ready and all(child.seat.proved_at for child in self._workers):
+        if not self._ready and any(child.seat.proved_at for child in self._workers):
             self._ready = True
             daemon.notify("READY=1")
         if self._rounds.look():
@@ -298,6 +299,11 @@ class Supervisor:
             os.setpgid(0, 0)
             die_with_parent(parent)
             set_name(name)
+            logs.setup(
+                str(self._config.get("logging", "logging_level")),
+                json=bool(self._config.get("logging", "json_logs")),
+                component=name.replace("opskit-web", "webserver"),
+            )
             self._let_go(kept)
             daemon.enable_stack_dumps(self._config.run_folder)
             os.environ.pop("NOTIFY_SOCKET", None)  # words to systemd are the supervisor's
@@ -350,7 +356,11 @@ class Supervisor:
                     hint="the lines above say why",
                 )
         if child.process is None and time.monotonic() >= child.due_at:
-            self._start(child)
+            try:
+                self._start(child)
+            except OSError as error:  # too many processes, or no memory
+                log.error("%s can't be started: %s", child.name, error.strerror)
+                child.due_at = time.monotonic() + _LONGEST_PAUSE_SECONDS / 3
 
     def _nobody_serves(self) -> bool:
         return not any(child.process is not None and child.seat.proved_at for child in self._workers)

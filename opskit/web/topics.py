@@ -1,4 +1,4 @@
-"""What one can watch, and who may: `home`, `dags`, `operations`, `dag:<dag_id>`, `run:<dag_id>/<run_id>`,
+"""What one can watch, and who may: `home`, `dags`, `operations`, `answers`, `dag:<dag_id>`, `run:<dag_id>/<run_id>`,
 `ti:<dag_id>/<run_id>/<task_id>/<map_index>`. Parts are percent-encoded, so that an id may hold a slash."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from opskit.core.metastore.engine import Connection
 from opskit.errors import UsageError
 from opskit.web.identity import READ, Who
 
-_GENERAL = ("home", "dags", "operations")
+_GENERAL = ("home", "dags", "operations", "answers")
 _PARTS = {"dag": 1, "run": 2, "ti": 4}
 _LONGEST = 3500
 
@@ -49,7 +49,8 @@ def read(text: str) -> Topic:
 def _no_topic() -> UsageError:
     return UsageError(
         "there is no such topic to watch",
-        hint="home, dags, operations, dag:<dag_id>, run:<dag_id>/<run_id>, ti:<dag_id>/<run_id>/<task_id>/<map_index>",
+        hint="home, dags, operations, answers, dag:<dag_id>, run:<dag_id>/<run_id>, "
+        "ti:<dag_id>/<run_id>/<task_id>/<map_index>",
     )
 
 
@@ -58,6 +59,8 @@ def require(who: Who, topic: Topic) -> None:
     match topic.kind:
         case "operations":
             who.require(READ, "Operations")
+        case "answers":
+            who.require(READ, "Task Instances")
         case "dags":
             if not who.readable_dags():
                 who.require(READ, "DAGs")
@@ -76,9 +79,11 @@ def fingerprints(connection: Connection, topics: Collection[Topic], jobs: int = 
     """
     found = dict.fromkeys(topics, "")
     kinds = {topic.kind for topic in topics}
-    if kinds & {"home", "dags"}:
+    if kinds & {"home", "dags", "answers"}:
         runs = pulse.of_all_dags(connection)
-        found.update((topic, runs) for topic in topics if topic.kind in ("home", "dags"))
+        found.update((topic, runs) for topic in topics if topic.kind in ("home", "dags", "answers"))
+    if "answers" in kinds:
+        found[Topic("answers")] += f" {pulse.of_questions(connection)}"
     if kinds & {"home", "operations"}:
         operations = f"{pulse.of_operations(connection)} {pulse.of_processes(connection)} {jobs}"
         found.update((t, f"{found[t]} {operations}") for t in topics if t.kind in ("home", "operations"))

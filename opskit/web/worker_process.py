@@ -38,13 +38,18 @@ def threads_of(workers: int) -> tuple[int, int]:
 def give_way(config: Config) -> None:
     """Let the scheduler go first where both want the processor."""
     wanted = int(config.get("webserver", "nice"))
-    if os.getpriority(os.PRIO_PROCESS, 0) < wanted:
-        os.setpriority(os.PRIO_PROCESS, 0, wanted)
+    try:
+        if os.getpriority(os.PRIO_PROCESS, 0) < wanted:
+            os.setpriority(os.PRIO_PROCESS, 0, wanted)
+    except OSError as error:  # a sandbox of somebody's own
+        log.warning("the niceness can't be set to %d: %s", wanted, error.strerror)
 
 
 def serve(config: Config, made: uvicorn.Config, seat: Seat, channel: socket.socket, webserver: Process, n: int) -> int:
     """A worker: until SIGTERM. `made.app` has engines that nobody has used before the fork; `n`: how many workers."""
     give_way(config)
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.setLevel(max(uvicorn_log.getEffectiveLevel(), logging.WARNING))  # the supervisor says who starts
     threads, _ = threads_of(n)
     app = made.app
     assert isinstance(app, FastAPI)
@@ -68,7 +73,8 @@ def keep(config: Config, board: Board, seat: Seat, instance_id: str, webserver: 
     pulse = Pulse(
         config, engine, instance_id, webserver, lambda: (rounds.count, datetime.fromtimestamp(rounds.at, UTC))
     )
-    runner = JobRunner(JobFiles(config.run_folder), config.home, config.run_folder, PROGRAM, stays=True)
+    files = JobFiles(config.run_folder)
+    runner = JobRunner(files, config.home, config.run_folder, PROGRAM, webserver=webserver, stays=True)
     pulse.start()
     runner.look()
     while not ended(_LOOK_SECONDS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +149,15 @@ def test_a_bucket_is_pulled_and_only_what_has_changed_is_fetched(
     assert [path.name for path in (tmp_path / "cache" / "tree").rglob("*.py")] == ["a.py"]
     done = opskit("deploy-dag", "--from-s3", "s3://nowhere/dags", env=settings, check=False)
     assert done.returncode == 13 and "Traceback" not in done.stderr
+
+
+def test_a_host_without_a_dag_folder_has_not_drifted_and_that_is_said(opskit: Opskit, home: Path) -> None:
+    shutil.rmtree(home / "dags", ignore_errors=True)
+    done = opskit("dags-drift", "-o", "json", check=False)
+    assert done.returncode == 2 and "local: there is no DAG folder" in done.stderr
+    [host] = json.loads(done.stdout)["hosts"]
+    assert host["state"] == "no DAG folder" and str(home / "dags") in host["error"]
+    assert not any(host[kind] for kind in ("missing", "extra", "edited", "modes"))
+    assert opskit("dags-drift", "--repair", check=False).returncode == 2
+    (home / "dags").mkdir()
+    assert opskit("dags-drift").returncode == 0

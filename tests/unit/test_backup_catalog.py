@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.errors import NotFound, VerificationFailed
+from opskit.errors import ConfigError, NotFound, VerificationFailed
 from opskit.ops import backup_catalog as catalog
 from opskit.ops.backup_catalog import (
     MANIFEST,
@@ -159,3 +159,11 @@ def test_a_manifest_moved_to_another_backup_is_found(store: ObjectStore) -> None
     one, two = put(store, 1), put(store, 2)
     store.put(f"{one}/{MANIFEST}", store.get(f"{two}/{MANIFEST}"))
     assert {b.id: b.state for b in list_backups(store)}[one] == "damaged"
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_target_where_a_file_is_in_the_way_is_no_empty_store(tmp_path: Path, below: str) -> None:
+    (tmp_path / "taken").write_text("not a folder")
+    with pytest.raises(ConfigError, match="taken is a file, and no folder"):
+        open_store(str(tmp_path / "taken" / below))
+    assert list(open_store(str(tmp_path / "not there yet" / below)).objects()) == []

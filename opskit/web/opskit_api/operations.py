@@ -94,7 +94,9 @@ class HostRelease(Answer):
     release: str
     source: str
     deployed_at: Moment | None
-    state: str = Field(description="in sync, drifted, other release, unreachable, repaired; empty: not compared yet.")
+    state: str = Field(
+        description="in sync, drifted, other release, unreachable, no DAG folder, repaired; empty: not compared."
+    )
     differences: dict[str, list[str]]
     error: str
 

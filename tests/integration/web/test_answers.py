@@ -15,6 +15,7 @@ from opskit.core.metastore import questions
 from opskit.core.metastore.engine import reading, transaction
 from opskit.core.metastore.runs import Run
 from opskit.core.metastore.tables import dag, log, question, task_instance, xcom
+from opskit.web import topics
 from opskit.web.links import task_url
 from tests.dag_page_sample import DAG_ID
 from tests.dag_page_site import Site, dag_pages, person
@@ -127,6 +128,19 @@ def test_the_list_shows_what_waits_and_what_is_past(site: Site, asked: Run) -> N
     assert "Ship" not in site.get("/answers")
     past = site.get("/answers?show=past")
     assert "Ship &lt;it&gt;?" in past and "Wait" in past
+
+
+def test_the_list_hears_of_new_questions_and_of_answers(site: Site, asked: Run) -> None:
+    def pulse() -> str:
+        with reading(site.engine) as connection:
+            return topics.fingerprints(connection, [topics.read("answers")])[topics.read("answers")]
+
+    before = pulse()
+    assert pulse() == before
+    send(site, asked, "Wait", 303, n="1", why="x")
+    answered = pulse()
+    ask(site)
+    assert len({before, answered, pulse()}) == 3
 
 
 def test_a_link_chooses_and_fills_in_beforehand(site: Site, asked: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -119,3 +120,14 @@ def test_who_asks_for_it_fresh_does_not_get_what_a_look_found_that_began_before(
     one.join(10)
     other.join(10)
     assert found == ["after"]
+
+
+def test_a_change_by_another_process_of_the_webserver_is_seen_at_once() -> None:
+    kept, seen = Kept(1000.0), iter(("before", "after", "never"))
+    assert [kept.get("who", lambda: next(seen)) for _ in range(2)] == ["before", "before"]
+    pid = os.fork()
+    if pid == 0:
+        kept.clear()
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert [kept.get("who", lambda: next(seen)) for _ in range(2)] == ["after", "after"]

@@ -30,7 +30,7 @@ def test_what_is_no_topic_is_refused(text: str) -> None:
 def test_one_may_watch_what_one_may_read() -> None:
     viewer, public = Who("v", ("Viewer",), ROLES["Viewer"]), Who("p", ("Public",), ROLES["Public"])
     one_dag = Who("o", ("Own",), frozenset({("can_read", "DAG:mine")}))
-    for text in ("home", "dags", "dag:mine", "run:mine/r", "ti:mine/r/t/-1"):
+    for text in ("home", "dags", "answers", "dag:mine", "run:mine/r", "ti:mine/r/t/-1"):
         topics.require(viewer, topics.read(text))
     topics.require(one_dag, topics.read("dags"))
     topics.require(one_dag, topics.read("dag:mine"))
@@ -39,6 +39,7 @@ def test_one_may_watch_what_one_may_read() -> None:
         (public, "dags"),
         (public, "dag:mine"),
         (one_dag, "dag:other"),
+        (one_dag, "answers"),
         (one_dag, "run:mine/r"),
         (one_dag, "ti:mine/r/t/-1"),
     ):

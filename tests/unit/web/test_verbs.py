@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from opskit import config as settings
-from opskit.errors import LockHeld, NotFound, UsageError
+from opskit.errors import LockHeld, NotFound, OpskitError, UsageError
 from opskit.system.processes import process_state
 from opskit.web.job_files import JobFiles
 from opskit.web.job_runner import JobRunner, this_process
@@ -173,6 +173,7 @@ def test_a_file_that_is_no_job_harms_nobody(verbs: Verbs, home: Path) -> None:
     job = ended(verbs, verbs.start("doctor"))
     (home / "run" / "jobs" / "00.1.json").write_text('{"id": "00"')
     (home / "run" / "jobs" / ".0a.2.json").write_text("")
+    (home / "run" / "jobs" / "lock").write_text("")  # the machine has stopped meanwhile
     assert [one.id for one in Verbs(settings.load()).jobs()] == [job.id]
 
 
@@ -248,3 +249,14 @@ def test_whoever_shows_jobs_hears_that_one_has_ended(verbs: Verbs) -> None:
     assert begun > before
     ended(verbs, job)
     assert verbs.generation() > begun
+
+
+def test_a_folder_that_can_not_be_used_is_named_and_is_no_change(verbs: Verbs, home: Path) -> None:
+    (home / "run").mkdir(exist_ok=True)
+    (home / "run" / "jobs").write_text("")
+    with pytest.raises(OpskitError, match=r"run/jobs can't be made"):
+        verbs.start("doctor")
+    with pytest.raises(OpskitError, match=r"jobs can't be kept in .*run/jobs: Not a directory"):
+        verbs.jobs()
+    assert verbs.generation() == 0
+    assert calls(home) == 0

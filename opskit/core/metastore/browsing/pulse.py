@@ -14,7 +14,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.engine import Connection
 
 from opskit.core.dag import states
-from opskit.core.metastore.tables import dag, dag_file, dag_run, instance, log, task_instance
+from opskit.core.metastore.tables import dag, dag_file, dag_run, instance, log, question, task_instance
 
 ACTIVE = (states.QUEUED, states.RUNNING)
 _MOST_RUNS = 100
@@ -42,6 +42,12 @@ def of_all_dags(connection: Connection) -> str:
         .order_by(dag_run.c.state)
     ).all()
     return _digest(*rows, newest, *active)
+
+
+def of_questions(connection: Connection) -> str:
+    """Of what tasks ask people and nobody has answered. (A task that is cleared or marked changes its DAG.)"""
+    query = select(func.count(), func.max(question.c.created_at)).where(question.c.is_open)
+    return _digest(connection.execute(query).one())
 
 
 def of_operations(connection: Connection) -> str:
