@@ -1,8 +1,8 @@
-"""Runs `opskit …` in a process that is forked from an interpreter which has read the third-party libraries already.
+"""Processes of `opskit …`, forked from an interpreter that has read the third-party libraries already.
 
 To read SQLAlchemy, rich and their like is most of what a short command costs. Nothing of opskit is read beforehand:
-each command imports what it needs of it, with its own environment, and ends as any process does. OPSKIT_TEST_COLD=1
-starts an interpreter for each command.
+each process imports what it needs of it, with its own environment, and ends as any process does. OPSKIT_TEST_COLD=1
+starts an interpreter for each.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests import strays
 
 _INTERPRETER = Path(__file__).with_name("warm_interpreter.py")
-_READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "OPENSSL", "OPSKIT_TEST_COLD")
+_READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "OPENSSL")
 """What an interpreter reads only once: who has other values of these gets one of its own."""
+_PATIENCE = 60.0
 
 
 def run(
     *arguments: str,
-    env: dict[str, str],
+    env: Mapping[str, str],
     timeout: float = 120.0,
     cwd: str | os.PathLike[str] = ".",
     input: str = "",
@@ -39,49 +42,93 @@ def run(
 
     `others` are options of subprocess.run; whoever gives any gets an interpreter of its own.
     """
-    command = [sys.executable, "-m", "opskit", *arguments]
     if others.get("stdin") == subprocess.DEVNULL:
         del others["stdin"]
-    if others or not _Warm.fits(env):
+    if others or not _fits(env):
         others.setdefault("input", input)
         return subprocess.run(
-            command, env=env, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, **others
+            _command(arguments),
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=cwd,
+            **others,
         )
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
         files[0].write(input)
         files[0].seek(0)
-        request = {
-            "command": command,
-            "environment": env,
-            "cwd": os.path.abspath(cwd),
-            "umask": _umask(),
-        }
-        code = _Warm.existing().ask(request, [file.fileno() for file in files], timeout)
+        process = _interpreter().start(_command(arguments), env, cwd, [file.fileno() for file in files])
+        try:
+            process.wait(timeout)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         for file in files:
             file.seek(0)
-        return subprocess.CompletedProcess(command, code, files[1].read(), files[2].read())
+        return subprocess.CompletedProcess(process.args, process.wait(), files[1].read(), files[2].read())
 
 
-class _Warm:
-    """The interpreter of this test process."""
+def start(*arguments: str, env: Mapping[str, str], output: int | None = None) -> Process:
+    """`opskit` with these arguments in a session of its own. `output`: a descriptor; None: to nowhere."""
+    with ExitStack() as stack:
+        nowhere = stack.enter_context(open(os.devnull, "r+b")).fileno()
+        out = nowhere if output is None else output
+        # By its mark it is found where it is left behind, and that is read from what a process was started with.
+        if not _fits(env) or env.get(strays.VARIABLE) != os.environ[strays.VARIABLE]:
+            return subprocess.Popen(
+                _command(arguments), env=env, stdin=nowhere, stdout=out, stderr=out, start_new_session=True
+            )
+        return _interpreter().start(_command(arguments), env, ".", [nowhere, out, out], new_session=True)
 
-    _made: _Warm | None = None
 
-    @classmethod
-    def existing(cls) -> _Warm:
-        if cls._made is None:
-            cls._made = cls()
-        return cls._made
+class Started:
+    """Like subprocess.Popen."""
 
-    @staticmethod
-    def fits(env: dict[str, str]) -> bool:
-        if "OPSKIT_TEST_COLD" in os.environ or not hasattr(os, "pidfd_open"):
-            return False
-        return _at_start(env) == _Warm.existing()._read
+    def __init__(self, args: list[str], pid: int, connection: socket.socket) -> None:
+        self.args, self.pid, self.returncode = args, pid, None
+        self._connection = connection
+
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = _number(self._connection)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = Started | subprocess.Popen[bytes]
+
+
+class _Interpreter:
+    """See warm_interpreter.py."""
 
     def __init__(self) -> None:
-        self._read = _at_start(os.environ)
+        self.read_at_start = _read_at_start(os.environ)
         self._folder = tempfile.TemporaryDirectory(prefix="opskit-warm-")
         self._path = os.path.join(self._folder.name, "socket")
         with socket.socket(socket.AF_UNIX) as listening:
@@ -96,33 +143,60 @@ class _Warm:
         strays.expected.add(self._process.pid)
         atexit.register(self._end)
 
-    def ask(self, request: dict[str, Any], descriptors: list[int], timeout: float) -> int:
-        """The exit code; of a killed process, minus the signal."""
+    def start(
+        self,
+        command: list[str],
+        env: Mapping[str, str],
+        cwd: str | os.PathLike[str],
+        descriptors: list[int],
+        *,
+        new_session: bool = False,
+    ) -> Started:
+        request = {
+            "command": command,
+            "environment": dict(env),
+            "cwd": os.path.abspath(cwd),
+            "umask": _umask(),
+            "new_session": new_session,
+        }
         content = json.dumps(request).encode()
-        with socket.socket(socket.AF_UNIX) as connection:
+        content = struct.pack("!I", len(content)) + content
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_PATIENCE)
             connection.connect(self._path)
-            connection.settimeout(60)
-            sent = socket.send_fds(connection, [struct.pack("!I", len(content)) + content], descriptors)
-            connection.sendall((struct.pack("!I", len(content)) + content)[sent:])
-            pid = _number(connection)
-            connection.settimeout(timeout)
-            try:
-                return _number(connection)
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                connection.settimeout(60)
-                _number(connection)
-                raise subprocess.TimeoutExpired(request["command"], timeout) from None
+            sent = socket.send_fds(connection, [content], descriptors)
+            connection.sendall(content[sent:])
+            return Started(command, _number(connection), connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def _end(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(_PATIENCE)
         self._folder.cleanup()
 
 
-def _at_start(environment: Any) -> dict[str, str]:
+@cache
+def _interpreter() -> _Interpreter:
+    """The one of this test process."""
+    return _Interpreter()
+
+
+def _fits(env: Mapping[str, str]) -> bool:
+    if "OPSKIT_TEST_COLD" in os.environ or not hasattr(os, "pidfd_open"):
+        return False
+    return _read_at_start(env) == _interpreter().read_at_start
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "opskit", *arguments]
 
 
 def _number(connection: socket.socket) -> int:

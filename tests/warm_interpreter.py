@@ -110,6 +110,8 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if request["new_session"]:
+        os.setsid()
     os.chdir(request["cwd"])
     os.umask(request["umask"])
     os.environ.clear()
