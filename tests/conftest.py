@@ -120,6 +120,6 @@ def no_process_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if "unit" in request.path.parent.parts:
         yield
         return
-    before = strays.living()
+    before = strays.numbers()
     yield
     strays.check(before)
