@@ -388,7 +388,7 @@ class Readers:
             self._stop.wait(0.02)  # the deployments need a processor, too
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [6, pytest.param(40, marks=pytest.mark.soak)])
 def test_killed_at_random_no_node_ever_has_half_a_tree(
     nodes: Nodes, opskit: Opskit, tmp_path: Path, home: Path, kills: int
 ) -> None:
