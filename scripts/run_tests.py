@@ -26,7 +26,10 @@ def main() -> int:
             return 1
         print("the tests that need it are skipped", file=sys.stderr)
     with servers.running() as variables:
-        return _pytest([str(python), "-m", "pytest", *_parallel(sys.argv[1:])], {**os.environ, **variables})
+        everything = {**os.environ, **variables}
+        # Else each of some thousand processes compiles all that it imports.
+        everything.pop("PYTHONDONTWRITEBYTECODE", None)
+        return _pytest([str(python), "-m", "pytest", *_parallel(sys.argv[1:])], everything)
 
 
 def _parallel(arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from debian import Missing, install
@@ -32,6 +32,8 @@ PROGRAMS = {
     "systemd-analyze": ("systemd", "systemd-analyze"),
     "chromium": ("chromium", "the browser Chromium"),
 }
+_MEMORY = "/dev/shm"
+_ROOM_BYTES = 4 << 30
 _FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
@@ -77,7 +79,7 @@ def running(*, durable: bool = False) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _postgres(durable: bool) -> Iterator[str]:
-    with _folder("postgres") as (folder, user):
+    with _folder("postgres", durable) as (folder, user):
         data, log = folder / "data", folder / "log"
         initdb = [find("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         _run([*initdb, "--no-sync"], user)
@@ -103,7 +105,7 @@ def _postgres(durable: bool) -> Iterator[str]:
 
 @contextmanager
 def _mariadb(durable: bool) -> Iterator[str]:
-    with _folder("mysql") as (folder, user):
+    with _folder("mysql", durable) as (folder, user):
         data, log = folder / "data", folder / "log"
         installer = find("mariadb-install-db") or find("mysql_install_db")
         own = ["--user=" + user] if user else []
@@ -127,6 +129,8 @@ def _mariadb(durable: bool) -> Iterator[str]:
                 "--skip-log-bin",
                 f"--innodb-flush-log-at-trx-commit={int(durable)}",
                 f"--innodb-doublewrite={int(durable)}",
+                f"--sync-frm={int(durable)}",
+                f"--innodb-stats-persistent={int(durable)}",
                 "--max-connections=300",
                 f"--init-file={start}",
             ]
@@ -138,14 +142,24 @@ def _mariadb(durable: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _folder(account: str) -> Iterator[tuple[Path, str | None]]:
+def _folder(account: str, durable: bool) -> Iterator[tuple[Path, str | None]]:
     """A temporary folder, and the user for a server that refuses to run as root (None: ourselves)."""
     user = None
-    with tempfile.TemporaryDirectory(prefix=f"opskit-test-{account}-", ignore_cleanup_errors=True) as name:
+    parent = _memory() if not durable else None
+    prefix = f"opskit-test-{account}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as name:
         if os.geteuid() == 0:
             user = account if _exists(account) else "nobody"
             os.chown(name, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         yield Path(name), user
+
+
+def _memory() -> str | None:
+    """A folder in memory with room for a server: to make a database and to drop it takes half as long there."""
+    with suppress(OSError):
+        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES:
+            return _MEMORY
+    return None
 
 
 def _exists(account: str) -> bool:

@@ -46,7 +46,9 @@ class ApiSite:
 
     def http(self, username: str | None = "ada") -> httpx.Client:
         """A client for paths below `url`."""
-        return httpx.Client(base_url=self.url, auth=(username, PASSWORD) if username else None, timeout=30)
+        return httpx.Client(
+            base_url=self.url, auth=(username, PASSWORD) if username else None, timeout=30, verify=False
+        )
 
 
 @contextmanager

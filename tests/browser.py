@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ import pytest
 from opskit import config as configuration
 from opskit.core.metastore import passwords, schema, users
 from opskit.core.metastore.engine import open_engine, transaction
-from tests import services, strays
+from tests import services, strays, warm
 from tests.daemons import Daemon
 from tests.waiting import wait_until
 
@@ -54,14 +53,7 @@ class Site:
     environment: dict[str, str]
 
     def opskit(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "opskit", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = warm.run(*arguments, env=self.environment)
         if check and done.returncode:
             raise AssertionError(
                 f"opskit {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}"

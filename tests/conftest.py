@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import moto_server, strays
+from tests import moto_server, strays, warm
 from tests.browser import browser, sign_in  # noqa: F401 - fixtures
 from tests.databases import KINDS, Databases
 from tests.moto_server import S3
@@ -79,24 +78,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def opskit(home: Path) -> Opskit:
-    """`opskit("dags", "list", env={…}, check=True)`: the command as a process, with text output."""
+    """`opskit("dags", "list", env={…}, check=True, input="…")`: a process with text output (see warm.py)."""
 
     def run(
         *arguments: object,
         env: dict[str, str] | None = None,
         check: bool = True,
-        timeout: float = 120.0,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "opskit", *map(str, arguments)],
-            env={**os.environ, "OPSKIT_HOME": str(home), **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            **options,
-        )
+        done = warm.run(*map(str, arguments), env={**os.environ, "OPSKIT_HOME": str(home), **(env or {})}, **options)
         if check and done.returncode != 0:
             raise AssertionError(
                 f"opskit {' '.join(map(str, arguments))} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -130,6 +120,6 @@ def no_process_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if "unit" in request.path.parent.parts:
         yield
         return
-    before = strays.living()
+    before = strays.numbers()
     yield
     strays.check(before)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import warm
 from tests.waiting import wait_until
 
 
@@ -19,14 +19,7 @@ class Daemon:
     def __init__(self, command: str, log: Path, environment: dict[str, str]) -> None:
         self._log = log
         with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "opskit", command],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+            self.process = warm.start(command, env=environment, output=file.fileno())
         self.pid = self.process.pid
 
     def log(self) -> str:

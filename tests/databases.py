@@ -128,6 +128,7 @@ def _connect_mariadb(database: str | None = None) -> Any:
         database=database,
         charset="utf8mb4",
         autocommit=True,
+        ssl_disabled=True,  # else it reads all certificates of the machine first
     )
 
 

@@ -31,7 +31,9 @@ class OperationsSite:
     verbs: Verbs
 
     def as_role(self, role: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"x-role": role}, timeout=60, follow_redirects=True)
+        return httpx.Client(
+            base_url=self.url, headers={"x-role": role}, timeout=60, follow_redirects=True, verify=False
+        )
 
 
 @contextmanager

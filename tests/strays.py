@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Set
 from pathlib import Path
 
 from tests.waiting import wait_until
@@ -18,28 +19,31 @@ def mark() -> None:
     os.environ[VARIABLE] = str(os.getpid())
 
 
-def living(mark: str | None = None) -> set[int]:
-    """Our processes that live (or those with another mark), without ourselves and without zombies."""
+def numbers() -> set[int]:
+    """Of all processes of the machine."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} if Path("/proc").is_dir() else set()
+
+
+def living(mark: str | None = None, before: Set[int] = frozenset()) -> set[int]:
+    """Our processes that live (or those with another mark), without ourselves, zombies, and what was there `before`."""
     found = set()
     wanted = f"{VARIABLE}={mark or os.getpid()}".encode()
-    for name in os.listdir("/proc") if Path("/proc").is_dir() else ():
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
+    for name in numbers() - before - {os.getpid()}:
         try:
             # A zombie's environment reads as empty.
             if wanted in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                found.add(int(name))
+                found.add(name)
         except OSError:
             continue  # it ended meanwhile, or belongs to somebody else
     return found - expected
 
 
-def check(before: set[int], patience: float = 10.0, mark: str | None = None) -> None:
+def check(before: Set[int], patience: float = 10.0, mark: str | None = None) -> None:
     """AssertionError when processes are there that were not there before; they are killed."""
     try:
-        wait_until(lambda: not living(mark) - before, timeout=patience)
+        wait_until(lambda: not living(mark, before), timeout=patience)
     except AssertionError:
-        left = {pid: _command(pid) for pid in living(mark) - before}
+        left = {pid: _command(pid) for pid in living(mark, before)}
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

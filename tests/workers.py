@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from typing import Any
 
 from opskit.core.runner import wire
 from opskit.telemetry.task_logs import log_path
+from tests import warm
 from tests.waiting import wait_until
 
 Frame = dict[str, Any]
-PROGRAM = "import sys; from opskit.cli import main; main(['worker'])"
 
 
 class Scheduler:
@@ -132,9 +131,7 @@ class WorkerProcess:
         }
         self.errors = home / "worker.err"
         with self.errors.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM], env=self.environment, stdin=subprocess.DEVNULL, stderr=stderr
-            )
+            self.process = warm.start("worker", env=self.environment, output=stderr.fileno())
         self.schedulers: list[Scheduler] = []
 
     def connect(self, name: str = "scheduler-1") -> Scheduler:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from opskit.core.metastore import dags, runs
 from opskit.core.metastore.engine import Engine, open_engine, reading, transaction
 from opskit.core.metastore.tables import dag, dag_run, task_instance
 from opskit.system.wake import wake
+from tests import warm
 from tests.waiting import wait_until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def note(word, **context):
 class Cluster:
     home: Path
     url: str
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, warm.Process] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,18 +58,11 @@ class Cluster:
     def write_dag(self, name: str, text: str) -> None:
         (self.home / "dags" / f"{name}.py").write_text(text)
 
-    def start(self, kind: str, name: str | None = None) -> subprocess.Popen[bytes]:
+    def start(self, kind: str, name: str | None = None) -> warm.Process:
         """Start `opskit <kind>`; its output goes to <home>/<name>.out."""
         name = name or kind
         with (self.home / f"{name}.out").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "opskit", kind],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+            process = warm.start(kind, env=self.environment, output=out.fileno())
         self.processes[name] = process
         return process
 

@@ -23,6 +23,7 @@ from opskit.core.metastore.crypto import open_cipher
 from opskit.core.metastore.engine import open_engine, transaction
 from opskit.ops import restore_kept
 from opskit.platforms import Platform
+from tests import warm
 from tests.conftest import Opskit
 from tests.databases import KINDS
 from tests.sample_metastore import drop_kept, everything, fill
@@ -50,14 +51,7 @@ class Cluster:
 
     def kill_during(self, delay: float, *arguments: str) -> bool:
         """Start a command and kill it after so many seconds; whether it was still at work then."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "opskit", *arguments],
-            env={**os.environ, "OPSKIT_HOME": str(self.home), **self.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = warm.start(*arguments, env={**os.environ, "OPSKIT_HOME": str(self.home), **self.environ})
         try:
             process.wait(delay)
         except subprocess.TimeoutExpired:

@@ -209,7 +209,14 @@ def one_of_two_dies(cluster: Cluster, tasks: int) -> None:
 
 @pytest.mark.parametrize("cluster", ["postgresql", "mariadb"], indirect=True)
 def test_one_of_two_schedulers_dies_in_the_middle(cluster: Cluster) -> None:
-    one_of_two_dies(cluster, tasks=250 if "postgresql" in cluster.url else 40)
+    one_of_two_dies(cluster, tasks=80 if "postgresql" in cluster.url else 40)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_one_of_two_schedulers_dies_in_the_middle_of_two_thousand_tasks(cluster: Cluster) -> None:
+    one_of_two_dies(cluster, tasks=250)
 
 
 def outages_under_load(databases: Databases, home: Path, outages: int, seconds: float) -> None:

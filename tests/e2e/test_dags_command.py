@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -38,9 +39,10 @@ with DAG("manual_only", schedule=None) as other:
 """
 
 
-@pytest.fixture
-def loaded(home: Path) -> Path:
-    """A home whose DAG folder was loaded once."""
+@pytest.fixture(scope="module")
+def loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("loaded") / "opskit-home"
+    (home / "dags").mkdir(parents=True)
     (home / "dags" / "a.py").write_text(DAG_FILE)
     (home / "dags" / "broken.py").write_text("# opskit dag\n1 / 0\n")
     engine = open_engine(f"sqlite:///{home / 'opskit.db'}")
@@ -48,6 +50,13 @@ def loaded(home: Path) -> Path:
     engine.dispose()
     with running("dag-processor", home) as daemon:
         daemon.wait_for_line("all DAG files are loaded")
+    return home
+
+
+@pytest.fixture
+def loaded(loaded_once: Path, home: Path) -> Path:
+    """A home whose DAG folder was loaded once."""
+    shutil.copytree(loaded_once, home, dirs_exist_ok=True)
     return home
 
 

@@ -22,6 +22,7 @@ from opskit.core.metastore.engine import open_engine
 from opskit.ops.deploy_session import NodeSession, node_program
 from opskit.system.locks import locked
 from opskit.system.ssh import connect
+from tests import warm
 from tests.sshd import Nodes
 
 Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -349,15 +350,10 @@ def test_a_second_deployment_from_another_machine_is_refused(three: Nodes, opski
     opskit("deploy-dag", tree, env=three.environment())
 
 
-def start(folder: Path, environment: dict[str, str], *arguments: str, home: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, environment: dict[str, str], *arguments: str, home: str) -> warm.Process:
     with (folder / "killed.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "opskit", *arguments],
-            env={**os.environ, **environment, "OPSKIT_HOME": home},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        env = {**os.environ, **environment, "OPSKIT_HOME": home}
+        return warm.start(*arguments, env=env, output=log.fileno())
 
 
 class Readers:
@@ -392,7 +388,7 @@ class Readers:
             self._stop.wait(0.02)  # the deployments need a processor, too
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [6, pytest.param(40, marks=pytest.mark.soak)])
 def test_killed_at_random_no_node_ever_has_half_a_tree(
     nodes: Nodes, opskit: Opskit, tmp_path: Path, home: Path, kills: int
 ) -> None:

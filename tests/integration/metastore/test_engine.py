@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -267,3 +268,22 @@ def test_a_value_of_a_failed_statement_is_not_in_the_message(engine: Engine) -> 
         for _ in range(2):
             connection.execute(insert(variable).values(key="k", val="geheim", is_encrypted=False))
     assert "geheim" not in str(caught.value)
+
+
+def test_a_connection_to_mariadb_reads_no_certificates_that_it_would_not_verify(
+    mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("certificates are read")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", refuse)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
+    engine = open_engine(mariadb_url)
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    engine.dispose()
+    # Asked for a verified server, it does read them: the server has none to show, or others.
+    engine = open_engine(f"{mariadb_url}?ssl_verify_cert=true&ssl_ca=/nowhere.pem")
+    with pytest.raises(AssertionError, match="certificates are read"), reading(engine):
+        pass
+    engine.dispose()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from sqlalchemy import text
 
 from opskit.core.metastore.engine import open_engine, transaction
 from opskit.system.daemon import PidFile, is_alive, read_pid_files
+from tests import warm
 from tests.waiting import wait_until
 
 FAST = {
@@ -40,19 +40,13 @@ class Cluster:
     url: str
     opskit: Callable[..., subprocess.CompletedProcess[str]]
     environment: dict[str, str]
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    children: list[warm.Process] = field(default_factory=list)
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str) -> warm.Process:
         """`opskit COMMAND` in a session of its own, its output in logs/COMMAND.log."""
         (self.home / "logs").mkdir(exist_ok=True)
         with open(self.home / "logs" / f"{command[0]}.log", "ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "opskit", *command],
-                env={**os.environ, **self.environment},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            child = warm.start(*command, env={**os.environ, **self.environment}, output=output.fileno())
         self.children.append(child)
         return child
 
