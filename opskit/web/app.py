@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from fastapi import Depends, FastAPI
+from starlette.formparsers import MultiPartParser
 from starlette.middleware.gzip import GZipMiddleware
 
 from opskit import __version__
@@ -95,6 +96,8 @@ def make_app(config: Config, engine: Engine, reader: Engine | None = None, keep_
     faults.install(app)
     middleware.install(app, config)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)  # event streams pass as they are
+    # No larger body gets here. (A file that is put on disk is written by a thread, and in a turn there is none.)
+    MultiPartParser.spool_max_size = app.state.rules.max_body
     app.state.turns = Turns()
     table = Table(app.state.turns, dependency_overrides_provider=app)
     app.router = table
