@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
         if self._channel is not None:
             self._channel.setblocking(False)
             asyncio.get_running_loop().add_reader(self._channel, self._take)
+            self._seat.turn()
+            self._say_taken(0)  # the supervisor need not wait for its next look
         self._begin(self._turn())
         self._begin(self._prove())
         self._ready()
@@ -139,15 +141,15 @@ class Server(uvicorn.Server):
                 return
             for descriptor in descriptors:
                 self._taken += 1
-                self._say_taken()
+                self._say_taken(1)
                 connection = socket.socket(fileno=descriptor)
                 connection.setblocking(False)
                 self._begin(self._serve_one(connection))
 
-    def _say_taken(self) -> None:
+    def _say_taken(self, count: int) -> None:
         """The supervisor keeps what we have not taken, for others."""
         assert self._channel is not None
-        self._not_said += 1
+        self._not_said += count
         try:
             self._channel.send(self._not_said.to_bytes(4, "big"))
             self._not_said = 0

@@ -284,7 +284,7 @@ def runs_of(site: Site) -> dict[str, Any]:
 
 
 def delete_runs(site: Site, ids: list[int]) -> None:
-    for table in (tables.task_instance, tables.task_attempt, tables.xcom, tables.task_instance_note):
+    for table in (tables.task_instance, tables.task_attempt, tables.xcom, tables.task_instance_note, tables.question):
         site.write(table.delete().where(table.c.dag_run_id.in_(ids)))
     site.write(tables.dag_run.delete().where(tables.dag_run.c.id.in_(ids)))
 
@@ -295,7 +295,7 @@ def test_the_lost_history_of_a_dag_comes_back_and_what_is_there_is_not_touched(s
     delete_runs(site, [1, 2, 3, 4])
     site.write(update(tables.dag_run).where(tables.dag_run.c.id == 6).values(note="newer"))
     site.write(tables.xcom.delete().where(tables.xcom.c.dag_run_id == 7))
-    missing = {"dag_run": 4, "task_instance": 20, "xcom": 25, "task_instance_note": 1}
+    missing = {"dag_run": 4, "task_instance": 20, "xcom": 25, "task_instance_note": 1, "hitl_detail": 1}
     if site.url.startswith("sqlite"):  # loading a backup takes time elsewhere
         assert history(site, dry_run=True).rows == missing
         assert "run 1" not in runs_of(site)

@@ -442,6 +442,7 @@ question = Table(
     Column("responded_by_name", String(500)),
     Column("answer", _LONG, comment="JSON: chosen_options, params_input; NULL: there is none"),
     Index(None, "is_open", "created_at"),
+    Index(None, "created_at"),
     comment="what tasks ask people, and the answers",
 )
 

@@ -86,6 +86,7 @@ def get_hitl_details(
     task_id: str | None = None,
     map_index: Annotated[int | None, Query(ge=-1, le=2**31 - 1)] = None,
     waits: Annotated[bool | None, Query(description="Only those that can be answered now, or only the others.")] = None,
+    response_received: bool | None = None,
     responded_by_user_id: str | None = None,
 ) -> HITLDetailCollection:
     """What tasks ask and have asked, the oldest first."""
@@ -97,6 +98,7 @@ def get_hitl_details(
         map_index=map_index,
         waits=waits,
         responded_by=responded_by_user_id,
+        responded=response_received,
     )
     with store.reading() as connection:
         found, total = list_questions(connection, which, window)

@@ -180,7 +180,8 @@ def test_an_answer_by_api_has_the_fields_of_airflow(site: Site, asked: Run) -> N
     assert site.client.patch(path(asked), json=body).status_code == 409
     assert site.client.get(path(asked) + "/tries/1").json() == one
     assert site.client.get(path(asked) + "/tries/2").status_code == 404
-    assert site.client.get("/opskit/v1/hitlDetails?waits=true").json()["total_entries"] == 0
+    for query, count in (("waits=true", 0), ("waits=false", 1), ("response_received=true", 1), ("dag_id=x", 0)):
+        assert site.client.get(f"/opskit/v1/hitlDetails?{query}").json()["total_entries"] == count, query
 
 
 @pytest.mark.parametrize(

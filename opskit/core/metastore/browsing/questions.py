@@ -25,6 +25,8 @@ class QuestionFilter:
     map_index: int | None = None
     waits: bool | None = None
     responded_by: str | None = None
+    responded: bool | None = None
+    """Somebody has answered it, or its defaults were taken."""
 
 
 ORDERS = ("created_at", "responded_at", "subject", "dag_id", "run_id", "task_id")
@@ -56,6 +58,8 @@ def _filtered(query: Select[tuple[object, ...]], which: QuestionFilter) -> Selec
             query = query.where(column == value)
     if which.readable is not None:
         query = query.where(dag_run.c.dag_id.in_(sorted(which.readable)))
+    if which.responded is not None:
+        query = query.where(each.responded_at.is_not(None) if which.responded else each.responded_at.is_(None))
     if which.waits is not None:
         open_now = and_(each.is_open, task_instance.c.state == states.DEFERRED)
         query = query.where(open_now if which.waits else not_(and_(each.is_open, task_instance.c.state.is_not(None))))

@@ -45,3 +45,4 @@ def upgrade() -> None:
         **_OPTIONS,
     )
     op.create_index(op.f("ix_hitl_detail_is_open_created_at"), "hitl_detail", ["is_open", "created_at"])
+    op.create_index(op.f("ix_hitl_detail_created_at"), "hitl_detail", ["created_at"])
