@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import moto_server, strays, warm
@@ -21,6 +22,9 @@ if importlib.util.find_spec("tests.sshd"):
 
 Opskit = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# How long something takes depends on what else the machine does.
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("here")
 strays.mark()
 for _name in [name for name in os.environ if name.startswith(("OPSKIT__", "AIRFLOW__"))]:
     del os.environ[_name]  # the developer's own cluster is none of the tests' business

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,22 @@ def seconds_of(cluster: Cluster, *arguments: object) -> float:
     return time.monotonic() - started
 
 
+def enough(kills: int, killed: Callable[[], int]) -> Iterator[int]:
+    """Numbers of so many tries to kill a command; of more where all of them came too late: it may be faster now."""
+    for number in range(kills + 10):
+        if number < kills or not killed():
+            yield number
+
+
 def kill_backups(cluster: Cluster, kills: int) -> None:
     duration = seconds_of(cluster, "backup")
     killed = 0
-    for number in range(kills):
-        killed += cluster.kill_during(random.uniform(0.1, 1.0) * duration, "backup")
+    for number in enough(kills, lambda: killed):
+        began = time.monotonic()
+        if cluster.kill_during(random.uniform(0.1, 1.0) * duration, "backup"):
+            killed += 1
+        else:
+            duration = min(duration, time.monotonic() - began)
         listed = cluster.data("backup", "list")
         assert all(item["state"] in ("verified", "unverified") for item in listed), (number, listed)
     assert killed, "no run was killed while it worked"
@@ -116,11 +127,15 @@ def kill_restores(cluster: Cluster, kills: int) -> None:
     whole = [restored, states(cluster)]
     assert whole[0] != whole[1]
     killed = 0
-    for number in range(kills):
+    for number in enough(kills, lambda: killed):
         undo = number % 2 == 1 and bool(restore_kept.status(cluster.platform).kept)
         command = ["restore", "undo"] if undo else ["restore", identifier]
-        delay = random.uniform(0.3, 1.0) * seconds["undo" if undo else "restore"]
-        killed += cluster.kill_during(delay, *command, "--yes")
+        kind = "undo" if undo else "restore"
+        began = time.monotonic()
+        if cluster.kill_during(random.uniform(0.3, 1.0) * seconds[kind], *command, "--yes"):
+            killed += 1
+        else:
+            seconds[kind] = min(seconds[kind], time.monotonic() - began)
         now = states(cluster)
         assert now in whole, (number, command)
         if now == restored:

@@ -38,6 +38,8 @@ _UNANSWERED_SECONDS = 30.0
 _STARTED_DELAY_SECONDS = 0.05
 """An attempt that ends sooner is only reported as ended: its result says when it started."""
 _LAST_WORDS_SECONDS = 5.0
+_ASK_AGAIN_SECONDS = 0.25
+"""While it stops: between two attempts to keep results in a metastore that is away."""
 _STUCK_PEER_SECONDS = 60.0
 
 
@@ -87,6 +89,7 @@ class Worker:
         """Whether this worker has a row in the metastore: a scheduler that connects makes it."""
         self._stop_signals = 0
         self._stop_began = 0.0
+        self._ask_again_at = 0.0
         self._killing: dict[wire.Key, Timer] = {}
         self._oom_kills = processes.out_of_memory_kills()
         processes.adopt_orphans()
@@ -494,8 +497,10 @@ class Worker:
             logger.warning("stopped with %d results that nobody has taken", len(left))
             return True
         patience = 0.0 if not self._peers else _LAST_WORDS_SECONDS
-        self._store_unanswered(now, patience)
-        self._loop.later(0.1, lambda: None)
+        if now >= self._ask_again_at:  # not at each turn: that it failed is a reason for the next turn
+            self._ask_again_at = now + _ASK_AGAIN_SECONDS
+            self._store_unanswered(now, patience)
+            self._loop.later(_ASK_AGAIN_SECONDS, lambda: None)
         return False
 
     def close(self) -> None:
