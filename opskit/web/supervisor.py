@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,18 +29,13 @@ from opskit.errors import OpskitError
 from opskit.system import daemon
 from opskit.system.processes import Process, process_state, tail
 from opskit.telemetry import logs
-from opskit.web.board import Board, Rounds, Seat
+from opskit.web.board import Board, Rounds
 from opskit.web.job_runner import this_process
+from opskit.web.supervised import SLOW_SECONDS, Child
 from opskit.web.worker_process import keep, serve
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
-_SLOW_SECONDS = 2.0
-"""A worker whose event loop has not turned for so long is given no connections while another one turns."""
-_STUCK_SECONDS = 20.0
-"""One whose event loop has not turned for so long is killed."""
-_BUSY_SECONDS = 40.0
-"""And one that had no thread for a request for so long, while another has."""
 _DUMP_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -51,40 +45,6 @@ _MOST_FAILURES = 6
 _STOP_SECONDS = {"worker": 8.0, "keeper": 18.0}
 _AT_ONCE = 64
 _MOST_NOT_TAKEN = 200
-
-
-@dataclass(slots=True)
-class Child:
-    """A process and its successors."""
-
-    name: str
-    kind: str
-    seat: Seat
-    process: Process | None = None
-    pidfd: int = -1
-    channel: socket.socket | None = None
-    """Through which a worker gets its connections."""
-    given: int = 0
-    """Connections, since it was started."""
-    not_taken: deque[socket.socket] = field(default_factory=deque)
-    """Of these, what it has not said to have: when it dies, others get them."""
-    started_at: float = 0.0
-    due_at: float = 0.0
-    pause: float = 0.0
-    failures: int = 0
-    dumped_at: float = 0.0
-    """When it was asked for its stacks, because it hangs."""
-
-    @property
-    def load(self) -> int:
-        taken, opened = self.seat.connections
-        return opened + self.given - taken
-
-    def turned_ago(self, now: float) -> float:
-        return now - max(self.seat.turned_at, self.started_at)
-
-    def proved_ago(self, now: float) -> float:
-        return now - max(self.seat.proved_at, self.started_at)
 
 
 @dataclass(slots=True)
@@ -159,7 +119,7 @@ class Supervisor:
         if now - self._looked_at > 5 * _LOOK_SECONDS:
             # We were stopped, and so perhaps was all of the machine: each gets its time anew.
             for child in self._children:
-                child.started_at = max(child.started_at, now - _SLOW_SECONDS)
+                child.started_at = max(child.started_at, now - SLOW_SECONDS)
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             self._look_at_all(now)
@@ -248,7 +208,7 @@ class Supervisor:
             and len(child.not_taken) < _MOST_NOT_TAKEN
             and child not in (refused or ())
         ]
-        turning = [child for child in serving if child.turned_ago(now) < _SLOW_SECONDS]
+        turning = [child for child in serving if child.turned_ago(now) < SLOW_SECONDS]
         # Among those with equally many, the one that was given the fewest: else the first would get each single one.
         return min(turning or serving, key=lambda child: (child.load, child.given), default=None)
 
@@ -396,14 +356,8 @@ class Supervisor:
                 log.error("%s (pid %d): killed\n%s", child.name, child.process.pid, "\n".join(stacks))
                 self._signal(child, signal.SIGKILL)
             return
-        why = ""
-        if (silent := child.turned_ago(now)) > _STUCK_SECONDS:
-            why = f"its main loop has not gone round for {silent:.0f} s"
-        elif child.kind == "worker" and (silent := child.proved_ago(now)) > _BUSY_SECONDS:
-            others = [other for other in self._workers if other is not child and other.process is not None]
-            # Else it is none of ours: the metastore, or the machine.
-            if any(other.proved_ago(now) < _BUSY_SECONDS / 4 for other in others):
-                why = f"it has had no thread for a request for {silent:.0f} s, while others have"
+        others = [other for other in self._workers if other is not child and other.process is not None]
+        why = child.hangs(others, now)
         if why:
             state = process_state(child.process.pid, child.process.started)
             log.error("%s (pid %d, %s): %s; it is replaced", child.name, child.process.pid, state, why)

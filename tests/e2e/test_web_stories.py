@@ -142,6 +142,22 @@ def test_a_run_waits_for_an_approval_and_goes_on_with_it(site: Site, sign_in: An
     expect(page.locator("body")).to_contain_text("shipping to 25 percent, by Ursula Example", timeout=PATIENCE)
 
 
+def test_several_runs_are_given_up_at_once(site: Site, sign_in: Any) -> None:
+    for number in range(2):
+        site.opskit("dags", "trigger", "release", "--run-id", f"old_{number}")
+    page = sign_in(site, "otto")
+    page.goto("/dags/release/runs")
+    for number in range(2):
+        page.get_by_label(f"Choose old_{number}").check()
+    expect(page.locator("[data-selected]")).to_have_text("2 chosen")
+    page.get_by_role("button", name="Mark failed…").click()
+    page.get_by_role("button", name="Mark failed 2 runs").click()
+    expect(page.locator("#flash")).to_contain_text("2 runs marked failed")
+    for number in range(2):
+        row = page.get_by_role("row").filter(has_text=f"old_{number}")
+        expect(row).to_contain_text("failed")
+
+
 def test_create_a_connection_and_use_it(site: Site, sign_in: Any) -> None:
     page = sign_in(site, "otto")
     page.goto("/connections")

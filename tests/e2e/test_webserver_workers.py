@@ -27,10 +27,10 @@ from tests.waiting import wait_until
 
 PROGRAM = """
 import runpy, sys
-from opskit.web import app, supervisor
+from opskit.web import app, supervised, supervisor
 # Making all of it takes longer than these tests.
 app.AIRFLOW_API, app.OPSKIT_API, app.PAGES = ("airflow_api.pools",), ("opskit_api.jobs",), ("live", "wellbeing")
-supervisor._STUCK_SECONDS, supervisor._DUMP_SECONDS = 4.0, 0.2
+supervised.STUCK_SECONDS, supervisor._DUMP_SECONDS = 4.0, 0.2
 {more}
 sys.argv = ["opskit", "webserver"]
 runpy.run_module("opskit", run_name="__main__")

@@ -21,6 +21,8 @@ PAGES: dict[str, str] = {
     "calendar": "/dags/nightly_orders/calendar",
     "code": "/dags/nightly_orders/code",
     "details": "/dags/nightly_orders/details",
+    "change-runs": "/dags/nightly_orders/change-runs?action=clear&run=2&run=3&run=4&run=5",
+    "delete-dag": "/dags/nightly_orders/delete",
     "trigger": "/dags/recompute/trigger",
     "run": _RUN,
     "run-graph": f"{_RUN}/graph",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from opskit import config as settings
 from opskit.errors import ConfigError
 from opskit.web import server, serving
 from opskit.web.board import Board, Rounds
+from opskit.web.supervised import Child
 from opskit.web.worker_process import threads_of
 
 
@@ -74,3 +76,18 @@ def test_a_certificate_that_can_not_be_used_is_a_wrong_configuration(home: Path)
         with pytest.raises(ConfigError, match=reason) as raised:
             serving.settings_of(settings.load(home, given), FastAPI())
         assert str(path) in raised.value.message
+
+
+def test_a_child_is_replaced_for_what_a_new_one_would_do_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    one, other = (Child("worker", "worker", seat, started_at=now) for seat in Board(2).seats)
+    assert one.hangs([other], now + 10) == ""
+    assert one.hangs([other], now + 30) == "its main loop has not gone round for 30 s"
+    now = 1120.0
+    one.seat.turn()
+    other.seat.turn()
+    assert one.hangs([other], now) == ""  # nobody has a thread: it is not the process
+    other.seat.prove()
+    assert one.hangs([other], now) == "it has had no thread for a request for 120 s, while others have"
+    assert other.hangs([one], now) == ""
