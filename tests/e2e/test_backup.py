@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from tests.waiting import wait_until
 
 KILLS = 3
 """On each of three databases."""
+MORE = 10
+"""Tries where all came too late: the command may have become faster since its time was taken."""
 
 
 class Cluster:
@@ -79,17 +81,12 @@ def seconds_of(cluster: Cluster, *arguments: object) -> float:
     return time.monotonic() - started
 
 
-def enough(kills: int, killed: Callable[[], int]) -> Iterator[int]:
-    """Numbers of so many tries to kill a command; of more where all of them came too late: it may be faster now."""
-    for number in range(kills + 10):
-        if number < kills or not killed():
-            yield number
-
-
 def kill_backups(cluster: Cluster, kills: int) -> None:
     duration = seconds_of(cluster, "backup")
     killed = 0
-    for number in enough(kills, lambda: killed):
+    for number in range(kills + MORE):
+        if killed and number >= kills:
+            break
         began = time.monotonic()
         if cluster.kill_during(random.uniform(0.1, 1.0) * duration, "backup"):
             killed += 1
@@ -127,7 +124,9 @@ def kill_restores(cluster: Cluster, kills: int) -> None:
     whole = [restored, states(cluster)]
     assert whole[0] != whole[1]
     killed = 0
-    for number in enough(kills, lambda: killed):
+    for number in range(kills + MORE):
+        if killed and number >= kills:
+            break
         undo = number % 2 == 1 and bool(restore_kept.status(cluster.platform).kept)
         command = ["restore", "undo"] if undo else ["restore", identifier]
         kind = "undo" if undo else "restore"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -588,3 +590,19 @@ def test_a_home_with_a_very_long_path_works(tmp_path: Path, monkeypatch: pytest.
     with worker(home) as running:
         running.write_dag(DAG)
         assert running.connect().do(attempt("ok"))["state"] == "success"
+
+
+def test_a_worker_that_stops_does_not_ask_a_metastore_that_is_away_without_pause(
+    running: WorkerProcess, scheduler: Scheduler
+) -> None:
+    assert scheduler.do(attempt("ok"))["state"] == "success"
+    scheduler.close()  # the result is not acknowledged, and this home has no metastore to keep it in
+    running.process.terminate()
+
+    def refusals() -> list[datetime]:
+        lines = [line for line in running.errors.read_text().splitlines() if "results wait for the metastore" in line]
+        return [datetime.fromisoformat(line[:23]) for line in lines]
+
+    found = wait_until(lambda: refusals() if len(refusals()) > 2 else None, what=running.errors.read_text)
+    assert found is not None
+    assert min((after - before).total_seconds() for before, after in itertools.pairwise(found)) > 0.1
