@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from opskit.core.metastore.engine import redacted
+from opskit.core.metastore.engine import redacted, share_tls
 from opskit.core.metastore.faults import translate
 from opskit.core.metastore.snapshots import still_there
 from opskit.errors import ConfigError, GuardRefused
@@ -52,6 +52,7 @@ def session(url: URL, dialect: Dialect) -> Iterator[Connection]:
     """A session of its own, in autocommit: transactions are begun and ended in plain SQL."""
     try:
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=dialect.connect)
+        share_tls(engine)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the metastore is {url.get_backend_name()}, and the Python package {error.name} is not installed",

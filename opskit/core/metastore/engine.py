@@ -162,8 +162,7 @@ def open_engine(
     )
     if backend == "sqlite" and begins:
         event.listen(engine, "begin", _begin_sqlite)
-    if url.get_driver_name() == "pymysql":
-        event.listen(engine, "do_connect", _connect_pymysql)
+    share_tls(engine)
     if pre_ping:
         _ping_what_rested(engine)
     return engine
@@ -242,16 +241,19 @@ def _set_up_postgresql(dbapi: Any, _: object) -> None:
     dbapi.autocommit = before
 
 
+def share_tls(engine: Engine) -> None:
+    """Let the connections that PyMySQL makes share one TLS context, where they verify no certificate."""
+    if engine.driver == "pymysql":
+        event.listen(engine, "do_connect", _connect_pymysql)
+
+
 def _connect_pymysql(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
     return _pymysql_connection()(*arguments, **options)
 
 
 @cache
 def _pymysql_connection() -> Any:
-    """PyMySQL's class of connections; where they verify no certificate, they share one TLS context.
-
-    PyMySQL would make one for each connection, and read all certificates of the machine into it: tens of milliseconds.
-    """
+    """PyMySQL would make a context for each, and read all certificates of the machine into it: tens of milliseconds."""
     import ssl
 
     import pymysql
