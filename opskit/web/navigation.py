@@ -89,6 +89,11 @@ def _allowed(permissions: frozenset[Permission], links: tuple[Link, ...]) -> tup
     )
 
 
-def is_here(link: Link, path: str) -> bool:
-    """Whether the page at this path belongs to the link."""
+def current(nav: Navigation, path: str) -> str:
+    """The path of the link that the page at this path belongs to; empty for none."""
+    links = [*nav.main, *(link for section in nav.sections for link in section.links)]
+    return next((link.path for link in links if _leads(link, path)), "")
+
+
+def _leads(link: Link, path: str) -> bool:
     return path == link.path or (link.path != "/" and path.startswith(link.path + "/"))

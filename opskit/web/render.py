@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from opskit import __version__
 from opskit.web import flash, formats, links, navigation
+from opskit.web.identity import Who
 from opskit.web.security import csrf
 from opskit.web.static_files import static_url
 from opskit.web.topics import topic_text
@@ -45,7 +46,7 @@ def environment() -> Environment:
         static_url=static_url,
         csrf=_csrf,
         here=_here,
-        is_here=navigation.is_here,
+        head=_head,
         state_signs=formats.SIGNS,
         topic=topic_text,
         dag_url=links.dag_url,
@@ -75,10 +76,13 @@ def prepare() -> None:
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page. Every template has `request`, `who` (None before signing in), `csrf_token`, `now`, `nav`, `theme` and
+    """A page. Every template has `request`, `who` (None before signing in), `csrf_token`, `now`, `header`, `theme` and
     `flash`, too."""
-    who = getattr(request.state, "who", None)
+    who: Who | None = getattr(request.state, "who", None)
     theme = request.cookies.get(THEME_COOKIE, "")
+    theme = theme if theme in THEMES else "system"
+    nav = navigation.of(who)
+    header = _header(nav, navigation.current(nav, request.url.path), theme, *_called(who))
     message = flash.waiting(request) if status < 400 else None
     text = (
         environment()
@@ -88,8 +92,8 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             who=who,
             csrf_token=csrf.masked(who.csrf_token) if who else "",
             now=datetime.now(UTC),
-            nav=navigation.of(who),
-            theme=theme if theme in THEMES else "system",
+            header=header,
+            theme=theme,
             flash=message,
             status=status,
             **values,
@@ -99,6 +103,28 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
     if message:
         flash.take_away(answer)
     return answer
+
+
+def _called(who: Who | None) -> tuple[str, tuple[str, ...], bool] | tuple[None, tuple[()], bool]:
+    """What the header calls somebody, the roles, and whether there is an account."""
+    if who is None:
+        return None, (), False
+    return who.name or who.username or "nobody", who.roles, bool(who.username) and who.by != "public"
+
+
+@lru_cache(maxsize=512)
+def _header(
+    nav: navigation.Navigation, here: str, theme: str, called: str | None, roles: tuple[str, ...], has_account: bool
+) -> Markup:
+    """The same on many pages for many people; without a token."""
+    made = environment().get_template("header.html")
+    shown = {"nav": nav, "here": here, "theme": theme, "called": called, "roles": roles, "has_account": has_account}
+    return Markup(made.render(csrf_token=_HOLE, **shown))  # noqa: S704
+
+
+@cache
+def _head() -> Markup:
+    return Markup(environment().get_template("head.html").render())  # noqa: S704
 
 
 def render_part(request: Request, template: str, **values: Any) -> Markup:

@@ -32,8 +32,8 @@ def settings_of(config: Config, app: FastAPI) -> uvicorn.Config:
     certificate, key = (str(config.get("webserver", f"web_server_ssl_{part}")) or None for part in ("cert", "key"))
     made = uvicorn.Config(
         app,
-        loop="asyncio",  # one way, whatever else is installed here
-        http="h11",
+        loop="uvloop",  # one way, whatever else is installed here
+        http="httptools",
         log_config=None,
         access_log=False,
         server_header=False,

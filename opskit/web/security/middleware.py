@@ -5,7 +5,6 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -32,6 +31,10 @@ HEADERS = {
 }
 
 
+_RAW = [(name.encode("ascii"), value.encode("ascii")) for name, value in HEADERS.items()]
+_NAMES = {name for name, _ in _RAW}
+
+
 def install(app: FastAPI, config: Config) -> None:
     """Put the walls around an application, around its own handling of errors, too. ConfigError for wrong settings."""
     app.state.rules = read_rules(config)
@@ -55,17 +58,27 @@ class Headers:
             return
         connection = HTTPConnection(scope)
         secure = rules_of(connection).is_secure(connection)
+        answered = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("cache-control", "no-store")
+                given = [pair for pair in message["headers"] if pair[0] not in _NAMES] + _RAW
+                message["headers"] = given
+                if all(name != b"cache-control" for name, _ in given):
+                    given.append((b"cache-control", b"no-store"))
                 if secure:
-                    headers["strict-transport-security"] = "max-age=31536000"
+                    given.append((b"strict-transport-security", b"max-age=31536000"))
+            else:
+                answered = not message.get("more_body", False)
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception:
+            # What was answered with a 500, and logged, comes here once more. The server would break the connection off.
+            if not answered:
+                raise
 
 
 class Hosts:

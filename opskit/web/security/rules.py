@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,7 +63,7 @@ class Rules:
 
     def is_secure(self, connection: HTTPConnection) -> bool:
         """Whether the browser speaks HTTPS."""
-        if self.always_secure or connection.url.scheme in ("https", "wss"):
+        if self.always_secure or connection.scope["scheme"] in ("https", "wss"):
             return True
         said = connection.headers.get("x-forwarded-proto", "").split(",")[-1].strip()
         return said == "https" and self.is_trusted(self.peer(connection))
@@ -95,6 +96,7 @@ class Rules:
             return any(one.startswith("*.") and name.endswith(one[1:]) for one in self.hosts)
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str | None:
     """The name or address of a Host header, in lower case; None: it is none."""
     try:

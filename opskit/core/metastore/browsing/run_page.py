@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import bindparam, func, literal, select, union_all
 from sqlalchemy.engine import Connection
 
 from opskit.core.metastore.tables import dag_run, task_attempt, task_instance
@@ -50,31 +50,39 @@ class EarlierTry:
     end_date: datetime | None
 
 
+# Made once: every page of a run asks these.
+_TASKS = (
+    select(
+        task_instance.c.task_id,
+        task_instance.c.state,
+        func.count(),
+        func.min(task_instance.c.map_index),
+        func.min(task_instance.c.queued_at),
+        func.min(task_instance.c.start_date),
+        func.max(task_instance.c.end_date),
+        func.max(task_instance.c.try_number),
+        func.max(task_instance.c.max_tries),
+        func.min(task_instance.c.next_at),
+        func.max(task_instance.c.hostname),
+        func.max(task_instance.c.reason),
+    )
+    .where(task_instance.c.dag_run_id == bindparam("run"))
+    .group_by(task_instance.c.task_id, task_instance.c.state)
+)
+_MINE = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == bindparam("of_dag"))
+_DATE = bindparam("at", type_=dag_run.c.logical_date.type)
+_BEFORE = _MINE.where(dag_run.c.logical_date < _DATE).order_by(dag_run.c.logical_date.desc()).limit(1).subquery()
+_AFTER = _MINE.where(dag_run.c.logical_date > _DATE).order_by(dag_run.c.logical_date).limit(1).subquery()
+_NEIGHBOURS = union_all(select(_BEFORE, literal(0)), select(_AFTER, literal(1)))
+
+
 def tasks_of_run(connection: Connection, run_number: int, task_id: str | None = None) -> list[TaskRow]:
     """Per task (or only of this one) and state of a run (`dag_run.id`), one row, however many instances a mapped task
     has."""
-    each = task_instance.c
-    query = (
-        select(
-            each.task_id,
-            each.state,
-            func.count(),
-            func.min(each.map_index),
-            func.min(each.queued_at),
-            func.min(each.start_date),
-            func.max(each.end_date),
-            func.max(each.try_number),
-            func.max(each.max_tries),
-            func.min(each.next_at),
-            func.max(each.hostname),
-            func.max(each.reason),
-        )
-        .where(each.dag_run_id == run_number)
-        .group_by(each.task_id, each.state)
-    )
+    query, named = _TASKS, {"run": run_number}
     if task_id is not None:
-        query = query.where(each.task_id == task_id)
-    return [TaskRow(*row) for row in connection.execute(query).all()]
+        query = query.where(task_instance.c.task_id == task_id)
+    return [TaskRow(*row) for row in connection.execute(query, named).all()]
 
 
 def earlier_tries(connection: Connection, run_number: int) -> list[EarlierTry]:
@@ -101,11 +109,8 @@ def neighbours(
     connection: Connection, dag_id: str, logical_date: datetime
 ) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
     """`(run_id, dag_run.id)` of the run before this date, and of the one after it."""
-    mine = select(dag_run.c.run_id, dag_run.c.id).where(dag_run.c.dag_id == dag_id)
-    before = mine.where(dag_run.c.logical_date < logical_date).order_by(dag_run.c.logical_date.desc()).limit(1)
-    after = mine.where(dag_run.c.logical_date > logical_date).order_by(dag_run.c.logical_date).limit(1)
-    both = union_all(*[select(query.subquery(), literal(is_newer)) for is_newer, query in enumerate((before, after))])
-    found = {is_newer: (run_id, number) for run_id, number, is_newer in connection.execute(both).all()}
+    rows = connection.execute(_NEIGHBOURS, {"of_dag": dag_id, "at": logical_date}).all()
+    found = {is_newer: (run_id, number) for run_id, number, is_newer in rows}
     return found.get(0), found.get(1)
 
 

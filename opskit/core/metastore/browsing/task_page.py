@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from opskit.core.metastore.tables import dag_run, task_instance, xcom
@@ -53,15 +53,21 @@ class OtherRun:
     end_date: datetime | None
 
 
+_MAPPED = (
+    select(task_instance.c.state, func.count())
+    .where(
+        task_instance.c.dag_run_id == bindparam("run"),
+        task_instance.c.task_id == bindparam("task"),
+        task_instance.c.map_index >= 0,
+    )
+    .group_by(task_instance.c.state)
+)
+
+
 def count_mapped(connection: Connection, run_number: int, task_id: str) -> dict[str | None, int]:
     """State → how many instances of a mapped task are in it; empty when it is not expanded."""
-    each = task_instance.c
-    query = (
-        select(each.state, func.count())
-        .where(each.dag_run_id == run_number, each.task_id == task_id, each.map_index >= 0)
-        .group_by(each.state)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    rows = connection.execute(_MAPPED, {"run": run_number, "task": task_id})
+    return {row[0]: row[1] for row in rows}
 
 
 def list_mapped(
