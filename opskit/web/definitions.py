@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,10 +9,7 @@ from opskit.core.dag.serialized import SerializedDag, SerializedTask
 from opskit.core.metastore import dags
 from opskit.core.metastore.engine import Connection
 from opskit.errors import NotFound
-
-_KEPT = 64
-_kept: OrderedDict[tuple[str, str], Definition] = OrderedDict()
-_lock = threading.Lock()
+from opskit.web.recent import Recent
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +66,18 @@ class Definition:
         return name.removeprefix(f"{outer}.") if outer else name
 
 
+_kept: Recent[Definition] = Recent(10_000, lambda definition: 1 + len(definition.dag.tasks))
+"""So many tasks: some 25 MB."""
+
+
 def definition(connection: Connection, dag_id: str, version_hash: str) -> Definition:
     """A version of a DAG. NotFound when the DAG has no such version (any more)."""
     key = (dag_id, version_hash)
-    with _lock:
-        known = _kept.get(key)
-        if known is not None:
-            _kept.move_to_end(key)
-            return known
+    known = _kept.get(key)
+    if known is not None:
+        return known
     made = Definition(dags.get_serialized(connection, dag_id, version_hash), version_hash)
-    with _lock:
-        _kept[key] = made
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
+    _kept.put(key, made)
     return made
 
 

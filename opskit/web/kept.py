@@ -35,9 +35,11 @@ class Kept:
         self._cleared = memoryview(mmap.mmap(-1, 8)).cast("Q")
         self._heard = 0
 
-    def get(self, key: Hashable, look: Callable[[], Answer], *, fresh: bool = False) -> Answer:
-        """What `look` gives, or gave not long ago. `fresh`: look in any case, and keep that."""
-        if self._seconds <= 0:
+    def get(self, key: Hashable, look: Callable[[], Answer], *, fresh: bool = False, times: float = 1.0) -> Answer:
+        """What `look` gives, or gave not long ago. `fresh`: look in any case, and keep that. `times`: so many times as
+        long, for what costs much."""
+        seconds = self._seconds * times
+        if seconds <= 0:
             return look()
         self._hear()
         with self._lock:
@@ -50,12 +52,12 @@ class Kept:
         if not fresh:
             at, told = found.get(key, _NOTHING)
             age = time.monotonic() - at
-            if age <= self._seconds or (age <= 2 * self._seconds and turn.locked()):
+            if age <= seconds or (age <= 2 * seconds and turn.locked()):
                 return told
         asked_at = time.monotonic()
         with turn:
             at, told = found.get(key, _NOTHING)
-            if at <= (asked_at if fresh else time.monotonic() - self._seconds):
+            if at <= (asked_at if fresh else time.monotonic() - seconds):
                 # As old as the beginning of the look, not its end: what came about meanwhile may not be in it.
                 asked_at = time.monotonic()
                 told = look()

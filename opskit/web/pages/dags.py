@@ -148,7 +148,7 @@ def list_dags(
     def look() -> Markup:
         return _content(request, store, who, filters, order if order in ORDERS else "dag_id", page, url, fresh=fresh)
 
-    content = store.kept.get(("page of DAGs", url, who.permissions), look, fresh=fresh)
+    content = store.kept.get(("page of DAGs", url, who.permissions), look, fresh=fresh, times=2)
     return render(request, "dags.html", content=content)
 
 
@@ -156,7 +156,7 @@ def _content(
     request: Request, store: Store, who: Who, filters: Filters, order: str, page: int, url: str, *, fresh: bool
 ) -> Markup:
     with store.reading() as connection:
-        found = store.kept.get("dags", lambda: read_all(connection), fresh=fresh)
+        found = store.kept.get("dags", lambda: read_all(connection), fresh=fresh, times=2)
         listing = chosen(found, filters, who)
         dags = _ordered(listing.dags, order)
         pages = max(1, -(-len(dags) // PER_PAGE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,15 +11,14 @@ from opskit.web.definitions import Definition
 from opskit.web.graph_layout import Box, Layout, Orientation, Point, Route, lay_out
 from opskit.web.links import dag_url
 from opskit.web.pages.grid_rows import Folds, short
+from opskit.web.recent import Recent
 from opskit.web.summaries import Summary, merged
 
 MARGIN = 20
 _HEIGHT = 42
 _CHARACTER = 7.1
 _LONGEST_LABEL = 32
-_KEPT = 32
-_kept: OrderedDict[tuple[object, ...], Layout] = OrderedDict()
-_lock = threading.Lock()
+_kept: Recent[Layout] = Recent(20_000, lambda layout: 1 + len(layout.nodes) + len(layout.routes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +100,9 @@ def default_orientation(definition: Definition) -> Orientation:
 def _layout(definition: Definition, folds: Folds, orientation: Orientation) -> Layout:
     closed = frozenset(group for group in definition.parents if not folds.is_open(group))
     key = (definition.dag.dag_id, definition.hash, closed, orientation)
-    with _lock:
-        known = _kept.get(key)
-        if known is not None:
-            _kept.move_to_end(key)
-            return known
+    known = _kept.get(key)
+    if known is not None:
+        return known
     shown: dict[str, str] = {}
     member_of: dict[str, str] = {}
     sizes: dict[str, tuple[float, float]] = {}
@@ -123,10 +118,7 @@ def _layout(definition: Definition, folds: Folds, orientation: Orientation) -> L
                 member_of[name] = outer
     edges = [(shown[a], shown[b]) for a, b in definition.edges if shown[a] != shown[b]]
     made = lay_out(sizes, edges, member_of, definition.parents, orientation)
-    with _lock:
-        _kept[key] = made
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
+    _kept.put(key, made)
     return made
 
 
