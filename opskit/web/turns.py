@@ -9,8 +9,9 @@ for is at hand, and goes on in the event loop from its first byte, so that strea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import wraps
 from types import coroutine
 from typing import Any, TypeVar
@@ -23,6 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
 _THREADS = 20
+_FEW = 3
+"""Requests of one process that run at once while each is quick. They share one interpreter: more of them at once end no
+sooner, but all late, and the event loop has to wait for its turn among them."""
+_PATIENCE_SECONDS = 0.1
+"""After so long, what is under way waits for something else (the metastore, a file), and others need not."""
 _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 _MARK = "opskit.in_thread"
 
@@ -61,6 +67,7 @@ class Turns:
     def open(self, threads: int) -> None:
         """So many requests are answered at once; each may hold a connection to the metastore."""
         self._threads = ThreadPoolExecutor(threads, "request")
+        self._few = asyncio.Semaphore(_FEW)
 
     async def take(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an application answer one request, whose handlers were made by `takes_a_turn`."""
@@ -81,9 +88,25 @@ class Turns:
 
         running = app(scope, at_hand, sent)
         assert isinstance(running, Coroutine)
-        loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._threads, _begin, running):
+        async with self._line():
+            ended = await asyncio.get_running_loop().run_in_executor(self._threads, _begin, running)
+        if not ended:
             await _go_on(running)
+
+    @asynccontextmanager
+    async def _line(self) -> AsyncIterator[None]:
+        """Wait while a few others are at it, which are soon done, but not for those that wait themselves."""
+        in_line = True
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._few.acquire()
+        except TimeoutError:
+            in_line = False
+        try:
+            yield
+        finally:
+            if in_line:
+                self._few.release()
 
     async def prove(self) -> None:
         """Come back when a thread was free."""

@@ -248,8 +248,8 @@ def database() -> float:
 
 def load(wanted: dict[str, tuple[int, list[str]]], rate: float, seconds: float, pid: int) -> None:
     process = psutil.Process(pid)
-    warm = Load(wanted, rate / 4)
-    warm.run(2)
+    warm = Load(wanted, rate / 3)
+    warm.run(8)
     before, own, stored = cpu_seconds(process), os.times().user + os.times().system, database()
     asked = Load(wanted, rate)
     began = time.perf_counter()

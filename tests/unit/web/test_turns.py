@@ -82,8 +82,16 @@ def waits() -> Response:
     return Late({})
 
 
+_meeting = threading.Barrier(6)
+
+
+@router.get("/meets")
+def meets() -> dict[str, int]:
+    return {"place": _meeting.wait(20)}
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     from starlette.formparsers import MultiPartParser
 
     monkeypatch.setattr(MultiPartParser, "spool_max_size", 16 << 20)
@@ -91,7 +99,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     faults.install(app)
     app.router = table = Table(Turns(), dependency_overrides_provider=app)
     table.take(router, "/api", [])
+    return app
 
+
+@pytest.fixture
+def asked(app: FastAPI) -> Asked:
     def ask(method: str, path: str, **values: Any) -> httpx.Response:
         async def one() -> httpx.Response:
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -135,6 +147,14 @@ def test_bodies_come_whole_also_files_of_megabytes(asked: Asked) -> None:
 def test_who_waits_for_the_loop_before_the_answer_begins_gets_an_error_and_not_a_stuck_thread(asked: Asked) -> None:
     assert asked("GET", "/waits").status_code == 500
     assert asked("GET", "/here/x").status_code == 200
+
+
+def test_requests_that_wait_for_something_else_do_not_hold_up_others(app: FastAPI) -> None:
+    async def meet() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
+            return await asyncio.gather(*[client.get("/api/meets") for _ in range(6)])
+
+    assert sorted(one.json()["place"] for one in asyncio.run(meet())) == list(range(6))
 
 
 def test_a_plain_function_is_no_dependency() -> None:
