@@ -30,7 +30,7 @@ class Table(APIRouter):
     def __init__(self, turns: Turns, **options: Any) -> None:
         super().__init__(**options)
         self._turns = turns
-        self._by_words: dict[str | None, list[APIRoute]] = defaultdict(list)
+        self._by_words: dict[str, list[APIRoute]] = defaultdict(list)
         self._in_loop: set[int] = set()
 
     def take(self, router: APIRouter, prefix: str, dependencies: Iterable[params.Depends]) -> None:
@@ -45,13 +45,16 @@ class Table(APIRouter):
             added = self.routes[-1]
             assert isinstance(added, APIRoute)
             _refuse_threads(added.dependant)
-            self._by_words[_first_words(added.path)].append(added)
+            words = _first_words(added.path)
+            if words is None:
+                raise TypeError(f"{added.path}: its first words are parameters, and the table is told by them")
+            self._by_words[words].append(added)
             if in_loop:
                 self._in_loop.add(id(added))
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            for route in self._by_words.get(_first_words(scope["path"]), ()):
+            for route in self._by_words.get(_first_words(scope["path"]) or "", ()):
                 match, found = route.matches(scope)
                 if match is Match.FULL:
                     scope.update(found)
