@@ -257,9 +257,8 @@ def load(wanted: dict[str, tuple[int, list[str]]], rate: float, seconds: float, 
     spent = time.perf_counter() - began
     cpu = cpu_seconds(process) - before
     memory = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
-    print(
-        f"the asking itself: {os.times().user + os.times().system - own:.1f} s of CPU, the database: {database() - stored:.1f} s"
-    )
+    own, stored = os.times().user + os.times().system - own, database() - stored
+    print(f"the asking itself: {own:.1f} s of CPU, the database: {stored:.1f} s")
     print(f"{len(asked.answers)} requests in {spent:.1f} s, {len(asked.failures)} failed {asked.failures[:3]}")
     print(f"webserver: {cpu / spent:.0%} of a core, {cpu / len(asked.answers) * 1e3:.2f} ms of CPU a request, "
           f"{memory >> 20} MiB")  # fmt: skip
