@@ -233,8 +233,8 @@ def test_a_folder_without_room_is_refused_before_the_first_byte(tmp_path: Path) 
 
 def test_a_folder_that_is_a_file_is_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file"):
-        open_store(str(tmp_path / "file")).put("a", [b"1"])
+    with pytest.raises(ConfigError, match="file"):
+        open_store(str(tmp_path / "file" / "below"))
 
 
 def test_a_missing_bucket_is_an_error_with_advice(s3: Any) -> None:
