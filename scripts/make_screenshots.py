@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="opskit-site-") as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=servers.find("chromium"), args=list(CHROMIUM_ARGUMENTS))
+        os.environ["OPSKIT_TEST_COLD"] = "1"  # no test runs here, from which commands could be forked
         with serving(Path(folder) / "opskit") as site:
             prepare(site)
             shoot(browser, site, wanted, "")

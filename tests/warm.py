@@ -78,7 +78,7 @@ def start(*arguments: str, env: Mapping[str, str], output: int | None = None) ->
         nowhere = stack.enter_context(open(os.devnull, "r+b")).fileno()
         out = nowhere if output is None else output
         # By its mark it is found where it is left behind, and that is read from what a process was started with.
-        if not _fits(env) or env.get(strays.VARIABLE) != os.environ[strays.VARIABLE]:
+        if not _fits(env) or env.get(strays.VARIABLE) != os.environ.get(strays.VARIABLE):
             return subprocess.Popen(
                 _command(arguments), env=env, stdin=nowhere, stdout=out, stderr=out, start_new_session=True
             )
