@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opskit.web.bodies import again, whole
 
 Result = TypeVar("Result")
 _THREADS = 20
@@ -73,20 +74,12 @@ class Turns:
         """Let an application answer one request, whose handlers were made by `takes_a_turn`."""
         body = await _body(scope, receive)
         scope[_MARK] = True
-        given = False
-
-        async def at_hand() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
 
         async def sent(message: Message) -> None:
             await _leave(scope)
             await send(message)
 
-        running = app(scope, at_hand, sent)
+        running = app(scope, again(body, receive), sent)
         assert isinstance(running, Coroutine)
         async with self._line():
             ended = await asyncio.get_running_loop().run_in_executor(self._threads, _begin, running)
@@ -119,14 +112,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         said = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if said == b"0":
             return b""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
+    return await whole(receive)
 
 
 def _begin(running: Coroutine[Any, Any, None]) -> bool:

@@ -165,7 +165,8 @@ def get_task_instances_batch(store: TheStore, who: _Reader, body: ListTaskInstan
         end_date=(body.end_date_gte, body.end_date_lte),
         duration=(body.duration_gte, body.duration_lte),
     )
-    return _collection(store, which, Window(min(body.page_limit, most), body.page_offset), body.executor or None)
+    window = Window(min(body.page_limit, most), body.page_offset)
+    return listing("task_instances", *_texts(store, which, window, body.executor or None))
 
 
 @router.get(_INSTANCES, operation_id="get_task_instances", response_model=TaskInstanceCollection)
@@ -190,7 +191,7 @@ def get_task_instances(
         queues=wanted.queues,
         **wanted.spans,
     )
-    return _collection(store, which, window, wanted.executors)
+    return listing("task_instances", *_texts(store, which, window, wanted.executors))
 
 
 @router.get(_ONE, operation_id="get_task_instance")
@@ -219,15 +220,15 @@ def get_mapped_task_instances(
         queues=wanted.queues,
         **wanted.spans,
     )
-    with store.reading() as database:
-        if not task_instances.count(database, which):
+    texts, total = _texts(store, which, window, wanted.executors)
+    if not total:
+        with store.reading() as database:
             definition = stored_dags.get_serialized(database, dag_id)
-            if task_id not in definition.by_id:
-                hint = stored_dags.nearest(task_id, definition.by_id)
-                raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=hint)
-            if definition.by_id[task_id].expand is None:
-                raise NotFound(f"task {task_id} of DAG {dag_id} is not mapped")
-    return _collection(store, which, window, wanted.executors)
+        if task_id not in definition.by_id:
+            raise NotFound(f"DAG {dag_id} has no task {task_id!r}", hint=stored_dags.nearest(task_id, definition.by_id))
+        if definition.by_id[task_id].expand is None:
+            raise NotFound(f"task {task_id} of DAG {dag_id} is not mapped")
+    return listing("task_instances", texts, total)
 
 
 @router.get(_ONE + "/dependencies", operation_id="get_task_instance_dependencies")
@@ -347,9 +348,11 @@ def _states(named: Sequence[TaskState | None] | None) -> list[str | None] | None
     return [None if state in (None, "none") else state for state in named] if named else None
 
 
-def _collection(store: Store, which: TaskInstanceFilter, window: Window, executors: list[str] | None) -> Response:
+def _texts(
+    store: Store, which: TaskInstanceFilter, window: Window, executors: list[str] | None
+) -> tuple[list[str], int]:
     if executors:  # no task instance names one
-        return listing("task_instances", [], 0)
+        return [], 0
     with store.reading() as database:
         found, total = task_instances.list_task_instances(database, which, window)
         settings = dags.settings(database, {one.version_hash for one in found if one.version_hash})
@@ -357,7 +360,7 @@ def _collection(store: Store, which: TaskInstanceFilter, window: Window, executo
         store.texts.get(("task instance", one.instance.key), (one, settings.get(one.version_hash or "")), _text)
         for one in found
     ]
-    return listing("task_instances", texts, total)
+    return texts, total
 
 
 def _text(made_of: tuple[task_instances.Listed, dags.Settings | None]) -> str:

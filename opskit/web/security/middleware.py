@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opskit.config import Config
 from opskit.web import faults
+from opskit.web.bodies import again, whole
 from opskit.web.security import cookies, csrf
 from opskit.web.security.rules import read_rules, rules_of
 
@@ -58,11 +59,12 @@ class Headers:
             return
         connection = HTTPConnection(scope)
         secure = rules_of(connection).is_secure(connection)
-        answered = False
+        failed = answered = False
 
         async def with_headers(message: Message) -> None:
-            nonlocal answered
+            nonlocal failed, answered
             if message["type"] == "http.response.start":
+                failed = message["status"] == 500
                 given = [pair for pair in message["headers"] if pair[0] not in _NAMES] + _RAW
                 message["headers"] = given
                 if all(name != b"cache-control" for name, _ in given):
@@ -77,7 +79,7 @@ class Headers:
             await self._app(scope, receive, with_headers)
         except Exception:
             # What was answered with a 500, and logged, comes here once more. The server would break the connection off.
-            if not answered:
+            if not (failed and answered):
                 raise
 
 
@@ -167,11 +169,11 @@ class Forgeries:
         given = request.headers.get("x-csrf-token")
         if given is None and request.headers.get("content-type", "").split(";")[0].strip().lower() in _FORMS:
             try:
-                body = await _whole(receive)
+                body = await whole(receive)
                 given = await _field(scope, body)
             except ClientDisconnect:
                 return
-            receive = _again(body, receive)
+            receive = again(body, receive)
         if not csrf.holds(given or "", wanted):
             hint = "load the page again, then repeat it"
             refused = faults.answer(request, 403, "this request lacks the token of your session", hint)
@@ -205,37 +207,12 @@ class Forgeries:
         return named not in (request.headers.get("host", "").lower(), rules_of(request).base_netloc or None)
 
 
-async def _whole(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, for the next reader."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
-
-
 async def _field(scope: Scope, body: bytes) -> str | None:
     async def nothing() -> Message:
         return {"type": "http.disconnect"}
 
     try:
-        form = await Request(scope, _again(body, nothing)).form()
+        form = await Request(scope, again(body, nothing)).form()
     except (HTTPException, MultiPartException):
         return None
     value = form.get("csrf_token")
